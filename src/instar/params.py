@@ -1,0 +1,238 @@
+"""The parameters: every key of params.yaml described once, with its type, unit and range.
+
+``params.yaml`` is what runs. ``load`` is the only reader: an unknown or missing key, a wrong type or a value out of
+range stops everything before the first job.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from instar.errors import InputError
+from instar.licences import LICENCES
+
+PATH = Path("params.yaml")
+_NAME = r"[A-Za-z0-9_-]+"
+
+
+def _key(
+    help: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    pattern: str | None = None,
+) -> Any:
+    """A required key: what it means and which values it may hold (each of them, where the key is a list)."""
+    limits = {"ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices, "pattern": pattern}
+    return field(default=MISSING, metadata={"help": help, **limits})
+
+
+@dataclass
+class Records:
+    kind: str = _key("what the source is", choices=("world", "tables", "folder"))
+    source: str = _key("the source: a drawn world's description, a folder of downloaded tables, a folder of photographs")
+    taxon: str = _key("name of the taxon whose descendants are taken; empty for all")
+    licences: list[str] = _key("licences whose photographs may be used", choices=LICENCES)
+    quality_grades: list[str] = _key("iNaturalist grades taken", choices=("research", "needs_id", "casual"))
+    annotation_split: str = _key("how annotated photographs are split", choices=("observation", "time_block"))
+    annotation_validation_share: float = _key("of the annotated photographs, for validation", gt=0, lt=1)
+    annotation_test_share: float = _key("of the annotated photographs, held out for the figures", gt=0, lt=1)
+    annotation_gap_s: float = _key("time_block: seconds dropped at each border between two blocks", ge=0)
+
+
+@dataclass
+class Images:
+    mirror: bool = _key("read photographs from the mirror below the study's source folder, not from the network")
+    connections: int = _key("photographs fetched at the same time", ge=1, le=256)
+    timeout_s: float = _key("for one photograph, seconds", gt=0)
+    attempts: int = _key("tries for one photograph where the answer may get better", ge=1, le=20)
+    max_photo_mb: float = _key("a larger answer is refused, megabytes", gt=0)
+
+
+@dataclass
+class Detector:
+    family: str = _key("which detector", choices=("yolo", "whole_image"))
+    model: str = _key("the family's own name: a weights file or, for random weights, a yaml of ultralytics")
+    image_px: int = _key("side of the network's input, a multiple of 32", ge=32, le=2048)
+    epochs: int = _key("passes over the training photographs", ge=1)
+    batch: int = _key("photographs in a step", ge=1)
+    learning_rate: float = _key("of AdamW at its height", gt=0, lt=1)
+    plain_epochs: int = _key("last epochs without mosaic augmentation", ge=0)
+    workers: int = _key("processes that load photographs", ge=0, le=64)
+
+
+@dataclass
+class Detections:
+    floor: float = _key("boxes with a lower score are not kept; low, so that the PR curve is whole", gt=0, lt=1)
+    tile_px: int = _key("a photograph with a longer side is sliced into tiles of this side", ge=64)
+    tile_overlap: float = _key("of neighbouring tiles, as a share of the side", ge=0, lt=0.9)
+    merge_threshold: float = _key("boxes of two tiles that overlap by more of the smaller one (IOS) are one", gt=0, le=1)
+    nms_iou: float = _key("of two boxes in one tile that overlap more, the better stays", gt=0, lt=1)
+    max_boxes: int = _key("kept of one tile; must exceed the densest annotated photograph", ge=1)
+    batch: int = _key("tiles through the model at a time", ge=1)
+
+
+@dataclass
+class DetectionMetrics:
+    wanted_recall: float = _key("at IoU 0.5 on validation; the confidence threshold is chosen for it", gt=0, le=1)
+
+
+@dataclass
+class Crops:
+    confidence: float = _key("boxes with a lower score make no crop", ge=0, lt=1)
+    margin_percent: float = _key("added on each side, of the box's side", ge=0, le=100)
+    max_px: int = _key("longer side of a stored crop; smaller ones are not enlarged", ge=16)
+    jpeg_quality: int = _key("of the stored crop", ge=1, le=100)
+
+
+@dataclass
+class Dataset:
+    min_crop_px: int = _key("a crop whose box is narrower or lower is dropped", ge=1)
+    min_class_crops: int = _key("a class with fewer crops is dropped", ge=1)
+    validation_crops: int = _key("of each species, where it has enough observations", ge=1)
+
+
+@dataclass
+class Classifier:
+    model: str = _key("name of a timm model")
+    pretrained: bool = _key("start from the published weights, which a hub must supply")
+    image_px: int = _key("side of the network's input", ge=16, le=2048)
+    epochs: int = _key("passes over the training crops", ge=1)
+    batch: int = _key("crops in a step", ge=1)
+    learning_rate: float = _key("of AdamW at its height", gt=0, lt=1)
+    weight_decay: float = _key("of AdamW", ge=0, lt=1)
+    label_smoothing: float = _key("of the targets", ge=0, lt=1)
+    workers: int = _key("processes that load crops", ge=0, le=64)
+
+
+@dataclass
+class Evaluation:
+    bootstrap: int = _key("resamples for an interval", ge=100)
+
+
+@dataclass
+class Report:
+    photographs: int = _key("shown with their boxes", ge=0, le=100)
+    crops_per_class: int = _key("shown of each class", ge=0, le=50)
+
+
+@dataclass
+class Params:
+    """All of params.yaml: the knobs that people sweep, then one section for each stage."""
+
+    study: str = _key("its artifacts lie below data/<study>", pattern=_NAME)
+    seed: int = _key("of every random choice", ge=0)
+    beta: float = _key("of the effective number of samples; 0 gives equal class weights", ge=0, lt=1)
+    max_weight: float = _key("no class weighs more than this multiple of the lightest", ge=1)
+    shards: list[str] = _key("names of the parts that the scattered stages run in", pattern=_NAME)
+    labels: list[str] = _key("what the classifier learns; [] ends the study after the crops", choices=("species",))
+    records: Records = field(default_factory=Records)
+    images: Images = field(default_factory=Images)
+    detector: Detector = field(default_factory=Detector)
+    detections: Detections = field(default_factory=Detections)
+    detection_metrics: DetectionMetrics = field(default_factory=DetectionMetrics)
+    crops: Crops = field(default_factory=Crops)
+    dataset: Dataset = field(default_factory=Dataset)
+    classifier: Classifier = field(default_factory=Classifier)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    report: Report = field(default_factory=Report)
+
+
+def load(path: Path = PATH) -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        InputError: if the file is missing or no mapping, or a key is unknown, missing, of a wrong type or out of range;
+            the message names the key, its value and what is allowed.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; write one with 'instar study demo' or change to the project's folder")
+    try:
+        given = OmegaConf.load(path)
+        merged = OmegaConf.merge(OmegaConf.structured(Params), given)
+    except YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except ConfigKeyError as error:
+        raise InputError(f"{path}: {_unknown(str(error.full_key))}") from None
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {_mistyped(str(error.full_key), str(error.msg))}") from None
+    for name in sorted(OmegaConf.missing_keys(merged)):
+        raise InputError(f"{path}: key {name} is missing ({_fields()[name].metadata['help']})")
+    params = OmegaConf.to_object(merged)
+    assert isinstance(params, Params)
+    for problem in _problems(params):
+        raise InputError(f"{path}: {problem}")
+    return params
+
+
+def _fields() -> dict[str, Any]:
+    """Every leaf key with its dataclass field, by its dotted name."""
+    found = {}
+    for top in fields(Params):
+        if is_dataclass(top.type):
+            found.update({f"{top.name}.{key.name}": key for key in fields(top.type)})
+        else:
+            found[top.name] = top
+    return found
+
+
+def _unknown(name: str) -> str:
+    section, _, _ = name.rpartition(".")
+    known = [key.removeprefix(f"{section}.") for key in _fields() if key.startswith(f"{section}." if section else "")]
+    names = sorted({key if section else key.split(".")[0] for key in known})
+    return f"unknown key {name}; {section or 'the top level'} has {', '.join(names)}"
+
+
+def _mistyped(name: str, message: str) -> str:
+    key = _fields().get(name)
+    wanted = f"; wanted {getattr(key.type, '__name__', key.type)}: {key.metadata['help']}" if key else ""
+    return f"{name or 'the top level'}: {' '.join(message.split())}{wanted}"
+
+
+def _problems(params: Params) -> Iterator[str]:
+    for name, key in _fields().items():
+        value = OmegaConf.select(OmegaConf.structured(params), name)
+        for item in value if OmegaConf.is_list(value) else [value]:
+            if not _allowed(item, key.metadata):
+                yield f"{name} = {item!r} is not allowed; it must be {_describe(key.metadata)} ({key.metadata['help']})"
+    if not params.shards or len(set(params.shards)) < len(params.shards):
+        yield f"shards = {params.shards} is not allowed; it must hold at least one name and none twice"
+    if len(params.labels) > 1:
+        yield f"labels = {params.labels} is not allowed; it must hold one name or none"
+    if params.detector.image_px % 32:
+        yield f"detector.image_px = {params.detector.image_px} is not allowed; it must be a multiple of 32"
+    shares = params.records.annotation_validation_share + params.records.annotation_test_share
+    if shares >= 1:
+        yield f"records.annotation_validation_share and _test_share sum to {shares}; they must leave some for training"
+
+
+def _allowed(value: Any, limits: Any) -> bool:
+    if limits["choices"] is not None and value not in limits["choices"]:
+        return False
+    if limits["pattern"] is not None and not re.fullmatch(limits["pattern"], value):
+        return False
+    # "not (value >= limit)" also refuses a NaN
+    return not (
+        (limits["ge"] is not None and not value >= limits["ge"])
+        or (limits["gt"] is not None and not value > limits["gt"])
+        or (limits["le"] is not None and not value <= limits["le"])
+        or (limits["lt"] is not None and not value < limits["lt"])
+    )
+
+
+def _describe(limits: Any) -> str:
+    if limits["choices"] is not None:
+        return "one of " + ", ".join(limits["choices"])
+    if limits["pattern"] is not None:
+        return "made of letters, digits, '-' and '_'"
+    signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return " and ".join(f"{text} {limits[sign]:g}" for sign, text in signs.items() if limits[sign] is not None)

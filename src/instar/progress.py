@@ -1,0 +1,40 @@
+"""Progress with rate and remaining time: a bar on a terminal, a line now and then in a log."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+#: Between two lines where standard error is no terminal, seconds.
+LINE_INTERVAL_S = 5.0
+
+
+class _Lines:
+    """A stream for tqdm that turns its overwritten bar into whole lines."""
+
+    def write(self, text: str) -> None:
+        line = text.replace("\r", "").strip()
+        if line:
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items while standard error says how many ``what`` are done, how fast, and how long the rest takes."""
+    terminal = sys.stderr.isatty()
+    layout = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}, {remaining} left"
+    yield from tqdm(
+        items,
+        desc=what,
+        total=total,
+        unit="",
+        mininterval=0.2 if terminal else LINE_INTERVAL_S,
+        maxinterval=LINE_INTERVAL_S,
+        file=None if terminal else _Lines(),
+        bar_format=None if terminal else layout,
+    )

@@ -1,0 +1,178 @@
+"""The parquet tables that stages hand to each other: their columns, and reading and writing them checked."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from instar.errors import InputError
+from instar.files import replacing
+
+TIME = pa.timestamp("s", tz="UTC")
+
+#: One row per photograph that the filters of ``records`` let through.
+RECORDS = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),  # "<source>-<photo_id>", unique, safe as a file name
+        pa.field("source", pa.string(), nullable=False),  # inaturalist, gbif or folder
+        pa.field("photo_id", pa.string(), nullable=False),
+        pa.field("observation_id", pa.string(), nullable=False),
+        pa.field("observer_id", pa.string()),
+        pa.field("url", pa.string(), nullable=False),  # https://… or a path below the study's source folder
+        pa.field("sha256", pa.string()),  # of the photograph, where the source tells it
+        pa.field("taxon_id", pa.string()),  # into taxonomy; null where a study has no labels
+        pa.field("latitude", pa.float64()),  # WGS 84 degrees
+        pa.field("longitude", pa.float64()),
+        pa.field("observed_at", TIME),
+        pa.field("basis", pa.string(), nullable=False),  # field or specimen
+        pa.field("licence", pa.string(), nullable=False),  # one of licences.LICENCES
+        pa.field("rights_holder", pa.string()),
+        pa.field("reference", pa.string()),  # the page of the photograph or of its record
+        pa.field("shard", pa.string(), nullable=False),
+    ]
+)
+
+#: One row per photograph that ``records`` read and did not take.
+RECORDS_DROPPED = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("photo_id", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+#: One row per taxon that a record carries, and its ancestors.
+TAXONOMY = pa.schema(
+    [
+        pa.field("taxon_id", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("rank", pa.string(), nullable=False),  # species, genus, family, …
+        pa.field("parent_id", pa.string()),
+        pa.field("species", pa.string()),  # names of the ancestors or of itself; null above that rank
+        pa.field("genus", pa.string()),
+        pa.field("family", pa.string()),
+    ]
+)
+
+#: images/<shard>.parquet: every record of the shard, and what became of its photograph.
+IMAGES = pa.schema(
+    [
+        *RECORDS.remove(RECORDS.get_field_index("sha256")),
+        pa.field("reason", pa.string()),  # null where the photograph lies in the tar
+        pa.field("offset", pa.int64()),  # bytes into images/<shard>.tar
+        pa.field("size", pa.int64()),  # bytes
+        pa.field("sha256", pa.string()),
+        pa.field("width", pa.int32()),  # pixels, upright
+        pa.field("height", pa.int32()),
+    ]
+)
+
+#: detections/<shard>.parquet: one row per box, or one with a reason for a photograph without any.
+DETECTIONS = pa.schema(
+    [
+        pa.field("photo_key", pa.string(), nullable=False),
+        pa.field("key", pa.string()),  # "<photo_key>-<n>", by falling score; null where there is a reason
+        pa.field("reason", pa.string()),
+        pa.field("x_min", pa.float32()),  # pixels of the upright photograph, max exclusive
+        pa.field("y_min", pa.float32()),
+        pa.field("x_max", pa.float32()),
+        pa.field("y_max", pa.float32()),
+        pa.field("score", pa.float32()),
+        pa.field("detector", pa.string(), nullable=False),  # sha256 of the weights, or the detector's name
+    ]
+)
+
+_ANCESTRY = ["source", "photo_id", "observation_id", "observer_id", "taxon_id", "latitude", "longitude", "observed_at"]
+_ANCESTRY += ["basis", "licence", "rights_holder", "reference", "shard"]
+
+#: crops/<shard>.parquet: one row per box of detections, with the ancestry of the photograph.
+CROPS = pa.schema(
+    [
+        *DETECTIONS,
+        *(RECORDS.field(name) for name in _ANCESTRY),
+        pa.field("offset", pa.int64()),  # bytes into crops/<shard>.tar
+        pa.field("size", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("width", pa.int32()),  # of the stored crop, pixels
+        pa.field("height", pa.int32()),
+        pa.field("box_width", pa.float32()),  # of the detected box without its margin, pixels of the photograph
+        pa.field("box_height", pa.float32()),
+    ]
+)
+
+#: dataset.parquet: every crop, with its label and split or the reason it was dropped.
+DATASET = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),  # of the crop
+        pa.field("photo_key", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("observation_id", pa.string(), nullable=False),
+        pa.field("observer_id", pa.string()),
+        pa.field("label", pa.string()),  # a species' name, or a genus's for genus-level crops
+        pa.field("rank", pa.string()),  # of the label
+        pa.field("species", pa.string()),
+        pa.field("genus", pa.string()),
+        pa.field("basis", pa.string(), nullable=False),
+        pa.field("latitude", pa.float64()),
+        pa.field("longitude", pa.float64()),
+        pa.field("split", pa.string()),  # train or validation; null where there is a reason
+        pa.field("reason", pa.string()),
+    ]
+)
+
+#: predictions.parquet: one row per validation crop.
+PREDICTIONS = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("genus", pa.string(), nullable=False),
+        pa.field("top", pa.list_(pa.string()), nullable=False),  # labels by falling probability, at most 5
+        pa.field("probability", pa.list_(pa.float32()), nullable=False),
+        pa.field("top_genus", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
+
+def write_table(path: Path, rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as parquet with exactly the columns of ``schema``, in one rename.
+
+    Raises:
+        ValueError: if a column that may not be null holds one (pyarrow itself does not look).
+    """
+    table = rows.select(schema.names).cast(schema) if isinstance(rows, pa.Table) else _table(rows, schema)
+    for field, column in zip(schema, table.columns, strict=True):
+        if not field.nullable and column.null_count:
+            raise ValueError(f"{path}: column {field.name} holds {column.null_count} nulls and may hold none")
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a parquet table that must have the columns of ``schema``.
+
+    Raises:
+        InputError: if the file is missing or damaged, or lacks a column.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such table; run the stage that writes it")
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: not a readable parquet table ({error}); delete it and run its stage again") from None
+    missing = [name for name in schema.names if name not in file.schema_arrow.names]
+    if missing:
+        raise InputError(f"{path}: column {missing[0]} is missing; delete the table and run its stage again")
+    return file.read(columns=schema.names).cast(schema)
+
+
+def read_shards(folder: Path, shards: list[str], schema: pa.Schema) -> pa.Table:
+    """The tables ``<folder>/<shard>.parquet`` of the named shards as one; other files in the folder are not read."""
+    return pa.concat_tables([read_table(folder / f"{shard}.parquet", schema) for shard in shards])
