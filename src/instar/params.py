@@ -174,6 +174,15 @@ def load(path: Path = PATH) -> Params:
     return params
 
 
+def describe() -> str:
+    """Every key with its type, range and meaning, one a line."""
+    return "\n".join(f"  {name}: {_type(key)} {_describe(key.metadata)}\n      {key.metadata['help']}" for name, key in _fields().items())
+
+
+def _type(key: Any) -> str:
+    return getattr(key.type, "__name__", str(key.type)) if key.type is not list[str] else "list of str"
+
+
 def _fields() -> dict[str, Any]:
     """Every leaf key with its dataclass field, by its dotted name."""
     found = {}
@@ -194,8 +203,8 @@ def _unknown(name: str) -> str:
 
 def _mistyped(name: str, message: str) -> str:
     key = _fields().get(name)
-    wanted = f"; wanted {getattr(key.type, '__name__', key.type)}: {key.metadata['help']}" if key else ""
-    return f"{name or 'the top level'}: {' '.join(message.split())}{wanted}"
+    wanted = f"; it must be {_type(key)} ({key.metadata['help']})" if key else ""
+    return f"{name or 'the top level'}: {message.splitlines()[0]}{wanted}"
 
 
 def _problems(params: Params) -> Iterator[str]:

@@ -1,0 +1,62 @@
+# The DAG stands in dvc.yaml; each rule takes its inputs, outputs and parameters from there and adds what DVC lacks:
+# scatter over shards, commands, logs, benchmarks, and what a job needs of a cluster.
+import sys
+
+sys.path.insert(0, "src")
+from instar import dag as _dag
+from instar import workflow as _workflow
+from instar.errors import InputError
+
+try:
+    GRAPH = _dag.read()
+except InputError as error:
+    raise SystemExit(f"instar: {error}")
+
+STUDY = GRAPH.params.study
+DATA = GRAPH.data
+SHARDS = "|".join(GRAPH.params.shards)
+
+
+include: "workflow/rules/common.smk"
+
+
+if workflow.is_main_process:
+    _workflow.settle()
+
+
+onstart:
+    begin()
+
+
+wildcard_constraints:
+    shard=SHARDS,
+    stage="|".join(GRAPH.stages),
+
+
+localrules:
+    all,
+    tally,
+
+
+rule all:
+    default_target: True
+    input:
+        [path for stage in GRAPH.stages for path in GRAPH.targets(stage)],
+
+
+include: "workflow/rules/records.smk"
+include: "workflow/rules/images.smk"
+include: "workflow/rules/detector.smk"
+include: "workflow/rules/detections.smk"
+include: "workflow/rules/crops.smk"
+
+
+if GRAPH.params.labels:
+
+    include: "workflow/rules/dataset.smk"
+    include: "workflow/rules/classifier.smk"
+    include: "workflow/rules/evaluation.smk"
+
+
+include: "workflow/rules/report.smk"
+include: "workflow/rules/stages.smk"

@@ -1,0 +1,3 @@
+from instar.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,157 @@
+"""The DAG as dvc.yaml describes it, resolved for the study in params.yaml: what the Snakefile's rules are made of."""
+
+import json
+import shlex
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from instar.errors import InputError
+from instar.params import PATH, Params, load
+
+DVC_YAML = Path("dvc.yaml")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of dvc.yaml. Paths are relative to the project's root."""
+
+    name: str
+    deps: list[str]
+    params: list[str]
+    outs: list[str]
+    metrics: list[str]
+    plots: list[str]
+    scatter: list[str]  # suffixes of the files that each shard writes into outs[0]; empty if the stage is one job
+
+    @property
+    def products(self) -> list[str]:
+        return [*self.outs, *self.metrics, *self.plots]
+
+
+class Dag:
+    """The stages that the study has, and the files between them."""
+
+    def __init__(self, params: Params, stages: dict[str, Stage]) -> None:
+        self.params = params
+        self.stages = stages
+        self.data = f"data/{params.study}"
+        self._producer = {path: stage for stage in stages.values() for path in stage.products}
+
+    def inputs(self, name: str) -> dict[str, Any]:
+        """What a rule reads, by name: data under their stems, source modules under ``code``.
+
+        The output folder of a scattered stage stands for its files: for a scattered stage those of the same shard
+        (``{shard}`` is Snakemake's wildcard; a second file is called ``<stem>_<suffix>``), else those of all shards.
+        A folder that is no single output (``metrics``, ``plots``) stands for the study's files in it. What lies
+        outside ``data`` is called ``source``.
+        """
+        stage = self.stages[name]
+        found: dict[str, Any] = {"code": []}
+        for path in stage.deps:
+            if path.startswith("src/"):
+                found["code"] += _sources(path)
+            elif (producer := self._producer.get(path)) and producer.scatter and stage.scatter:
+                found.update(self.shard_files(producer.name))
+            elif producer and producer.scatter:
+                found[_stem(path)] = [f"{path}/{shard}.{end}" for shard in self.params.shards for end in producer.scatter]
+            elif producer or path == PATH.as_posix():
+                found[_stem(path)] = path
+            elif path.startswith(f"{self.data}/"):
+                found[_stem(path)] = [product for product in self._producer if product.startswith(f"{path}/")]
+            else:
+                found["source"] = _sources(path)
+        return found
+
+    def outputs(self, name: str) -> dict[str, str]:
+        """What a rule that is one job writes, by name: stems of the paths, ``metrics`` for the figures."""
+        stage = self.stages[name]
+        named = {_stem(path): path for path in [*stage.plots, *stage.outs]}
+        curves = {f"{_stem(path)}_curves": path for path in stage.plots if _stem(path) in map(_stem, stage.outs)}
+        return named | curves | {"metrics": path for path in stage.metrics}
+
+    def shard_files(self, name: str) -> dict[str, str]:
+        """The files of one shard of a scattered stage: ``<name>`` and ``<name>_<suffix>``, with the wildcard shard."""
+        first, *others = self.stages[name].scatter
+        folder = self.stages[name].outs[0]
+        return {name: f"{folder}/{{shard}}.{first}"} | {f"{name}_{end}": f"{folder}/{{shard}}.{end}" for end in others}
+
+    def targets(self, name: str) -> list[str]:
+        """Every file that must be there when the stage is done."""
+        stage = self.stages[name]
+        if not stage.scatter:
+            return stage.products
+        shards = [path.format(shard=shard) for path in self.shard_files(name).values() for shard in self.params.shards]
+        return [*shards, *stage.metrics]
+
+    def flags(self, name: str, without: tuple[str, ...] = ()) -> str:
+        """The stage's parameters as options of its command, quoted for a shell."""
+        values: dict[str, Any] = {}
+        for key in self.stages[name].params:
+            section, _, leaf = key.rpartition(".")
+            holder = getattr(self.params, section) if section else self.params
+            value = getattr(holder, leaf)
+            values.update(asdict(value) if is_dataclass(value) and not isinstance(value, type) else {leaf: value})
+        options = (f"--{key}={_text(value)}" for key, value in values.items() if key not in without)
+        return shlex.join(options)
+
+    def orphans(self) -> list[Path]:
+        """Files in the folders of scattered stages that belong to no shard of the study."""
+        found = []
+        for stage in self.stages.values():
+            if stage.scatter:
+                wanted = set(self.targets(stage.name))
+                found += [path for path in sorted(Path(stage.outs[0]).glob("*")) if path.as_posix() not in wanted]
+        return found
+
+
+def read(params_path: Path = PATH) -> Dag:
+    """The DAG of the study in ``params_path``.
+
+    Raises:
+        InputError: if the parameters are not valid (see ``instar.params.load``), or dvc.yaml or the source is missing.
+    """
+    params = load(params_path)
+    if not DVC_YAML.is_file():
+        raise InputError(f"{DVC_YAML}: no such file; run instar from the project's root")
+    if not Path(params.records.source).exists():
+        raise InputError(
+            f"{params_path}: records.source = {params.records.source}: no such file or folder; put the source there or "
+            "name where it lies"
+        )
+    values = OmegaConf.structured(params)
+    stages = OmegaConf.to_container(OmegaConf.load(DVC_YAML))["stages"]
+    wanted = {name: entry for name, entry in stages.items() if _fill(entry.get("foreach", "kept"), values)}
+    return Dag(params, {name: _stage(name, entry.get("do", entry), values) for name, entry in wanted.items()})
+
+
+def _stage(name: str, entry: dict[str, Any], values: Any) -> Stage:
+    kinds = ("deps", "outs", "metrics", "plots")
+    paths = {kind: [_fill(_path(item), values) for item in entry.get(kind, [])] for kind in kinds}
+    return Stage(name=name, params=entry.get("params", []), scatter=entry.get("meta", {}).get("scatter", []), **paths)
+
+
+def _path(item: str | dict[str, Any]) -> str:
+    return item if isinstance(item, str) else next(iter(item))
+
+
+def _fill(text: str, values: Any) -> Any:
+    """Replace ${key} as DVC does; OmegaConf's interpolation has the same grammar but leaves the keys of mappings."""
+    return OmegaConf.create({"text": text}, parent=values)["text"] if "${" in text else text
+
+
+def _stem(path: str) -> str:
+    return Path(path).stem
+
+
+def _sources(path: str) -> list[str]:
+    """The files of a folder, or the file itself: the time of a folder does not tell of a changed file in it."""
+    if not Path(path).is_dir():
+        return [path]
+    return sorted(p.as_posix() for p in Path(path).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

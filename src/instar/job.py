@@ -1,0 +1,20 @@
+"""The command that the Snakefile's rules run every job through."""
+
+import argparse
+from pathlib import Path
+
+from instar.store import run_job
+
+
+def job(words: list[str]) -> int:
+    """instar job --inputs … --outputs … --log … [--keep] -- COMMAND: see ``instar.store.run_job``."""
+    parser = argparse.ArgumentParser(prog="instar job", description=run_job.__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--inputs", nargs="+", type=Path, required=True, help="files and folders the command reads")
+    parser.add_argument("--outputs", nargs="+", type=Path, required=True, help="files and folders the command writes")
+    parser.add_argument("--log", type=Path, required=True, help="gets what the command prints")
+    parser.add_argument("--keep", action="store_true", help="keep the outputs in the store, or take them from there")
+    split = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:split])
+    if not words[split + 1 :]:
+        parser.error("no command after --")
+    return run_job(words[split + 1 :], options.inputs, options.outputs, log=options.log, keep=options.keep)

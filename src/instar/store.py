@@ -1,0 +1,244 @@
+"""Jobs that leave whole outputs or none, and a store that keeps what finished jobs of scattered stages made.
+
+A job's outputs are written to a staging folder and put in place by renames, and only while the run that started the
+job is still the workspace's current one: a job that outlived its run never writes over the next run's files.
+
+The store is keyed by content. Its key is the command, with the outputs as placeholders, and path and sha256 of every
+input, source modules and lock file included: no times, and nothing of what DVC or Snakemake believe. So an entry is
+right wherever its key matches, and entries may be deleted at any time.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from instar.errors import InputError
+from instar.files import remove, replacing, sha256_of
+
+STATE = Path(".instar")
+RUN_FILE = STATE / "run"
+RUN_VARIABLE = "INSTAR_RUN"
+LOCK_FILE = Path("envs/requirements.lock")
+
+
+class SupersededError(InputError):
+    """The run that started this job is not the workspace's current one."""
+
+
+def store_root() -> Path:
+    """Where entries lie: ``$INSTAR_STORE``, or the user's cache; outside the workspace, so experiments share it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("INSTAR_STORE") or cache / "instar" / "store")
+
+
+def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log: Path, keep: bool) -> int:
+    """Run a command that writes ``outputs``, or bring them from the store.
+
+    Args:
+        command: the words; every output must be one of them, and is replaced by its place in the staging folder.
+        inputs: every file and folder that the command reads.
+        outputs: files or folders that the command writes.
+        log: gets what the command prints; it goes to standard error as well.
+        keep: take the outputs from the store if they are there, and put them there if not.
+
+    Returns:
+        The command's exit status, 0 if the outputs came from the store.
+
+    Raises:
+        InputError: if an output is no word of the command or was not written, if an input is missing or changed
+            while the command ran, or if the run was superseded; nothing is placed or kept then.
+    """
+    for path in outputs:
+        if str(path) not in command:
+            raise InputError(f"{path}: is no argument of its own in: {' '.join(command)}")
+    _check_current()
+    before = _fingerprint(inputs)
+    key = _key(command, before, outputs)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if keep and _restore(key, outputs):
+        log.write_text(f"finished before, taken from the store: {key}\n", encoding="utf-8")
+        _note(outputs, key, "restored")
+        return 0
+    with _staging(outputs) as staged:
+        # noted before it starts, so that a killed computation counts as well
+        _note(outputs, key, "computed")
+        status = _run([str(staged.get(Path(word), word)) for word in command], log)
+        if status:
+            return status
+        for path, place in staged.items():
+            if not place.exists():
+                raise InputError(f"{path}: was not written by: {' '.join(command)}")
+        if _fingerprint(inputs) != before:
+            raise InputError(f"{_changed(inputs, before)}: changed while a job read it; start the run again")
+        if keep:
+            _keep(key, list(staged.values()))
+        with _placing():
+            for path, place in staged.items():
+                _place(place, path)
+    return 0
+
+
+def begin_run() -> str:
+    """Make a new run the workspace's current one and return its id; jobs of earlier runs place nothing from now on."""
+    run = uuid.uuid4().hex
+    STATE.mkdir(exist_ok=True)
+    with RUN_FILE.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate()
+        file.write(run)
+    return run
+
+
+def prune(days: float) -> tuple[int, int]:
+    """Delete entries that were not used for ``days``; returns how many were deleted and how many stay."""
+    deleted = kept = 0
+    for entry in store_root().glob("??/*"):
+        if entry.stat().st_mtime < time.time() - days * 86400:
+            remove(entry)
+            deleted += 1
+        else:
+            kept += 1
+    return deleted, kept
+
+
+def _check_current() -> None:
+    mine = os.environ.get(RUN_VARIABLE)
+    if mine and RUN_FILE.is_file() and RUN_FILE.read_text() != mine:
+        raise SupersededError("a newer run has started in this folder; this job's outputs are not placed")
+
+
+@contextmanager
+def _placing() -> Iterator[None]:
+    """While outputs are renamed into place no new run can begin, and none has begun since the job's own."""
+    STATE.mkdir(exist_ok=True)
+    with RUN_FILE.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        _check_current()
+        yield
+
+
+@contextmanager
+def _staging(outputs: list[Path]) -> Iterator[dict[Path, Path]]:
+    """A fresh folder with a place for each output, removed at the end."""
+    folder = STATE / "staging" / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    try:
+        places = {}
+        for index, path in enumerate(outputs):
+            (folder / str(index)).mkdir()
+            places[path] = folder / str(index) / path.name
+        yield places
+    finally:
+        remove(folder)
+
+
+def _run(command: list[str], log: Path) -> int:
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+        return process.wait()
+
+
+def _fingerprint(inputs: list[Path]) -> dict[str, str]:
+    found = {}
+    for path in [*inputs, LOCK_FILE]:
+        if path.exists():
+            found[path.as_posix()] = sha256_of(path)
+        elif path != LOCK_FILE:
+            raise InputError(f"{path}: an input of this job is missing; run the stage that writes it")
+    return found
+
+
+def _changed(inputs: list[Path], before: dict[str, str]) -> Path:
+    return next((path for path in inputs if not path.exists() or sha256_of(path) != before[path.as_posix()]), LOCK_FILE)
+
+
+def _key(command: list[str], inputs: dict[str, str], outputs: list[Path]) -> str:
+    places = {str(path): f"{{output {index}}}" for index, path in enumerate(outputs)}
+    text = json.dumps([[places.get(word, word) for word in command], inputs, [path.name for path in outputs]])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _entry(key: str) -> Path:
+    return store_root() / key[:2] / key
+
+
+def _keep(key: str, files: list[Path]) -> None:
+    """Copy outputs into the store; the entry appears by one rename and carries their checksums."""
+    entry = _entry(key)
+    temporary = entry.with_name(f".{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        for index, path in enumerate(files):
+            _copy(path, temporary / str(index))
+        checksums = [sha256_of(temporary / str(index)) for index in range(len(files))]
+        (temporary / "sha256.json").write_text(json.dumps(checksums))
+        if not entry.exists():
+            temporary.rename(entry)
+    except OSError:
+        if not entry.exists():  # else another job of the same key was faster
+            raise
+    finally:
+        remove(temporary)
+
+
+def _restore(key: str, outputs: list[Path]) -> bool:
+    """Place a whole, undamaged entry; a damaged one is deleted and counts as none."""
+    entry = _entry(key)
+    if not entry.is_dir():
+        return False
+    try:
+        checksums = json.loads((entry / "sha256.json").read_text())
+        whole = [sha256_of(entry / str(index)) for index in range(len(outputs))] == checksums
+    except (OSError, ValueError):
+        whole = False
+    if not whole:
+        print(f"{entry}: damaged, deleted; computing again", file=sys.stderr)
+        remove(entry)
+        return False
+    os.utime(entry)
+    with _staging(outputs) as staged:
+        for index, place in enumerate(staged.values()):
+            _copy(entry / str(index), place)
+        if [sha256_of(place) for place in staged.values()] != checksums:
+            return False
+        with _placing():
+            for path, place in staged.items():
+                _place(place, path)
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder; on a file system that can, the copy shares the blocks until one is written to."""
+    subprocess.run(["cp", "--recursive", "--reflink=auto", "--", str(source), str(target)], check=True)
+
+
+def _place(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.move(source, temporary)
+
+
+def _note(outputs: list[Path], key: str, what: str) -> None:
+    """One line in .instar/jobs.jsonl: what was computed and what was taken from the store."""
+    line = json.dumps({"outputs": [path.as_posix() for path in outputs], "key": key, "what": what}) + "\n"
+    STATE.mkdir(exist_ok=True)
+    descriptor = os.open(STATE / "jobs.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,91 @@
+"""`instar study`: compose a study's presets with Hydra into params.yaml, which is what runs."""
+
+import argparse
+import difflib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from instar.errors import InputError
+from instar.files import replacing
+from instar.params import PATH, describe, load
+
+CONF = Path("workflow/conf")
+
+
+def study(words: list[str]) -> int:
+    """Compose the study named first with Hydra overrides after it, write params.yaml and show the difference.
+
+    Raises:
+        InputError: if there is no such study, an override is wrong, the result is not valid, or params.yaml holds an
+            edit that is not committed and --force is not given.
+    """
+    parser = argparse.ArgumentParser(
+        prog="instar study",
+        description=f"Write {PATH} from the presets below {CONF}: {', '.join(names('study'))}.",
+        epilog=f"The keys of {PATH}:\n\n{describe()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", help="a study, for example demo")
+    parser.add_argument("overrides", nargs="*", help="in Hydra's grammar, for example beta=0.999 detector=yolo11s")
+    parser.add_argument("--force", action="store_true", help=f"overwrite an edit of {PATH} that is not committed")
+    options = parser.parse_intermixed_args(words)
+    text = compose(options.name, options.overrides)
+    before = PATH.read_text(encoding="utf-8") if PATH.is_file() else ""
+    if text == before:
+        print(f"{PATH} is study {options.name} already")
+        return 0
+    if before and not options.force and _edited():
+        raise InputError(f"{PATH}: holds an edit that is not committed; commit it, or give --force to lose it")
+    with replacing(PATH) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    sys.stdout.writelines(_difference(before, text))
+    return 0
+
+
+def compose(name: str, overrides: list[str]) -> str:
+    """The text of params.yaml for a study with Hydra overrides, checked.
+
+    Raises:
+        InputError: if a name is unknown, an override is wrong or the result is not valid.
+    """
+    if name not in names("study"):
+        raise InputError(f"{name}: no such study; {CONF / 'study'} has {', '.join(names('study'))}")
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+            composed = hydra_compose("config", [f"study={name}", *overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(f"{' '.join([name, *overrides])}: {' '.join(str(error).split())}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PATH.name
+        path.write_text(OmegaConf.to_yaml(composed, resolve=True), encoding="utf-8")
+        try:
+            params = load(path)
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), f"study {' '.join([name, *overrides])}")) from None
+    return OmegaConf.to_yaml(OmegaConf.structured(params))
+
+
+def names(group: str) -> list[str]:
+    """The presets of a group: study, detector or classifier."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _edited() -> bool:
+    """Whether git does not hold what params.yaml holds now; without git nothing does."""
+    status = subprocess.run(["git", "status", "--porcelain", "--", str(PATH)], capture_output=True, text=True)
+    return status.returncode != 0 or status.stdout.strip() != ""
+
+
+def _difference(before: str, after: str) -> Iterator[str]:
+    lines = (before.splitlines(keepends=True), after.splitlines(keepends=True))
+    yield from difflib.unified_diff(*lines, fromfile=f"{PATH} before", tofile=f"{PATH} now", n=1)

@@ -1,0 +1,136 @@
+"""Running Snakemake and DVC in one workspace: the lock, the run's id, file times, one stage for ``dvc repro``."""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from instar import dag
+from instar.errors import InputError
+from instar.files import remove
+from instar.store import RUN_VARIABLE, STATE, begin_run
+
+_DVC_LOCK = Path("dvc.lock")
+_SETTLED = STATE / "settled"
+_SETTLING_VARIABLE = "INSTAR_SETTLING"
+_held: list[TextIO] = []
+
+
+def run(stage: str) -> int:
+    """Run one stage through Snakemake, from scratch: what each command of dvc.yaml does.
+
+    Reads the stage's inputs below data/<study> and writes its outputs there. The stage's earlier outputs are removed
+    first, as DVC does, since file times tell nothing after a pull; finished shards come back from the store. Cores and
+    cluster are Snakemake's to know: set SNAKEMAKE_PROFILE, for example to workflow/profiles/slurm.
+
+    Args:
+        stage: name of a stage of dvc.yaml.
+
+    Returns:
+        Snakemake's exit status.
+
+    Raises:
+        InputError: if params.yaml is not valid, the study has no such stage, or another run works in this folder.
+    """
+    graph = dag.read()
+    if stage not in graph.stages:
+        raise InputError(f"{stage}: not a stage of study {graph.params.study}; it has {', '.join(graph.stages)}")
+    begin(graph)
+    for path in graph.stages[stage].products:
+        remove(Path(path))
+    rules = [stage, *(["tally"] if graph.stages[stage].scatter else []), f"stage_{stage}"]
+    return _snakemake("--allowed-rules", *rules, "--", f"stage_{stage}").returncode
+
+
+def sync() -> int:
+    """Bring the outputs of dvc.lock from the DVC remote, and tell Snakemake that nothing is to be done.
+
+    Reads dvc.lock and the remote, writes data/<study>. The same holds for `dvc pull` or `dvc checkout` by hand: the
+    next Snakemake start sees it.
+
+    Returns:
+        Exit status: 0 when both tools have nothing to do, 1 when data and dvc.lock differ.
+    """
+    if status := subprocess.run(["dvc", "pull"]).returncode:
+        return status
+    if settle():
+        print("instar sync: data, parameters and sources are those of dvc.lock; nothing is to be done")
+        return 0
+    print("instar sync: something differs from dvc.lock; 'dvc status' says what, 'snakemake -n all' what would run")
+    return 1
+
+
+def begin(graph: dag.Dag) -> None:
+    """Take the workspace for this process until it ends, make it the current run and delete shards of no parameter.
+
+    Raises:
+        InputError: if another run holds the workspace.
+    """
+    if os.environ.get(RUN_VARIABLE):  # a Snakemake that `instar run` started: its parent holds the lock
+        return
+    STATE.mkdir(exist_ok=True)
+    file = (STATE / "lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read() or "unknown"
+        raise InputError(f"another run works in this folder (process {holder}); wait for it or end it") from None
+    file.seek(0)
+    file.truncate()
+    file.write(str(os.getpid()))
+    file.flush()
+    _held.append(file)  # the kernel frees the lock when this process ends, however it ends
+    os.environ[RUN_VARIABLE] = begin_run()
+    for path in graph.orphans():
+        print(f"instar: {path} belongs to no shard in params.yaml, deleted", file=sys.stderr)
+        remove(path)
+
+
+def settle() -> bool:
+    """Make Snakemake believe what DVC proves: if data, parameters and sources are those of dvc.lock, touch all outputs.
+
+    Snakemake goes by file times, and those are random after `git clone`, `dvc pull` or `dvc checkout`. DVC compares
+    contents, so a clean `dvc status` proves that every output was made from the inputs that lie here. It is asked only
+    when something moved since it was last asked.
+
+    Returns:
+        Whether everything is as dvc.lock says; False also where it was not asked again.
+    """
+    if not _DVC_LOCK.is_file() or os.environ.get(RUN_VARIABLE) or os.environ.get(_SETTLING_VARIABLE):
+        return False
+    graph = dag.read()
+    seen = _look(graph)
+    if _SETTLED.is_file() and json.loads(_SETTLED.read_text()) == [seen, True]:
+        return True
+    if _SETTLED.is_file() and json.loads(_SETTLED.read_text()) == [seen, False]:
+        return False
+    clean = all(Path(path).exists() for stage in graph.stages.values() for path in stage.products)
+    clean = clean and subprocess.run(["dvc", "status", "--quiet"], capture_output=True).returncode == 0
+    if clean:
+        os.environ[_SETTLING_VARIABLE] = "1"
+        done = _snakemake("--touch", "--forceall", "--quiet", "all", "--profile", "none", "--cores", "1", "--", "all")
+        del os.environ[_SETTLING_VARIABLE]
+        clean = done.returncode == 0
+    STATE.mkdir(exist_ok=True)
+    _SETTLED.write_text(json.dumps([_look(graph), clean]))
+    return clean
+
+
+def _look(graph: dag.Dag) -> str:
+    """What a pull, a checkout, an edit or a run changes: hash of dvc.lock, and times of parameters, code and outputs."""
+    digest = hashlib.sha256(_DVC_LOCK.read_bytes())
+    code = {path for name in graph.stages for path in graph.inputs(name)["code"]}
+    products = {path for name in graph.stages for path in graph.targets(name)}
+    for path in sorted({"params.yaml", "dvc.yaml", *code, *products}):
+        time = Path(path).stat().st_mtime_ns if Path(path).exists() else 0
+        digest.update(f"{path}\0{time}\n".encode())
+    return digest.hexdigest()
+
+
+def _snakemake(*words: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", *words])

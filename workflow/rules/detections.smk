@@ -1,0 +1,38 @@
+rule detections:
+    input:
+        **GRAPH.inputs("detections"),
+    output:
+        **GRAPH.shard_files("detections"),
+    log:
+        f"logs/{STUDY}/detections/{{shard}}.log",
+    benchmark:
+        f"logs/{STUDY}/detections/{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        job=kept_job,
+        flags=GRAPH.flags("detections", without=("shards",)),
+    shell:
+        "{params.job} --log {log:q} -- instar detections --detector {input.detector:q} --images {input.images:q}"
+        " --images_tar {input.images_tar:q} --out {output.detections:q} {params.flags}"
+
+
+rule detection_metrics:
+    input:
+        **GRAPH.inputs("detection_metrics"),
+    output:
+        **outputs("detection_metrics"),
+    log:
+        f"logs/{STUDY}/detection_metrics.log",
+    benchmark:
+        f"logs/{STUDY}/detection_metrics.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        job=job,
+        images=folder("images"),
+        detections=folder("detections"),
+        flags=GRAPH.flags("detection_metrics"),
+    shell:
+        "{params.job} --log {log:q} -- instar detection_metrics --annotations {input.annotations:q} --detections {params.detections:q}"
+        " --images {params.images:q} --out {output.metrics:q} --out_curve {output.detection_pr:q} {params.flags}"

@@ -1,0 +1,19 @@
+rule images:
+    input:
+        **GRAPH.inputs("images"),
+    output:
+        **GRAPH.shard_files("images"),
+    log:
+        f"logs/{STUDY}/images/{{shard}}.log",
+    benchmark:
+        f"logs/{STUDY}/images/{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        job=kept_job,
+        local=GRAPH.params.records.source,
+        flags=GRAPH.flags("images", without=("source", "shards")),
+    shell:
+        "{params.job} --log {log:q} -- instar images --records {input.records:q} --local {params.local:q}"
+        " --mirror_root {input.source:q} --out {output.images:q} --out_tar {output.images_tar:q}"
+        " --shard {wildcards.shard:q} {params.flags}"
