@@ -122,7 +122,8 @@ def read(params_path: Path = PATH) -> Dag:
             "name where it lies"
         )
     values = OmegaConf.structured(params)
-    stages = OmegaConf.to_container(OmegaConf.load(DVC_YAML))["stages"]
+    described: Any = OmegaConf.to_container(OmegaConf.load(DVC_YAML))
+    stages = described["stages"]
     wanted = {name: entry for name, entry in stages.items() if _fill(entry.get("foreach", "kept"), values)}
     return Dag(params, {name: _stage(name, entry.get("do", entry), values) for name, entry in wanted.items()})
 

@@ -1,6 +1,8 @@
 """The command that the Snakefile's rules run every job through."""
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 from instar.store import run_job
@@ -17,4 +19,6 @@ def job(words: list[str]) -> int:
     options = parser.parse_args(words[:split])
     if not words[split + 1 :]:
         parser.error("no command after --")
+    # SLURM ends a job with SIGTERM: end the command too and leave no staging folder
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return run_job(words[split + 1 :], options.inputs, options.outputs, log=options.log, keep=options.keep)

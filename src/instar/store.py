@@ -81,6 +81,7 @@ def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log:
             raise InputError(f"{_changed(inputs, before)}: changed while a job read it; start the run again")
         if keep:
             _keep(key, list(staged.values()))
+            _note(outputs, key, "kept")
         with _placing():
             for path, place in staged.items():
                 _place(place, path)
@@ -97,6 +98,13 @@ def begin_run() -> str:
         file.truncate()
         file.write(run)
     return run
+
+
+def sweep(days: float = 1) -> None:
+    """Delete what killed jobs left in the staging folder; a job that still runs is younger."""
+    for folder in (STATE / "staging").glob("*"):
+        if folder.stat().st_mtime < time.time() - days * 86400:
+            remove(folder)
 
 
 def prune(days: float) -> tuple[int, int]:
@@ -143,14 +151,20 @@ def _staging(outputs: list[Path]) -> Iterator[dict[Path, Path]]:
 
 
 def _run(command: list[str], log: Path) -> int:
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+    ):
         assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            file.flush()
-            sys.stderr.buffer.write(line)
-            sys.stderr.buffer.flush()
+        try:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.flush()
+        except BaseException:
+            process.terminate()
+            raise
         return process.wait()
 
 
@@ -234,7 +248,7 @@ def _place(source: Path, target: Path) -> None:
 
 
 def _note(outputs: list[Path], key: str, what: str) -> None:
-    """One line in .instar/jobs.jsonl: what was computed and what was taken from the store."""
+    """One line in .instar/jobs.jsonl: what began to be computed, what the store kept, what was taken from it."""
     line = json.dumps({"outputs": [path.as_posix() for path in outputs], "key": key, "what": what}) + "\n"
     STATE.mkdir(exist_ok=True)
     descriptor = os.open(STATE / "jobs.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -12,7 +12,7 @@ from typing import TextIO
 from instar import dag
 from instar.errors import InputError
 from instar.files import remove
-from instar.store import RUN_VARIABLE, STATE, begin_run
+from instar.store import RUN_VARIABLE, STATE, begin_run, sweep
 
 _DVC_LOCK = Path("dvc.lock")
 _SETTLED = STATE / "settled"
@@ -86,6 +86,7 @@ def begin(graph: dag.Dag) -> None:
     file.flush()
     _held.append(file)  # the kernel frees the lock when this process ends, however it ends
     os.environ[RUN_VARIABLE] = begin_run()
+    sweep()
     for path in graph.orphans():
         print(f"instar: {path} belongs to no shard in params.yaml, deleted", file=sys.stderr)
         remove(path)

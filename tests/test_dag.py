@@ -1,0 +1,123 @@
+"""dvc.yaml is the one description of the DAG: rules, commands and imports must agree with it."""
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from project import ROOT
+
+from instar import dag
+from instar.cli import COMMANDS
+
+SOURCE = ROOT / "src"
+
+
+@pytest.fixture(autouse=True)
+def in_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def graph(in_project: None) -> dag.Dag:
+    return dag.read()
+
+
+STAGES = ["records", "images", "detector", "detections", "detection_metrics", "crops"]
+STAGES += ["dataset", "classifier", "evaluation", "report"]
+
+
+def test_the_ten_stages(graph: dag.Dag) -> None:
+    assert list(graph.stages) == STAGES
+
+
+def module_path(name: str) -> Path | None:
+    path = SOURCE / Path(*name.split("."))
+    if (path / "__init__.py").is_file():
+        return path / "__init__.py"
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of the package that a file imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            raise AssertionError(f"{path}: relative import; the closure below reads absolute ones")
+    return {name for name in names if name.startswith("instar.") and module_path(name)}
+
+
+def closure(module: str) -> set[Path]:
+    """All files of the package that running a module can import."""
+    todo, seen = {module}, set()
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        path = module_path(name)
+        assert path is not None
+        todo |= imported(path) - seen
+    return {path for name in seen if (path := module_path(name))}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_what_it_imports(graph: dag.Dag, stage: str) -> None:
+    declared = {dep for dep in graph.stages[stage].deps if dep.startswith("src/")}
+    if graph.stages[stage].scatter:
+        declared.discard("src/instar/tally.py")  # a second rule of the stage
+    modules = {path.relative_to(ROOT).as_posix() for path in closure(COMMANDS[stage][0])}
+    undeclared = {m for m in modules if not any(m == dep or m.startswith(f"{dep}/") for dep in declared)}
+    assert not undeclared
+    needless = {dep for dep in declared if not any(m == dep or m.startswith(f"{dep}/") for m in modules)}
+    assert not needless
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_parameter_of_a_stage_is_on_its_command_line(graph: dag.Dag, stage: str) -> None:
+    """The options that a rule gives are the function's own, none is left to a default."""
+    module, function, _ = COMMANDS[stage]
+    signature = inspect.signature(getattr(importlib.import_module(module), function))
+    rules = {path.stem: path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk")}
+    text = rules["detections" if stage == "detection_metrics" else stage]
+    text = re.split(r"^rule \w+:$", text, flags=re.M)[1 + (stage == "detection_metrics")]
+    without = re.search(r"GRAPH.flags\([^)]*without=\(([^)]*)\)", text)
+    flags = graph.flags(stage, without=tuple(re.findall(r'"(\w+)"', without.group(1))) if without else ())
+    given = re.findall(r"--(\w+) ", text.split("instar " + stage, 1)[1]) + re.findall(r"--(\w+)=", flags)
+    assert sorted(given) == sorted(signature.parameters)
+
+
+def test_a_stage_reads_no_parameters_by_itself() -> None:
+    """Only the report shows params.yaml, and that is a declared input of it."""
+    for stage in STAGES:
+        if stage != "report":
+            assert SOURCE / "instar/params.py" not in closure(COMMANDS[stage][0])
+
+
+def test_a_scattered_input_is_the_shards_own(graph: dag.Dag) -> None:
+    inputs = graph.inputs("crops")
+    assert inputs["images"] == "data/demo/images/{shard}.parquet"
+    assert inputs["images_tar"] == "data/demo/images/{shard}.tar"
+    assert inputs["detections"] == "data/demo/detections/{shard}.parquet"
+
+
+def test_a_gathered_input_is_the_named_shards(graph: dag.Dag) -> None:
+    assert graph.inputs("detection_metrics")["detections"] == [
+        f"data/demo/detections/{shard}.parquet" for shard in graph.params.shards
+    ]
+
+
+def test_snakemake_makes_what_dvc_records(graph: dag.Dag) -> None:
+    for stage in graph.stages.values():
+        made = graph.outputs(stage.name).values() if not stage.scatter else [*stage.outs, *stage.metrics]
+        assert sorted(made) == sorted(stage.products)
+
+
+def test_no_stage_sees_the_truth(graph: dag.Dag) -> None:
+    """The drawn world's truth is not an output or an input of any stage."""
+    for stage in graph.stages.values():
+        assert not [path for path in [*stage.deps, *stage.products] if "truth" in path]

@@ -1,0 +1,147 @@
+"""Jobs through the store: whole outputs or none, and nothing restored that is not the very same."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from instar.errors import InputError
+from instar.store import SupersededError, begin_run, prune, run_job
+
+COPY = "import sys; open(sys.argv[2], 'w').write(sys.argv[3] + open(sys.argv[1]).read())"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INSTAR_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("INSTAR_RUN", raising=False)
+    Path("in.txt").write_text("one")
+    return tmp_path
+
+
+def copy(prefix: str = "a ", output: str = "out.txt", keep: bool = True) -> int:
+    command = [sys.executable, "-c", COPY, "in.txt", output, prefix]
+    return run_job(command, [Path("in.txt")], [Path(output)], log=Path("log.txt"), keep=keep)
+
+
+def history() -> list[str]:
+    noted = [json.loads(line)["what"] for line in Path(".instar/jobs.jsonl").read_text().splitlines()]
+    return [what for what in noted if what != "kept"]
+
+
+def test_the_same_job_is_computed_once(workspace: Path) -> None:
+    copy()
+    Path("out.txt").unlink()
+    copy()
+    assert Path("out.txt").read_text() == "a one"
+    assert history() == ["computed", "restored"]
+
+
+@pytest.mark.parametrize("change", ["input", "parameter", "lock", "name"])
+def test_another_job_is_computed_again(workspace: Path, change: str) -> None:
+    Path("envs").mkdir()
+    Path("envs/requirements.lock").write_text("numpy==1")
+    copy()
+    if change == "input":
+        Path("in.txt").write_text("two")
+    if change == "lock":
+        Path("envs/requirements.lock").write_text("numpy==2")
+    output = "other.txt" if change == "name" else "out.txt"
+    copy("b " if change == "parameter" else "a ", output)
+    assert history() == ["computed", "computed"]
+    assert Path(output).read_text() == {"input": "a two", "parameter": "b one"}.get(change, "a one")
+
+
+def test_without_keep_every_run_computes(workspace: Path) -> None:
+    copy(keep=False)
+    copy(keep=False)
+    assert history() == ["computed", "computed"]
+    assert not (workspace / "store").exists()
+
+
+@pytest.mark.parametrize("damage", ["content", "missing file", "checksums"])
+def test_a_damaged_entry_is_computed_again(workspace: Path, damage: str) -> None:
+    copy()
+    (entry,) = (workspace / "store").glob("??/*")
+    if damage == "content":
+        (entry / "0").write_text("a lie")
+    elif damage == "missing file":
+        (entry / "0").unlink()
+    else:
+        (entry / "sha256.json").write_text("{")
+    copy()
+    assert history() == ["computed", "computed"]
+    assert Path("out.txt").read_text() == "a one"
+
+
+def test_a_failed_command_leaves_the_old_output_and_keeps_nothing(workspace: Path) -> None:
+    copy()
+    failing = [sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write('half'); sys.exit(3)", "out.txt"]
+    assert run_job(failing, [Path("in.txt")], [Path("out.txt")], log=Path("log.txt"), keep=True) == 3
+    assert Path("out.txt").read_text() == "a one"
+    assert len(list((workspace / "store").glob("??/*"))) == 1
+    assert not list(Path(".instar/staging").iterdir())
+
+
+def test_an_input_that_changes_meanwhile_keeps_nothing(workspace: Path) -> None:
+    meddling = [sys.executable, "-c", "import sys; open(sys.argv[1], 'w'); open('in.txt', 'w').write('new')", "out.txt"]
+    with pytest.raises(InputError, match="in.txt: changed while a job read it"):
+        run_job(meddling, [Path("in.txt")], [Path("out.txt")], log=Path("log.txt"), keep=True)
+    assert not Path("out.txt").exists()
+    assert not list((workspace / "store").glob("??/*"))
+
+
+def test_an_output_must_be_an_argument_and_be_written(workspace: Path) -> None:
+    with pytest.raises(InputError, match="no argument of its own"):
+        run_job(["true"], [], [Path("out.txt")], log=Path("log.txt"), keep=True)
+    with pytest.raises(InputError, match="was not written"):
+        run_job(["true", "out.txt"], [], [Path("out.txt")], log=Path("log.txt"), keep=True)
+
+
+def test_folders_are_placed_whole(workspace: Path) -> None:
+    Path("out").mkdir()
+    Path("out/old").write_text("old")
+    making = [sys.executable, "-c", "import sys, os; os.mkdir(sys.argv[1]); open(sys.argv[1] + '/new', 'w')", "out"]
+    for _ in range(2):
+        run_job(making, [Path("in.txt")], [Path("out")], log=Path("log.txt"), keep=True)
+        assert [path.name for path in Path("out").iterdir()] == ["new"]
+    assert history() == ["computed", "restored"]
+
+
+def test_a_job_of_an_earlier_run_keeps_its_result_and_places_nothing(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSTAR_RUN", begin_run())
+    script = textwrap.dedent(
+        """
+        import sys, time
+        open("started", "w")
+        time.sleep(1)
+        open(sys.argv[1], "w").write("late")
+        """
+    )
+    words = [sys.executable, "-m", "instar", "job", "--inputs", "in.txt", "--outputs", "out.txt", "--log", "log.txt"]
+    late = subprocess.Popen([*words, "--keep", "--", sys.executable, "-c", script, "out.txt"], env={**os.environ})
+    while not Path("started").exists():
+        time.sleep(0.02)
+    begin_run()
+    assert late.wait() == 2
+    assert not Path("out.txt").exists()
+    assert len(list((workspace / "store").glob("??/*"))) == 1
+    with pytest.raises(SupersededError):
+        copy()
+
+
+def test_prune_deletes_what_was_not_used_for_long(workspace: Path) -> None:
+    copy()
+    copy("b ")
+    old = min((workspace / "store").glob("??/*"))
+    os.utime(old, (0, 0))
+    assert prune(days=30) == (1, 1)
+    assert not old.exists()

@@ -1,0 +1,82 @@
+"""Presets: all compose and validate, and a local edit is never lost."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from project import ROOT, Project
+
+from instar.errors import InputError
+from instar.study import compose, names
+
+
+@pytest.fixture(autouse=True)
+def in_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_committed_params_are_the_demo() -> None:
+    assert (ROOT / "params.yaml").read_text() == compose("demo", [])
+
+
+@pytest.mark.parametrize("group", ["detector", "classifier"])
+def test_every_preset_composes(group: str) -> None:
+    assert names(group)
+    for name in names(group):
+        compose("ants", [f"{group}={name}"])
+
+
+def test_overrides_follow_hydra() -> None:
+    assert "beta: 0.5\n" in compose("demo", ["beta=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["demoo"], "demoo: no such study; workflow/conf/study has"),
+        (["demo", "beta=2"], "study demo beta=2: beta = 2.0 is not allowed"),
+        (["demo", "bet=0"], "Could not override 'bet'"),
+        (["demo", "detector=yolo0"], "Could not find 'detector/yolo0'"),
+    ],
+)
+def test_a_bad_preset_is_named(words: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told) as caught:
+        compose(words[0], words[1:])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("study") / "project", [])
+
+
+def test_every_study_dry_runs(project: Project) -> None:
+    (project.root / "sources/ants").mkdir(parents=True)
+    for name in names("study"):
+        project.run("instar", "study", name, "records.source=sources/ants", "--force")
+        due = project.due()
+        assert ("classifier" in due) == (name != "beesense")
+        assert {"records", "images", "detector", "detections", "crops", "report"} <= set(due)
+
+
+def test_an_edit_is_kept_unless_told(project: Project) -> None:
+    project.run("git", "checkout", "-q", "--", "params.yaml")
+    project.set("beta: 0.999", "beta: 0.5")
+    assert "holds an edit that is not committed" in project.run("instar", "study", "beesense", check=False)
+    assert "beta: 0.5" in (project.root / "params.yaml").read_text()
+    shown = project.run("instar", "study", "demo", "beta=0.25", "--force")
+    assert "-beta: 0.5\n+beta: 0.25\n" in shown
+
+
+def test_a_missing_source_is_one_line(project: Project) -> None:
+    project.run("git", "checkout", "-q", "--", "params.yaml")
+    project.run("instar", "study", "ants")
+    for command in (["snakemake", "all"], ["instar", "run", "records"]):
+        done = subprocess.run(command, cwd=project.root, env=project.environment, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert "records.source = sources/ants: no such file or folder" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_names_of_a_group_are_files(tmp_path: Path) -> None:
+    assert {"demo", "ants", "beesense"} <= set(names("study"))
