@@ -35,7 +35,9 @@ wildcard_constraints:
 
 localrules:
     all,
+    records,
     tally,
+    report,
 
 
 rule all:

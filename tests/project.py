@@ -40,6 +40,9 @@ WHOLE = [*TINY, "detector.family=whole_image", "detector.model=whole_image", "la
 class Project:
     """A git repository with the project's tracked files, a DVC remote and a store of its own."""
 
+    #: variables that its commands see besides the usual ones
+    extra: dict[str, str] = {}  # noqa: RUF012
+
     def __init__(self, root: Path, overrides: list[str]) -> None:
         self.root = root
         files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
@@ -62,7 +65,7 @@ class Project:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("INSTAR_", "SNAKEMAKE_"))}
         store = str(self.root.with_name("store"))
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**kept, "PATH": path, "INSTAR_STORE": store, "DVC_NO_ANALYTICS": "1"}
+        return {**kept, "PATH": path, "INSTAR_STORE": store, "DVC_NO_ANALYTICS": "1", **self.extra}
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run a command in the project and return what it printed."""

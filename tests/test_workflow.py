@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -62,6 +63,17 @@ def test_a_changed_beta_runs_classifier_evaluation_report(finished: Project, tmp
     assert project.due() == NOTHING
     assert "beta" in project.run("dvc", "params", "diff")
     assert "classifier.json" in project.run("dvc", "metrics", "diff", "--all")
+    told = project.run("workflow/scripts/diff.sh", "HEAD")
+    assert "## Parameters against `HEAD`" in told
+    assert re.search(r"\| params.yaml *\| beta *\| 0.999 *\| 0.5 *\|", told)
+    assert "| data/demo/metrics/classifier.json" in told
+
+
+def test_a_diff_of_nothing_says_so(finished: Project) -> None:
+    told = finished.run("workflow/scripts/diff.sh", "HEAD")
+    assert "No parameter differs." in told
+    assert "No metric differs." in told
+    assert "nowhere: no such revision" in finished.run("workflow/scripts/diff.sh", "nowhere", check=False)
 
 
 def test_a_changed_source_runs_its_stage_and_what_follows(finished: Project, tmp_path: Path) -> None:
@@ -188,10 +200,10 @@ def test_fewer_shards_leave_no_orphans(whole: Project, tmp_path: Path) -> None:
 
 
 def start(project: Project, *command: str) -> subprocess.Popen[bytes]:
-    log = (project.root.parent / "killed.log").open("wb")
-    return subprocess.Popen(
-        command, cwd=project.root, env=project.environment, stdout=log, stderr=log, start_new_session=True
-    )
+    with (project.root.parent / "killed.log").open("wb") as log:
+        return subprocess.Popen(
+            command, cwd=project.root, env=project.environment, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def notes(project: Project, stage: str, what: str) -> list[str]:

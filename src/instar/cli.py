@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 #: commands that read their words themselves
 RAW = {"study", "job"}
+#: commands whose arguments are given by place, not by name
+POSITIONAL = {"run"}
 
 
 def main() -> int:
@@ -65,7 +67,7 @@ def _dispatch(name: str, words: list[str]) -> int:
         return int(call(words) or 0)
     from jsonargparse import auto_cli
 
-    result = auto_cli(call, args=words, as_positional=False, prog=f"instar {name}")
+    result = auto_cli(call, args=words, as_positional=name in POSITIONAL, prog=f"instar {name}")
     return result if isinstance(result, int) else 0
 
 

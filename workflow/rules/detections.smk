@@ -7,6 +7,7 @@ rule detections:
         f"logs/{STUDY}/detections/{{shard}}.log",
     benchmark:
         f"logs/{STUDY}/detections/{{shard}}.tsv"
+    threads: 4
     conda:
         ENVIRONMENT
     params:

@@ -9,7 +9,7 @@ rule evaluation:
         f"logs/{STUDY}/evaluation.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: 4
     params:
         job=job,
         crops=folder("crops"),

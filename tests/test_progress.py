@@ -1,0 +1,22 @@
+"""Progress in a log: whole lines that say how far, how fast and how long."""
+
+import time
+
+import pytest
+
+from instar import progress as module
+from instar.progress import progress
+
+
+def test_lines_in_a_log(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINE_INTERVAL_S", 0.01)
+    for _ in progress(range(3), "photographs", 3):
+        time.sleep(0.02)
+    lines = capfd.readouterr().err.splitlines()
+    assert "photographs: 3/3 in" in lines[-1]
+    assert all("\r" not in line and "left" in line for line in lines)
+    assert len(lines) >= 3
+
+
+def test_nothing_to_do(capfd: pytest.CaptureFixture[str]) -> None:
+    assert list(progress([], "photographs", 0)) == []

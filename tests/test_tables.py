@@ -1,0 +1,48 @@
+"""Tables: exactly the columns of their schema, or an error that names the column."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from instar.errors import InputError
+from instar.tables import RECORDS_DROPPED, read_shards, read_table, write_table
+
+ROW = {"source": "gbif", "photo_id": None, "reason": "no taxon"}
+
+
+def test_no_rows_have_the_columns(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet", [], RECORDS_DROPPED)
+    assert read_table(tmp_path / "t.parquet", RECORDS_DROPPED).to_pylist() == []
+
+
+def test_rows_come_back(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet", [ROW], RECORDS_DROPPED)
+    assert read_table(tmp_path / "t.parquet", RECORDS_DROPPED).to_pylist() == [ROW]
+
+
+def test_a_null_where_none_may_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="column reason holds 1 nulls"):
+        write_table(tmp_path / "t.parquet", [{**ROW, "reason": None}], RECORDS_DROPPED)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"source": ["gbif"], "photo_id": ["1"]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t.parquet: column reason is missing"):
+        read_table(tmp_path / "t.parquet", RECORDS_DROPPED)
+
+
+def test_a_damaged_and_a_missing_table_are_named(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match="t.parquet: not a readable parquet table"):
+        read_table(tmp_path / "t.parquet", RECORDS_DROPPED)
+    with pytest.raises(InputError, match="no such table"):
+        read_table(tmp_path / "none.parquet", RECORDS_DROPPED)
+
+
+def test_only_the_named_shards_are_read(tmp_path: Path) -> None:
+    for shard in ("a", "b", "orphan"):
+        write_table(tmp_path / f"{shard}.parquet", [{**ROW, "reason": shard}], RECORDS_DROPPED)
+    assert read_shards(tmp_path, ["b", "a"], RECORDS_DROPPED)["reason"].to_pylist() == ["b", "a"]
