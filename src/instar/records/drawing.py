@@ -3,12 +3,17 @@
 World units are mesosoma lengths; the mesosoma's middle is the origin, x points forward, y left and z up.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from instar.records.solids import Bands, Ellipsoid, Fur, Limb, Material, Solid, extent, render, view_matrix
 from instar.records.world_spec import Look
+
+#: From shares of the head's half length, width and width to a point in world units.
+Place = Callable[[float, float, float], np.ndarray]
 
 #: Of leg pairs, front to rear: where they start along x, and their direction in degrees from straight ahead.
 LEG_STARTS = (0.26, 0.02, -0.2)
@@ -43,14 +48,14 @@ def random_pose(look: Look, rng: np.random.Generator, *, liveliness: float = 1.0
 def individual(look: Look, rng: np.random.Generator) -> Look:
     """One individual's look: its species' with proportions and colours slightly off."""
     lengths = ("head_length", "head_width", "mesosoma_width", "gaster_length", "gaster_width", "leg_length")
-    changed: dict[str, float] = {name: getattr(look, name) * rng.normal(1, 0.03) for name in lengths}
+    changed: dict[str, Any] = {name: getattr(look, name) * rng.normal(1, 0.03) for name in lengths}
     caste = 1 + look.polymorphism * max(0.0, rng.normal(0, 0.6))
     changed["head_length"] *= caste
     changed["head_width"] *= caste
     colours = ("head_colour", "mesosoma_colour", "gaster_colour", "leg_colour", "band_colour")
     light, tint = rng.normal(1, 0.07), rng.normal(1, 0.02, 3)
-    shifted = {name: _hex(np.clip(rgb(getattr(look, name)) * light * tint, 0, 1)) for name in colours}
-    return replace(look, **changed, **shifted)
+    changed |= {name: _hex(np.clip(rgb(getattr(look, name)) * light * tint, 0, 1)) for name in colours}
+    return replace(look, **changed)
 
 
 def rgb(colour: str) -> np.ndarray:
@@ -161,7 +166,7 @@ def _head(look: Look, pose: Pose) -> list[Solid]:
     return solids
 
 
-def _mandible(look: Look, at, side: int) -> list[Solid]:  # type: ignore[no-untyped-def]
+def _mandible(look: Look, at: Place, side: int) -> list[Solid]:
     colour = rgb(look.head_colour) * 0.8
     root, reach = at(0.85, side * 0.5, -0.1), look.mandible / (look.head_length / 2)
     bend, tip = at(0.95 + 0.6 * reach, side * 0.55, -0.15), at(0.95 + reach, side * 0.06, -0.2)
@@ -169,7 +174,7 @@ def _mandible(look: Look, at, side: int) -> list[Solid]:  # type: ignore[no-unty
     return [Limb(root, bend, thick, thick * 0.8, colour, look.gloss), Limb(bend, tip, thick * 0.8, 0.02, colour, 0.6)]
 
 
-def _antenna(look: Look, pose: Pose, at, turn: np.ndarray, side: int) -> list[Solid]:  # type: ignore[no-untyped-def]
+def _antenna(look: Look, pose: Pose, at: Place, turn: np.ndarray, side: int) -> list[Solid]:
     colour, width = rgb(look.leg_colour), look.leg_width * 0.42
     spread = side * pose.antenna_spread_deg[(side + 1) // 2]
     scape, whip = look.antenna_length * 0.45, look.antenna_length * 0.55 / 3
@@ -197,16 +202,19 @@ def _gaster(look: Look, pose: Pose) -> list[Solid]:
     waist = look.nodes * look.node_size
     start = joint + turn @ np.array([-waist - 0.04 * (look.nodes > 0), 0, 0])
     length, half = look.gaster_length, look.gaster_width / 2
-    bands = Bands(rgb(look.band_colour), look.band_width)
 
     def plate(x: float, *radii: float) -> Ellipsoid:
         centre = start + turn @ np.array([-x, 0, 0])
+        reach = (x - radii[0], x + radii[0])
+        bands = Bands(rgb(look.band_colour), look.band_width, 4 * reach[0] / length, 4 * reach[1] / length)
         return Ellipsoid(centre, np.array(radii), colour, look.gloss, turn, bands, furry=True)
 
     taper = look.gaster_taper
     solids: list[Solid] = list(_petiole(look, joint, turn))
     solids.append(plate(length * (0.5 - 0.12 * taper), length * (0.5 - 0.12 * taper), half, half * 0.85))
-    solids.append(plate(length * 0.62, length * 0.4, half * (0.86 - 0.4 * taper), half * (0.74 - 0.34 * taper)))
+    for step in (0.25, 0.5, 0.75, 1.0):
+        wide = half * (1 - (0.5 + 0.35 * taper) * step ** (2.2 - 0.6 * taper))
+        solids.append(plate(length * (0.5 + 0.36 * step), length * 0.24 * (1.15 - 0.55 * step), wide, wide * 0.85))
     return solids
 
 
@@ -228,8 +236,8 @@ def _leg(look: Look, pose: Pose, pair: int, side: int) -> list[Solid]:
     colour, width = rgb(look.leg_colour), look.leg_width / 2
     hip = np.array([LEG_STARTS[pair], sign * look.mesosoma_width * 0.3, -look.mesosoma_width * 0.3])
     coxa = hip + 0.14 * _direction(direction, -35)
-    knee = coxa + 0.42 * length * _direction(direction, 32)
-    ankle = knee + 0.38 * length * _direction(direction + sign * 8 * (pair - 0.7), -52)
+    knee = coxa + 0.42 * length * _direction(direction, 38)
+    ankle = knee + 0.38 * length * _direction(direction + sign * 8 * (pair - 0.7), -58)
     toe = ankle + 0.3 * length * _direction(direction + sign * 16 * (pair - 0.7), -14)
     return [
         Limb(hip, coxa, width * 1.7, width * 1.2, colour, look.gloss),

@@ -11,16 +11,17 @@ import cv2
 import numpy as np
 
 #: Light that reaches every surface, and how much more the direct light adds.
-AMBIENT, DIFFUSE = 0.42, 0.78
+AMBIENT, DIFFUSE = 0.4, 0.7
 
 
 @dataclass(frozen=True)
 class Bands:
-    """Edges of plates across an ellipsoid's first axis; ``width`` as share of a plate."""
+    """Rear edges of plates across an ellipsoid's first axis, which spans the plates ``front`` to ``rear``."""
 
-    colour: np.ndarray
-    width: float
-    plates: int = 4
+    colour: np.ndarray  # RGB in [0, 1]
+    width: float  # share of a plate
+    front: float
+    rear: float
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,13 @@ def _corners(solid: Solid, view: np.ndarray) -> list[np.ndarray]:
 
 
 def render(
-    solids: Sequence[Solid], view: np.ndarray, *, scale_px: float, material: Material, rng: np.random.Generator
+    solids: Sequence[Solid],
+    view: np.ndarray,
+    *,
+    scale_px: float,
+    material: Material,
+    rng: np.random.Generator,
+    detail_px: int = 400,
 ) -> np.ndarray:
     """Draw solids on nothing.
 
@@ -117,6 +124,7 @@ def render(
         scale_px: pixels of the result per world unit.
         material: light, roughness and hair.
         rng: places hairs and roughness.
+        detail_px: about how large to draw before shrinking; between 2 and 6 times the result's size.
 
     Returns:
         uint8, shape (height, width, 4), RGB premultiplied by alpha, and just large enough.
@@ -124,7 +132,7 @@ def render(
     bounds = extent(solids, view)
     margin = 2 + (material.fur.length * scale_px if material.fur else 0)
     width, height = (np.ceil((bounds[2:] - bounds[:2]) * scale_px + 2 * margin)).astype(int)
-    factor = int(np.clip(round(480 / max(width, height)), 2, 6))
+    factor = int(np.clip(round(detail_px / max(width, height)), 2, 6))
     buffers = _Buffers(height * factor, width * factor)
     zoom = scale_px * factor
     shift = np.append(margin * factor - bounds[:2] * zoom, 0)
@@ -175,73 +183,78 @@ class _Buffers:
 
     def _add_ellipsoid(self, solid: Ellipsoid, centre: np.ndarray, turn: np.ndarray) -> None:
         axes = turn * solid.radii
+        back = np.linalg.inv(axes).astype(np.float32)
         spread = axes @ axes.T  # the surface is p' spread^-1 p = 1
         flat = np.linalg.inv(spread[:2, :2])
         half = np.sqrt(np.diag(spread)[:2])
         rows, columns, x, y = self._grid(centre[:2] - half, centre[:2] + half)
         x, y = x - np.float32(centre[0]), y - np.float32(centre[1])
-        left = 1 - (flat[0, 0] * x * x + 2 * flat[0, 1] * x * y + flat[1, 1] * y * y)
         slope = flat @ spread[2, :2]
-        bulge = np.sqrt(max(spread[2, 2] - slope @ spread[2, :2], 1e-9))
+        bulge = np.float32(np.sqrt(max(spread[2, 2] - slope @ spread[2, :2], 1e-9)))
+        flat, slope = flat.astype(np.float32), slope.astype(np.float32)
+        left = 1 - (flat[0, 0] * x * x + 2 * flat[0, 1] * x * y + flat[1, 1] * y * y)
         depth = slope[0] * x + slope[1] * y + bulge * np.sqrt(np.maximum(left, 0))
-        seen = (left > 0) & (depth + centre[2] > self.depth[rows, columns])
+        seen = (left > 0) & (depth + np.float32(centre[2]) > self.depth[rows, columns])
         points = np.stack(np.broadcast_arrays(x, y, depth), axis=-1)[seen]
-        unit = points @ np.linalg.inv(axes).T.astype(np.float32)
-        normal = unit @ np.linalg.inv(axes).astype(np.float32)
+        unit = points @ back.T
+        normal = unit @ back
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
         at = self._put(rows, columns, seen, depth[seen] + centre[2], normal, solid)
         if solid.bands:
-            plate = (1 - unit[:, 0]) / 2 * solid.bands.plates
+            plate = solid.bands.front + (1 - unit[:, 0]) / 2 * (solid.bands.rear - solid.bands.front)
             edge = np.clip((plate % 1 - 1 + solid.bands.width) / 0.08, 0, 1)[:, None]
             self.colour.reshape(-1, 3)[at] += edge * (solid.bands.colour - solid.colour)
 
     def _add_limb(self, solid: Limb, start: np.ndarray, end: np.ndarray, zoom: float) -> None:
-        radii = np.array([solid.start_radius, solid.end_radius]) * zoom
-        ends = np.stack([start, end])
+        radii = np.array([solid.start_radius, solid.end_radius], np.float32) * np.float32(zoom)
+        ends = np.stack([start, end]).astype(np.float32)
         rows, columns, x, y = self._grid((ends - radii[:, None]).min(axis=0), (ends + radii[:, None]).max(axis=0))
-        run = (end - start)[:2]
-        x, y = x - np.float32(start[0]), y - np.float32(start[1])
-        along = np.clip((x * run[0] + y * run[1]) / max(run @ run, 1e-6), 0, 1).astype(np.float32)
+        run = ends[1] - ends[0]
+        x, y = x - ends[0, 0], y - ends[0, 1]
+        along = np.clip((x * run[0] + y * run[1]) / max(run[:2] @ run[:2], np.float32(1e-6)), 0, 1)
         across_x, across_y = x - along * run[0], y - along * run[1]
         radius = radii[0] + along * (radii[1] - radii[0])
         left = radius**2 - across_x**2 - across_y**2
         bulge = np.sqrt(np.maximum(left, 0))
-        depth = start[2] + along * (end[2] - start[2]) + bulge
+        depth = ends[0, 2] + along * run[2] + bulge
         seen = (left > 0) & (depth > self.depth[rows, columns])
         normal = np.stack([across_x, across_y, bulge], axis=-1)[seen] / radius[seen][:, None]
         self._put(rows, columns, seen, depth[seen], normal, solid)
 
     def shaded(self, material: Material, zoom: float, rng: np.random.Generator) -> np.ndarray:
         """Lit colours, uint8, shape (height, width, 4), premultiplied; alpha is 0 or 255 but for hairs."""
-        seen = np.isfinite(self.depth)
-        if material.sculpture:
-            self._roughen(material.sculpture, zoom, rng)
-        normal = self.normal[seen]
-        lit = np.maximum(normal @ material.light, 0)
-        halfway = material.light + (0, 0, 1)
-        shine = np.maximum(normal @ (halfway / np.linalg.norm(halfway)), 0)
-        gloss = self.gloss[seen]
-        glint = gloss * (0.75 * shine ** (12 + 60 * gloss) + 0.22 * (1 - normal[:, 2]) ** 3)
-        shade = AMBIENT - 0.14 * normal[:, 1] + DIFFUSE * lit
-        rgba = np.zeros((*seen.shape, 4), np.uint8)
-        rgba[seen, :3] = np.clip((self.colour[seen] * shade[:, None] + glint[:, None]) * 255, 0, 255)
-        rgba[seen, 3] = 255
+        seen = np.flatnonzero(np.isfinite(self.depth))
+        normal = self.normal.reshape(-1, 3)[seen]
+        rough = self._roughness(zoom, rng).reshape(-1, 3)[seen]
+        light = material.light.astype(np.float32)
+        halfway = light + np.array([0, 0, 1], np.float32)
+        lit = np.maximum((normal + material.sculpture * rough) @ light, 0)
+        shine = np.maximum((normal + 0.4 * material.sculpture * rough) @ (halfway / np.linalg.norm(halfway)), 0)
+        gloss = self.gloss.reshape(-1)[seen]
+        rim = 1 - normal[:, 2]
+        glint = gloss * (0.75 * shine ** (12 + 60 * gloss) + 0.22 * rim * rim * rim)
+        shade = (AMBIENT - 0.14 * normal[:, 1] + DIFFUSE * lit) * (1 + 0.05 * rough[:, 2])
+        colour = self.colour.reshape(-1, 3)[seen] * shade[:, None] + glint[:, None]
+        rgba = np.zeros((*self.depth.shape, 4), np.uint8)
+        rgba.reshape(-1, 4)[seen, :3] = np.clip(colour * 255, 0, 255)
+        rgba.reshape(-1, 4)[seen, 3] = 255
         if material.fur:
             self._grow(rgba, material.fur, zoom, rng)
         return rgba
 
-    def _roughen(self, strength: float, zoom: float, rng: np.random.Generator) -> None:
+    def _roughness(self, zoom: float, rng: np.random.Generator) -> np.ndarray:
+        """Smooth noise of unit variance, float32, shape (height, width, 3)."""
         height, width = self.depth.shape
         cell = max(2, round(0.035 * zoom))
-        small = rng.standard_normal((height // cell + 2, width // cell + 2, 2), dtype=np.float32)
-        self.normal[..., :2] += strength * cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        small = rng.standard_normal((height // cell + 2, width // cell + 2, 3), dtype=np.float32)
+        return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def _grow(self, rgba: np.ndarray, fur: Fur, zoom: float, rng: np.random.Generator) -> None:
         rows, columns = np.nonzero(self.furry)
         if not len(rows):
             return
         colour = [int(channel * 255) for channel in fur.colour] + [255]
-        thickness = max(1, round(0.012 * zoom))
+        thickness = max(1, round(0.009 * zoom))
         for pick in rng.integers(len(rows), size=fur.count):
             root = np.array([columns[pick], rows[pick]], float)
             direction = self.normal[rows[pick], columns[pick], :2] + rng.normal(0, 0.25, 2)

@@ -102,7 +102,7 @@ class Synonym:
 
 @dataclass
 class Shares:
-    """Shares in [0, 1]; each is met exactly, up to rounding."""
+    """Shares in [0, 1], met exactly up to rounding; bursts on average."""
 
     genus_level: float = MISSING  # of ant observations
     wrong_labels: float = MISSING  # of ant observations
@@ -110,9 +110,9 @@ class Shares:
     missing_coordinates: float = MISSING  # of observations
     specimens_without_coordinates: float = MISSING
     bursts: float = MISSING  # of observations with several photographs
-    tiny: float = MISSING  # of field photographs: ants too small to keep
-    large: float = MISSING  # of field photographs: wider than a tile
-    rotated: float = MISSING  # of JPEG files: EXIF orientation other than 1
+    tiny: float = MISSING  # of field scenes: ants too small to keep
+    large: float = MISSING  # of field scenes: wider than a tile
+    rotated: float = MISSING  # of JPEG files of ants: EXIF orientation other than 1
     annotated: float = MISSING  # of readable photographs of ants
     republished: float = MISSING  # of research-grade photographs: in GBIF, too
 
@@ -167,7 +167,8 @@ def load_world(path: Path) -> World:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give the description of a drawn world") from None
     except (OmegaConfBaseException, YAMLError) as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}; mend the world's description") from None
+        where = getattr(error, "full_key", None) or "not readable"
+        raise InputError(f"{path}: {where}: {str(error).splitlines()[0]}; mend the world's description") from None
     return world
 
 
