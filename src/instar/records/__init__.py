@@ -1,0 +1,1 @@
+"""From public records to one row per photograph."""

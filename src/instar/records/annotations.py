@@ -1,0 +1,203 @@
+"""Annotated boxes: reading COCO JSON, splitting by observation or by time, and writing COCO JSON."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from instar.errors import InputError
+from instar.splits import hash_order
+
+SPLITS = ("train", "validation", "test")
+
+#: A box may reach this far over the photograph's edge and is cut; farther is an error.
+TOLERANCE_PX = 1.0
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A box ``x, y, width, height`` in pixels of the upright photograph, and what else COCO says of it."""
+
+    bbox: list[float]
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """The size of an annotated photograph in upright pixels, and its boxes; none where there is no animal."""
+
+    width: int
+    height: int
+    boxes: list[Annotation]
+
+
+@dataclass
+class Annotations:
+    """Annotated photographs by key, the name of the one class, and how many photographs were left out and why."""
+
+    category: str
+    photographs: dict[str, Photograph] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def box_inside(bbox: list[float], width: int, height: int, place: str) -> list[float]:
+    """A box ``x, y, width, height`` cut at the photograph's edges.
+
+    Args:
+        bbox: in pixels.
+        width: of the photograph, pixels.
+        height: likewise.
+        place: file and line or id, for the message.
+
+    Raises:
+        InputError: if the box reaches more than a pixel outside, or has no area.
+    """
+    x_min, y_min, box_width, box_height = bbox
+    x_max, y_max = x_min + box_width, y_min + box_height
+    outside = max(-x_min, -y_min, x_max - width, y_max - height)
+    if not all(math.isfinite(value) for value in bbox) or outside > TOLERANCE_PX:
+        shown = ", ".join(f"{value:g}" for value in (x_min, y_min, x_max, y_max))
+        raise InputError(
+            f"{place}: box {shown} is outside the photograph of {width}×{height} pixels; mend or remove it"
+        )
+    x_min, y_min, x_max, y_max = max(x_min, 0), max(y_min, 0), min(x_max, width), min(y_max, height)
+    if not (box_width > 0 and box_height > 0 and x_max > x_min and y_max > y_min):
+        raise InputError(f"{place}: a box of {box_width:g}×{box_height:g} pixels has no area; remove it")
+    return [round(value, 6) for value in (x_min, y_min, x_max - x_min, y_max - y_min)]
+
+
+def read_coco(path: Path, keys: pa.ChunkedArray) -> Annotations:
+    """Read COCO JSON whose ``file_name`` is a photograph's key, with or without an ending.
+
+    Args:
+        path: the file.
+        keys: of the photographs that are taken; others are left out and counted.
+
+    Raises:
+        InputError: if the file is no COCO JSON, or an annotation has an unknown image or category or a wrong box.
+    """
+    try:
+        coco = json.loads(path.read_text(encoding="utf-8"))
+        categories = {category["id"]: str(category["name"]) for category in coco["categories"]}
+        names = _keys({image["id"]: str(image["file_name"]) for image in coco["images"]}, keys)
+        found = Annotations(category=next(iter(categories.values()), "animal") if len(categories) < 2 else "animal")
+        photographs = {
+            image["id"]: Photograph(int(image["width"]), int(image["height"]), []) for image in coco["images"]
+        }
+        for annotation in coco["annotations"]:
+            _add(annotation, photographs, categories, path)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a COCO JSON ({error}); export the annotations again") from None
+    except KeyError as error:
+        raise InputError(f"{path}: not a COCO JSON ({error} is missing); export the annotations again") from None
+    for image_id, photograph in photographs.items():
+        key = names[image_id]
+        if key is None:
+            found.left_out["not among the records"] += 1
+        elif key in found.photographs:
+            raise InputError(f"{path}: photograph {key} is there twice; merge its annotations into one image")
+        else:
+            found.photographs[key] = photograph
+    return found
+
+
+def _keys(file_names: dict[Any, str], keys: pa.ChunkedArray) -> dict[Any, str | None]:
+    """The key of each image, or None where no record has it."""
+    whole = pa.array(file_names.values(), pa.string())
+    stems = pa.array([name.rpartition(".")[0] for name in file_names.values()], pa.string())
+    known = pc.if_else(pc.is_in(whole, keys), whole, pc.if_else(pc.is_in(stems, keys), stems, None))
+    return dict(zip(file_names, known.to_pylist(), strict=True))
+
+
+def _add(one: dict[str, Any], photographs: dict[Any, Photograph], categories: dict[Any, str], path: Path) -> None:
+    place = f"{path}: annotation {one['id']}"
+    if one["category_id"] not in categories:
+        raise InputError(f"{place}: category_id {one['category_id']!r} is unknown; list it in categories or remove it")
+    photograph = photographs.get(one["image_id"])
+    if photograph is None:
+        raise InputError(f"{place}: image_id {one['image_id']!r} is unknown; add the image or remove the annotation")
+    bbox = [float(value) for value in one["bbox"]]
+    if len(bbox) != 4:
+        raise InputError(f"{place}: bbox has {len(bbox)} columns; it must be x, y, width, height")
+    more: dict[str, Any] = {
+        name: one[name] for name in ("segmentation", "area") if one.get("segmentation") and name in one
+    }
+    more["iscrowd"] = int(one.get("iscrowd", 0))
+    photograph.boxes.append(Annotation(box_inside(bbox, photograph.width, photograph.height, place), more))
+
+
+def split_by_observation(
+    observations: dict[str, str], *, validation_share: float, test_share: float, seed: int
+) -> dict[str, str]:
+    """Test, validation or train for each photograph, all of an observation in the same one.
+
+    The observations stand in an order of their hashes and are cut where the shares of photographs are reached, each
+    to the side where more of its photographs lie.
+
+    Args:
+        observations: observation id by photograph's key.
+        validation_share: of the photographs, in (0, 1).
+        test_share: likewise.
+        seed: of the order.
+
+    Returns:
+        Split by key.
+    """
+    sizes = Counter(observations.values())
+    total, before = len(observations), 0
+    splits: dict[str, str] = {}
+    for observation in hash_order(seed, sizes):
+        middle = (before + sizes[observation] / 2) / total
+        held = middle <= test_share + validation_share
+        splits[observation] = "test" if middle <= test_share else "validation" if held else "train"
+        before += sizes[observation]
+    return {key: splits[observation] for key, observation in observations.items()}
+
+
+def split_by_time(
+    times: dict[str, datetime], *, validation_share: float, test_share: float, gap_s: float
+) -> dict[str, str | None]:
+    """Train, validation and test as three blocks of time, one after the other.
+
+    Args:
+        times: of each photograph, by key.
+        validation_share: of the photographs, in (0, 1).
+        test_share: likewise.
+        gap_s: seconds; a photograph that precedes the first one of a later block by less is in no block.
+
+    Returns:
+        Split by key; None at the end of a block.
+    """
+    order = sorted(times, key=lambda key: (times[key], key))
+    first_test = len(order) - round(len(order) * test_share)
+    first_validation = first_test - round(len(order) * validation_share)
+    splits: dict[str, str | None] = dict.fromkeys(order[:first_validation], "train")
+    splits |= dict.fromkeys(order[first_validation:first_test], "validation")
+    splits |= dict.fromkeys(order[first_test:], "test")
+    for border in {first_validation, first_test} - {len(order)}:
+        start = times[order[border]]
+        for key in order[:border]:
+            if start - times[key] < timedelta(seconds=gap_s):
+                splits[key] = None
+    return splits
+
+
+def coco_json(annotations: Annotations, splits: dict[str, str]) -> dict[str, Any]:
+    """Annotated photographs that have a split, as COCO with the additional key ``split``; images ordered by key."""
+    images: list[dict[str, Any]] = []
+    boxes: list[dict[str, Any]] = []
+    for image_id, key in enumerate(sorted(splits), 1):
+        photograph = annotations.photographs[key]
+        size = {"width": photograph.width, "height": photograph.height}
+        images.append({"id": image_id, "file_name": key, **size, "split": splits[key]})
+        for one in photograph.boxes:
+            area = round(one.bbox[2] * one.bbox[3], 6)
+            ids = {"id": len(boxes) + 1, "image_id": image_id, "category_id": 1}
+            boxes.append({**ids, "bbox": one.bbox, "area": area, "iscrowd": 0, **one.more})
+    return {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": annotations.category}]}

@@ -1,0 +1,208 @@
+"""Darwin Core Archives: tables in a zip file or a folder, described by its meta.xml.
+
+The format is https://dwc.tdwg.org/text/: which file holds what, in which order the fields stand, what separates them
+and which value an absent one has, is all said by meta.xml and by nothing else.
+"""
+
+import codecs
+import stat
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from instar.errors import InputError
+from instar.records.delimited import Text, batches, first_row
+
+_NAMESPACE = "{http://rs.tdwg.org/dwc/text/}"
+_ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\r\\n": "\r\n", "\\\\": "\\"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The core or an extension of an archive.
+
+    Attributes:
+        row_type: last part of the URI that says what a row is: ``Occurrence``, ``Multimedia``, …
+        texts: its files; nearly always one.
+        id_position: of the core row's id.
+        positions: of each term's field, by the last part of the term's URI.
+        defaults: of terms whose field is empty or absent.
+    """
+
+    row_type: str
+    texts: tuple[Text, ...]
+    id_position: int
+    positions: dict[str, int]
+    defaults: dict[str, str]
+
+    def read(self, terms: list[str]) -> Iterator[pa.RecordBatch]:
+        """Batches with the column ``id`` and one for each term, as strings; all null where the table has no such term.
+
+        Raises:
+            InputError: if a line has more fields than the first one, or cannot be read.
+        """
+        for text in self.texts:
+            first = first_row(text, after=text.heading)
+            if not first:
+                continue
+            if text.heading:
+                first = max(first, first_row(text, after=0), key=len)
+            present = {term: self.positions[term] for term in terms if term in self.positions}
+            wanted = {"id": self.id_position, **present}
+            names = dict(zip(wanted.values(), wanted, strict=False))
+            columns = [names.get(position, str(position + 1)) for position in range(len(first))]
+            for term, position in wanted.items():
+                if position >= len(first):
+                    raise InputError(
+                        f"{text.name}: line 1: ends before column {term}, with {len(first)} fields where meta.xml "
+                        f"names at least {position + 1}; download the archive again"
+                    )
+            for batch in batches(text, columns, wanted):
+                yield self._completed(batch, terms)
+
+    def _completed(self, batch: pa.RecordBatch, terms: list[str]) -> pa.RecordBatch:
+        columns = [batch["id"]]
+        for term in terms:
+            column = batch[term] if term in self.positions else pa.nulls(batch.num_rows, pa.string())
+            columns.append(pc.fill_null(column, self.defaults[term]) if term in self.defaults else column)
+        return pa.RecordBatch.from_arrays(columns, names=["id", *terms])
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive's core table and its extensions, in the order of meta.xml."""
+
+    core: Table
+    extensions: tuple[Table, ...]
+
+
+def read_archive(path: Path) -> Archive:
+    """Read an archive's description; its tables are read when they are asked for, and nothing is ever unpacked.
+
+    Args:
+        path: a zip file, or a folder that one was unpacked into.
+
+    Raises:
+        InputError: if it is no archive, or a member or a location in meta.xml points outside.
+    """
+    files = _members(path) if path.is_file() else _files(path)
+    metas = [
+        name for name in files if name.name == "meta.xml" and "__MACOSX" not in name.parts and len(name.parts) <= 2
+    ]
+    if len(metas) != 1:
+        raise InputError(f"{path}: {len(metas)} files meta.xml, a Darwin Core Archive has one; download it again")
+    meta = f"{path}: member {metas[0]}"
+    try:
+        with _open(path, metas[0]) as file:
+            root = ElementTree.parse(file).getroot()
+    except (ElementTree.ParseError, zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{meta}: not readable XML ({error}); download the archive again") from None
+    core = root.find(f"{_NAMESPACE}core")
+    if core is None:
+        raise InputError(f"{meta}: no element core; download the archive again")
+    extensions = root.findall(f"{_NAMESPACE}extension")
+    tables = [_table(path, metas[0].parent, files, element, meta) for element in (core, *extensions)]
+    return Archive(tables[0], tuple(tables[1:]))
+
+
+def _members(path: Path) -> set[PurePosixPath]:
+    """The files in a zip, none of which would land outside if it were unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path}: not a readable zip file ({error}); download it again") from None
+    for member in members:
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+            raise InputError(f"{path}: member {member.filename!r} would land outside the archive; do not use it")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise InputError(f"{path}: member {member.filename!r} is a symbolic link; do not use it")
+        if member.flag_bits & 1:
+            raise InputError(f"{path}: member {member.filename!r} is encrypted; give an archive without a password")
+    return {PurePosixPath(member.filename) for member in members if not member.is_dir()}
+
+
+def _files(path: Path) -> set[PurePosixPath]:
+    if not path.is_dir():
+        raise InputError(f"{path}: no such archive; give a zip file or a folder with a meta.xml")
+    return {PurePosixPath(file.relative_to(path).as_posix()) for file in path.rglob("*") if file.is_file()}
+
+
+def _open(path: Path, member: PurePosixPath) -> BinaryIO:
+    if path.is_dir():
+        return (path / member).open("rb")
+    with zipfile.ZipFile(path) as archive:  # the member keeps the file open after the archive is closed
+        return cast(BinaryIO, archive.open(str(member)))
+
+
+def _table(
+    path: Path, folder: PurePosixPath, files: set[PurePosixPath], element: ElementTree.Element, meta: str
+) -> Table:
+    locations = [
+        (location.text or "").strip() for location in element.iterfind(f"{_NAMESPACE}files/{_NAMESPACE}location")
+    ]
+    row_type = _last(element.get("rowType", ""))
+    if not locations:
+        raise InputError(f"{meta}: table {row_type} has no location; download the archive again")
+    core_id = element.find(f"{_NAMESPACE}id")
+    core_id = element.find(f"{_NAMESPACE}coreid") if core_id is None else core_id
+    positions: dict[str, int] = {}
+    defaults: dict[str, str] = {}
+    try:
+        id_position = int(core_id.get("index", "0")) if core_id is not None else 0
+        for field in element.iterfind(f"{_NAMESPACE}field"):
+            term = _last(field.get("term", ""))
+            if (index := field.get("index")) is not None:
+                positions.setdefault(term, int(index))
+            if (default := field.get("default")) is not None:
+                defaults.setdefault(term, default)
+        texts = tuple(_text(path, folder, files, element, location, meta) for location in locations)
+    except (ValueError, LookupError) as error:
+        raise InputError(f"{meta}: table {row_type}: {error}; download the archive again") from None
+    return Table(row_type, texts, id_position, positions, defaults)
+
+
+def _text(
+    path: Path, folder: PurePosixPath, files: set[PurePosixPath], element: ElementTree.Element, location: str, meta: str
+) -> Text:
+    member = PurePosixPath(location)
+    if member.is_absolute() or ".." in member.parts or "\\" in location:
+        raise InputError(f"{meta}: location {location!r} is outside the archive; do not use it")
+    if folder / member not in files:
+        raise InputError(f"{meta}: location {location!r} is not in the archive; download it again")
+    delimiter = _unescaped(element.get("fieldsTerminatedBy", ","))
+    quote = _unescaped(element.get("fieldsEnclosedBy", '"'))
+    if len(delimiter) != 1 or len(quote) > 1:
+        raise InputError(
+            f"{meta}: {location}: fields separated by {delimiter!r} and enclosed by {quote!r} are not read"
+        )
+    if (end := _unescaped(element.get("linesTerminatedBy", "\n"))) not in ("\n", "\r\n", "\r"):
+        raise InputError(f"{meta}: {location}: lines terminated by {end!r} are not read; convert the file")
+    encoding = element.get("encoding", "UTF-8")
+    codecs.lookup(encoding)
+    return Text(
+        name=f"{path}: member {folder / member}",
+        open=partial(_open, path, folder / member),
+        delimiter=delimiter,
+        quote=quote,
+        encoding=encoding,
+        short_lines=True,  # the format does not say so, and museums write them
+        heading=int(element.get("ignoreHeaderLines") or 0),
+    )
+
+
+def _last(term: str) -> str:
+    """The name in a term's URI: ``http://purl.org/dc/terms/license`` is ``license``."""
+    return term.rstrip("/").replace("#", "/").split("/")[-1]
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPES.get(text, text)

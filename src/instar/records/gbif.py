@@ -1,0 +1,217 @@
+"""Photographs of a GBIF download: a Darwin Core Archive of occurrences with the multimedia extension."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from instar.errors import InputError
+from instar.licences import normalise
+from instar.progress import progress
+from instar.records.darwin_core import Archive, Table, read_archive
+from instar.records.gathering import Gathering, coordinates, short_hash, utc_time
+from instar.records.taxonomy import Lineage, lineage
+
+SOURCE = "gbif"
+
+_RANKS = ["kingdom", "phylum", "class", "order", "superfamily", "family", "subfamily", "tribe", "genus", "species"]
+_OCCURRENCE_TERMS = [*_RANKS, "gbifID", "occurrenceID", "scientificName", "specificEpithet", "taxonRank"]
+_OCCURRENCE_TERMS += [
+    "taxonomicStatus",
+    "recordedBy",
+    "references",
+    "basisOfRecord",
+    "eventDate",
+    "year",
+    "month",
+    "day",
+]
+_OCCURRENCE_TERMS += ["decimalLatitude", "decimalLongitude", "issue"]
+_MEDIA_TERMS = ["type", "format", "identifier", "references", "license", "rightsHolder", "creator"]
+_SPECIMENS = {"preservedspecimen", "fossilspecimen", "livingspecimen", "materialsample", "materialentity", "specimen"}
+
+_INATURALIST_PHOTO = re.compile(
+    r"^https?://(?:inaturalist-open-data\.s3\.amazonaws\.com|static\.inaturalist\.org|(?:www\.)?inaturalist\.org)/photos/(\d+)\b"
+)
+
+#: What is kept of an occurrence while the media are read.
+_OCCURRENCE = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("observation_id", pa.string()),
+        pa.field("observer_id", pa.string()),
+        pa.field("taxon_id", pa.string()),
+        pa.field("latitude", pa.float64()),
+        pa.field("longitude", pa.float64()),
+        pa.field("observed_at", pa.timestamp("s", tz="UTC")),
+        pa.field("basis", pa.string()),
+        pa.field("reference", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+)
+
+
+def gather(path: Path, *, taxon: str, licences: list[str], inaturalist_photos: np.ndarray) -> Gathering:
+    """Read the photographs of a taxon and its descendants.
+
+    Names are those of the columns species and genus, which in a GBIF download are the accepted ones. An occurrence
+    belongs to a taxon if any of its columns from kingdom to species holds the taxon's name.
+
+    Args:
+        path: the archive, a zip file or a folder.
+        taxon: its name; empty for all.
+        licences: short names of those allowed, of the photograph itself and not of the occurrence.
+        inaturalist_photos: int64, sorted; ids of the photographs that the iNaturalist tables gave.
+
+    Raises:
+        InputError: if the archive is damaged, unsafe, or none of occurrences with multimedia.
+    """
+    archive = read_archive(path)
+    media = _media(archive, path)
+    gathering = Gathering()
+    occurrences = _occurrences(archive.core, taxon, gathering)
+    wanted = occurrences["id"].combine_chunks()
+    for batch in progress(media.read(_MEDIA_TERMS), "blocks of multimedia"):
+        positions = pc.index_in(batch["id"], value_set=wanted)
+        here = pc.and_(positions.is_valid(), batch["id"].is_valid())
+        gathering.other_taxon += batch.num_rows - (pc.sum(here).as_py() or 0)
+        rows = batch.filter(here).to_pylist()
+        theirs = occurrences.take(positions.filter(here)).to_pylist()
+        ids = [_inaturalist_photo(row) for row in rows]
+        republished = _among([int(photo_id or -1) for photo_id in ids], inaturalist_photos)
+        gathering.add(
+            _photograph(row, seen, photo_id, licences, again)
+            for row, seen, photo_id, again in zip(rows, theirs, ids, republished, strict=True)
+        )
+    return gathering
+
+
+def _media(archive: Archive, path: Path) -> Table:
+    if archive.core.row_type != "Occurrence":
+        raise InputError(f"{path}: its rows are {archive.core.row_type}; give an archive of Occurrence rows")
+    for table in archive.extensions:
+        if table.row_type in ("Multimedia", "Image"):
+            return table
+    raise InputError(f"{path}: no Multimedia extension, so no photographs; download the archive with multimedia")
+
+
+def _among(numbers: list[int], ordered: np.ndarray) -> list[bool]:
+    """Which numbers are in the sorted array."""
+    values = np.array(numbers, np.int64)
+    places = np.searchsorted(ordered, values)
+    found = np.zeros(len(values), bool)
+    inside = places < len(ordered)
+    found[inside] = ordered[places[inside]] == values[inside]
+    return [bool(one) for one in found]
+
+
+def _occurrences(core: Table, taxon: str, gathering: Gathering) -> pa.Table:
+    """Occurrences of the taxon or of no taxon, as ``_OCCURRENCE``."""
+    kept = []
+    for batch in core.read(_OCCURRENCE_TERMS):
+        rows = [row for row in batch.to_pylist() if _belongs(row, taxon)]
+        found = [(row, _lineage(row)) for row in rows]
+        for row, one in found:
+            gathering.lineages.add(one)
+            if old := _synonym(row, one):
+                gathering.synonyms.setdefault(f"species:{old}", set()).add(f"species:{one.species}")
+        kept.append(pa.RecordBatch.from_pylist([_occurrence(row, one) for row, one in found], _OCCURRENCE))
+    return pa.Table.from_batches(kept, _OCCURRENCE)
+
+
+def _belongs(row: dict[str, Any], taxon: str) -> bool:
+    return not taxon or not _names(row) or taxon in _names(row)
+
+
+def _names(row: dict[str, Any]) -> set[str]:
+    return {row[rank] for rank in (*_RANKS, "scientificName") if row[rank]}
+
+
+def _lineage(row: dict[str, Any]) -> Lineage:
+    species = row["species"]
+    if not species and row["genus"] and row["specificEpithet"]:
+        species = f"{row['genus']} {row['specificEpithet']}"
+    return lineage(species, row["genus"], row["family"])
+
+
+def _synonym(row: dict[str, Any], one: Lineage) -> str | None:
+    """The species' name, without its author, under which an occurrence was published, where that is not accepted."""
+    old = " ".join((row["scientificName"] or "").split()[:2])
+    is_synonym = (row["taxonomicStatus"] or "").upper().endswith("SYNONYM") and row["taxonRank"] == "SPECIES"
+    return old if is_synonym and one.species and old != one.species else None
+
+
+def _occurrence(row: dict[str, Any], one: Lineage) -> dict[str, Any]:
+    reason = None
+    if not _names(row):
+        reason = "no taxon"
+    elif one.taxon_id is None:
+        reason = "above genus"
+    latitude, longitude = coordinates(_number(row["decimalLatitude"]), _number(row["decimalLongitude"]))
+    if latitude == 0 and longitude == 0 and "ZERO_COORDINATE" in (row["issue"] or ""):
+        latitude = longitude = None
+    day = "-".join(part for part in (row["year"], row["month"], row["day"]) if part)
+    gbif_id = row["gbifID"]
+    page = f"https://www.gbif.org/occurrence/{gbif_id}" if gbif_id else None
+    basis = re.sub("[^a-z]", "", (row["basisOfRecord"] or "").lower())
+    return {
+        "id": row["id"],
+        "observation_id": f"{SOURCE}-{row['occurrenceID'] or gbif_id or row['id']}",
+        "observer_id": f"{SOURCE}-{row['recordedBy']}" if row["recordedBy"] else None,
+        "taxon_id": one.taxon_id,
+        "latitude": latitude,
+        "longitude": longitude,
+        "observed_at": utc_time(row["eventDate"]) or utc_time(day),
+        "basis": "specimen" if basis in _SPECIMENS else "field",
+        "reference": row["references"] or page,
+        "reason": reason,
+    }
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _inaturalist_photo(media: dict[str, Any]) -> str | None:
+    for address in (media["identifier"], media["references"]):
+        if match := _INATURALIST_PHOTO.match(address or ""):
+            return match.group(1)
+    return None
+
+
+def _photograph(
+    media: dict[str, Any], seen: dict[str, Any], inaturalist_photo: str | None, licences: list[str], republished: bool
+) -> tuple[dict[str, Any], str | None]:
+    url, licence = media["identifier"], normalise(media["license"])
+    # an iNaturalist photograph has one id and many addresses
+    photo_id = inaturalist_photo or (short_hash(url) if url else None)
+    row = {
+        "key": f"{SOURCE}-{photo_id}",
+        "source": SOURCE,
+        "photo_id": photo_id,
+        "url": url,
+        "licence": licence,
+        "rights_holder": media["rightsHolder"] or media["creator"],
+        **{name: value for name, value in seen.items() if name not in ("id", "reason")},
+        "reference": media["references"] or seen["reference"],
+    }
+    if republished:
+        return row, "republished by GBIF"
+    if not _is_photograph(media):
+        return row, "no photograph"
+    if seen["reason"]:
+        return row, seen["reason"]
+    return row, None if licence in licences else "licence not allowed"
+
+
+def _is_photograph(media: dict[str, Any]) -> bool:
+    address = (media["identifier"] or "").lower()
+    kind = (media["type"] or "StillImage").rsplit("/", 1)[-1].lower()
+    pixels = (media["format"] or "image").lower().startswith("image")
+    return address.startswith(("http://", "https://")) and kind in ("stillimage", "image") and pixels

@@ -1,0 +1,35 @@
+"""Figures of the detector and the classifier with their intervals, worded for the page."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A share in [0, 1] and what it means."""
+
+    name: str
+    value: float
+    low: float | None  # of the 95 % interval; None where none was computed
+    high: float | None
+    meaning: str
+
+    @property
+    def value_text(self) -> str:
+        """``71.2 %``."""
+        return percent(self.value, 1)
+
+    @property
+    def interval_text(self) -> str:
+        """``64.0 to 78.1 %``."""
+        return "" if self.low is None or self.high is None else f"{100 * self.low:.1f} to {percent(self.high, 1)}"
+
+    @property
+    def short(self) -> str:
+        """``71 % (64–78 %)``, for a sentence."""
+        low_high = "" if self.low is None or self.high is None else f" ({100 * self.low:.0f}–{percent(self.high)})"
+        return percent(self.value) + low_high
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """``71 %``, which does not break at the end of a line."""
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"

@@ -1,0 +1,127 @@
+"""How the results were made: parameters, versions and licences."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from importlib.metadata import PackageNotFoundError, metadata
+from typing import Any
+
+import pandas as pd
+
+from instar.params import Params
+from instar.report.inputs import LABEL_STAGES
+from instar.report.pictures import licence_name, showable
+
+PACKAGES = ("instar", "torch", "torchvision", "ultralytics", "sahi", "timm", "lightning", "numpy", "pandas", "pyarrow")
+
+#: Licences of published weights by a part of the model's name in timm; the others are mostly Apache-2.0.
+_WEIGHTS = {
+    "dinov3": "the DINOv3 licence of Meta",
+    "convnextv2": "CC BY-NC 4.0 (not for commercial use)",
+    "eva02": "MIT",
+    "swin": "MIT",
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A key of params.yaml; the meaning comes from the dataclass that reads it."""
+
+    key: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """A library that the stages ran on."""
+
+    name: str
+    version: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class LicenceCount:
+    """Photographs and crops under one licence."""
+
+    name: str
+    photographs: int
+    crops: int
+    shown: bool  # whether thumbnails of them may be on the page
+
+
+def parameter_sections(params: Params) -> dict[str, list[Parameter]]:
+    """The parameters by section, those of the top level under an empty name; of stages that the study has."""
+    sections: dict[str, list[Parameter]] = {"": []}
+    for top in fields(params):
+        if top.name in LABEL_STAGES and not params.labels:
+            continue
+        value = getattr(params, top.name)
+        if is_dataclass(value):
+            sections[top.name] = [_parameter(key, getattr(value, key.name)) for key in fields(value)]
+        else:
+            sections[""].append(_parameter(top, value))
+    return sections
+
+
+def _parameter(key: Any, value: Any) -> Parameter:
+    if isinstance(value, list):
+        text = ", ".join(map(str, value)) or "none"
+    elif isinstance(value, bool):
+        text = "yes" if value else "no"
+    else:
+        text = "empty" if value == "" else str(value)
+    return Parameter(key.name, text, key.metadata["help"])
+
+
+def packages() -> list[Package]:
+    """Python and the libraries that figures depend on, with the licences they declare."""
+    found = [Package("Python", platform.python_version(), "PSF-2.0")]
+    for name in PACKAGES:
+        try:
+            described = metadata(name)
+        except PackageNotFoundError:
+            continue
+        found.append(Package(name, described["Version"], _declared(described)))
+    return found
+
+
+def _declared(described: Any) -> str:
+    text = described.get("License-Expression") or described.get("License") or ""
+    # some packages put the whole text of their licence there
+    return text if 0 < len(text) < 150 else "see its package"
+
+
+def licence_counts(photographs: pd.DataFrame, crops: pd.DataFrame) -> list[LicenceCount]:
+    """Counts by licence, the most frequent first.
+
+    Args:
+        photographs: columns source and licence, one row per photograph.
+        crops: likewise, one row per crop.
+    """
+    by_photograph, by_crop = photographs["licence"].value_counts(), crops["licence"].value_counts()
+    names = sorted(by_photograph.index, key=lambda name: (-by_photograph[name], name))
+    shown = set(showable(photographs)["licence"])
+    return [
+        LicenceCount(licence_name(name), int(by_photograph[name]), int(by_crop.get(name, 0)), name in shown)
+        for name in names
+    ]
+
+
+def weights_licences(params: Params) -> Mapping[str, str]:
+    """What is known about the licence of each model's weights."""
+    if params.detector.family == "yolo":
+        detector = f"{params.detector.model}, trained here with ultralytics, which is AGPL-3.0; "
+        detector += "its publisher holds that weights trained with it fall under that licence, too"
+    else:
+        detector = "no weights: every photograph is one box"
+    if not params.labels:
+        return {"Detector": detector}
+    if not params.classifier.pretrained:
+        started = "trained here from random weights with timm (Apache-2.0)"
+    else:
+        licence = next((text for name, text in _WEIGHTS.items() if name in params.classifier.model), None)
+        started = "trained here from published weights under "
+        started += licence or "the licence on the model's page (for most models of timm Apache-2.0)"
+    return {"Detector": detector, "Classifier": f"{params.classifier.model}, {started}"}

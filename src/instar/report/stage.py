@@ -1,0 +1,132 @@
+"""Stage ``report``: one self-contained HTML page about a study, for people who want to know what came out."""
+
+from pathlib import Path
+from typing import Any
+
+from instar.files import replacing
+from instar.report import classifier, detector
+from instar.report.flow import steps
+from instar.report.inputs import Inputs, read_inputs
+from instar.report.maps import maps
+from instar.report.pictures import Picture, sampled_photographs, showable
+from instar.report.provenance import licence_counts, packages, parameter_sections, weights_licences
+from instar.report.sheet import Sheet, sheet_by_class, sheet_of_sample
+from instar.report.summary import sentence, tiles
+
+
+def report(
+    records: Path,
+    taxonomy: Path,
+    images: Path,
+    detections: Path,
+    crops: Path,
+    metrics: Path,
+    plots: Path,
+    params: Path,
+    out: Path,
+    *,
+    study: str,
+    shards: list[str],
+    confidence: float,
+    photographs: int,
+    crops_per_class: int,
+) -> None:
+    """Write one HTML page about the study: data, pictures, figures, charts, and how all of it was made.
+
+    The page needs no network and no other file. Equal inputs give equal bytes.
+
+    Args:
+        records: table of the photographs that the sources gave.
+        taxonomy: table of their taxa.
+        images: folder of the photographs' shards.
+        detections: folder of the boxes' tables.
+        crops: folder of the crops' shards.
+        metrics: folder of ``<stage>.json`` with the figures of every stage.
+        plots: folder of the curves and class tables.
+        params: the parameters of the study, shown with their meaning.
+        out: HTML to write.
+        study: the page's title.
+        shards: names of the shards.
+        confidence: boxes with a lower score are not drawn.
+        photographs: how many are shown with their boxes.
+        crops_per_class: how many crops of each class are shown.
+
+    Raises:
+        InputError: if an input is missing or damaged, or the rows of a stage do not add up.
+    """
+    tables = (records, taxonomy, images, detections, crops, metrics, plots, params)
+    inputs = read_inputs(*tables, shards=shards, confidence=confidence)
+    shown = sampled_photographs(inputs.images, inputs.boxes, images, inputs.taxa, photographs)
+    sheet = sheet_by_class(inputs, crops, crops_per_class) if inputs.has_labels else None
+    sample = [] if inputs.has_labels else sheet_of_sample(inputs, crops, 5 * crops_per_class)
+    page = _page(
+        **_context(inputs, confidence),
+        study=study,
+        photographs=shown,
+        sheet=sheet,
+        sample=sample,
+        credits=_credits(sheet, sample),
+    )
+    with replacing(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:
+    genera = inputs.records["taxon_id"].map({key: taxon.genus for key, taxon in inputs.taxa.items()})
+    places = inputs.records[["latitude", "longitude"]].assign(genus=genera)
+    return {
+        "summary": sentence(inputs, confidence),
+        "tiles": tiles(inputs, confidence),
+        "has_labels": inputs.has_labels,
+        "steps": steps(inputs.metrics),
+        "confidence": confidence,
+        "fetched": len(inputs.images),
+        "hidden": len(inputs.images) - len(showable(inputs.images)),
+        "crops_made": len(inputs.crops),
+        "metrics": inputs.metrics,
+        "threshold_text": detector.threshold_text(inputs.metrics["detection_metrics"], confidence),
+        "detector": detector.measures(inputs, confidence),
+        "detector_charts": detector.charts(inputs, confidence),
+        "classifier": classifier.measures(inputs.metrics["evaluation"]) if inputs.has_labels else [],
+        "classifier_charts": classifier.charts(inputs) if inputs.has_labels else [],
+        "maps": maps(places),
+        "mapped": int(places[["latitude", "longitude"]].notna().all(axis=1).sum()),
+        "licences": licence_counts(inputs.records, inputs.crops),
+        "weights": weights_licences(inputs.params),
+        "packages": packages(),
+        "parameters": parameter_sections(inputs.params),
+    }
+
+
+def _credits(sheet: Sheet | None, sample: list[Picture]) -> dict[str, list[Picture]]:
+    """The crops on the page by rights holder."""
+    lines = [line for genus in sheet.genera.values() for line in genus] if sheet else []
+    found: dict[str, list[Picture]] = {}
+    for picture in [*sample, *(picture for line in lines for picture in line.pictures)]:
+        found.setdefault(picture.holder, []).append(picture)
+    return dict(sorted(found.items()))
+
+
+def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """Anchors and titles of the sections that the page has."""
+    sections = {
+        "flow": ("What went in and what was dropped", True),
+        "photographs": ("Photographs", context["photographs"]),
+        "crops": ("Crops", context["sheet"] or context["sample"]),
+        "detector": ("Detector", True),
+        "classifier": ("Classifier", context["has_labels"]),
+        "map": ("Map of records", context["maps"].panels),
+        "making": ("How it was made", True),
+    }
+    return [(anchor, title) for anchor, (title, there) in sections.items() if there]
+
+
+def _page(**context: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = "{:,}".format
+    return environment.get_template("template.html.jinja").render(**context, contents=_contents(context))

@@ -1,0 +1,56 @@
+"""The head of the page: the study in a sentence and in a few figures."""
+
+from dataclasses import dataclass
+
+from instar.report import classifier, detector
+from instar.report.inputs import Inputs
+from instar.report.measures import percent
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key figure."""
+
+    value: str
+    name: str
+    note: str
+
+
+def sentence(inputs: Inputs, confidence: float) -> str:
+    """What came out, in one sentence."""
+    rows = {stage: figures["rows"] for stage, figures in inputs.metrics.items() if "rows" in figures}
+    text = f"{rows['records']['out']:,} photographs gave {rows['crops']['out']:,} crops"
+    if inputs.has_labels:
+        text += f", {rows['dataset']['out']:,} of them used for {_species(inputs):,} species"
+    recall = detector.at_confidence(inputs, confidence, "recall") or 0.0
+    text += f"; the detector finds {percent(recall)} of the annotated animals"
+    if inputs.has_labels:
+        top1 = classifier.measures(inputs.metrics["evaluation"])[0]
+        text += f"; the classifier names the right species for {top1.short} of the validation crops"
+    return f"{text}."
+
+
+def tiles(inputs: Inputs, confidence: float) -> list[Tile]:
+    """The key figures."""
+    metrics = inputs.metrics
+    recall = detector.at_confidence(inputs, confidence, "recall") or 0.0
+    ap50 = next((one for one in detector.measures(inputs, confidence) if one.name == "AP50"), None)
+    found = [
+        Tile(f"{metrics['records']['rows']['out']:,}", "photographs", f"of {metrics['records']['rows']['in']:,} read"),
+        Tile(f"{len(inputs.crops):,}", "crops", f"from {inputs.boxes['photo_key'].nunique():,} photographs"),
+        Tile(percent(recall, 1), "of the animals found", f"with a score of at least {confidence:g}"),
+    ]
+    if ap50 is not None:
+        found.append(Tile(ap50.value_text, "AP50 of the detector", ap50.interval_text))
+    if inputs.has_labels:
+        named = {one.name: one for one in classifier.measures(metrics["evaluation"])}
+        note = f"{metrics['dataset']['rows']['out']:,} crops after cleaning"
+        found.insert(2, Tile(f"{_species(inputs):,}", "species", note))
+        for name, text in (("species, top 1", "species named right"), ("genus, top 1", "genera named right")):
+            found.append(Tile(named[name].value_text, text, named[name].interval_text))
+    return found
+
+
+def _species(inputs: Inputs) -> int:
+    evaluation = inputs.metrics["evaluation"]
+    return int(evaluation["species"] + evaluation["species_in_training_only"])

@@ -1,0 +1,58 @@
+"""What became of the rows of a scattered stage, summed over its shards."""
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from instar.errors import InputError
+from instar.files import write_json
+
+
+def tally(folder: Path, out: Path, *, shards: list[str]) -> None:
+    """Count the rows of a scattered stage by what became of them, over all shards.
+
+    Args:
+        folder: holds ``<shard>.parquet`` of images, detections or crops; tables of other shards are not read.
+        out: gets the counts: rows in, out and dropped by reason; photographs, all and those that gave at least one row
+            without a reason; bytes, where the stage stores files.
+        shards: names of the shards.
+
+    Raises:
+        InputError: if the table of a shard is missing or damaged.
+    """
+    reasons: Counter[str | None] = Counter()
+    sums: Counter[str] = Counter({"photographs": 0, "photographs_out": 0})
+    for shard in shards:
+        table = _read(folder / f"{shard}.parquet")
+        reasons.update(table["reason"].to_pylist())
+        whole = pc.is_null(table["reason"])
+        # a photograph's rows are all in its own shard, so that the shards' counts add up
+        photographs = table["photo_key" if "photo_key" in table.column_names else "key"]
+        sums["photographs"] += pc.count_distinct(photographs).as_py()
+        sums["photographs_out"] += pc.count_distinct(photographs.filter(whole)).as_py()
+        if "size" in table.column_names:
+            sums["bytes"] += pc.sum(table["size"].filter(whole)).as_py() or 0
+    rows_out = reasons.pop(None, 0)
+    dropped = {reason: count for reason, count in sorted(reasons.items()) if reason is not None}
+    rows = {"in": rows_out + sum(dropped.values()), "out": rows_out, "dropped": dropped}
+    write_json(out, {"rows": rows, **sums})
+
+
+def _read(path: Path) -> pa.Table:
+    """The columns that are counted."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such table; run the stage again")
+    try:
+        file = pq.ParquetFile(path)
+        columns = [name for name in ("reason", "photo_key", "key", "size") if name in file.schema_arrow.names]
+        if "photo_key" in columns:
+            columns.remove("key")
+        table = file.read(columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a readable parquet table ({error}); delete it and run the stage again") from None
+    if "reason" not in columns:
+        raise InputError(f"{path}: column reason is missing; this is no table of a scattered stage")
+    return table

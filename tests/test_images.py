@@ -1,0 +1,319 @@
+"""The stage ``images``: fetching from a folder, from a mirror and from a server that misbehaves."""
+
+import asyncio
+import hashlib
+import io
+import socket
+import tarfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from aiohttp import web
+from PIL import Image
+
+from instar import images as module
+from instar.decode import decode_upright
+from instar.errors import InputError
+from instar.images import images
+from instar.shards import ShardReader
+from instar.tables import IMAGES, RECORDS, read_table, write_table
+
+HOST = "m.example"
+
+
+def encoded(kind: str = "JPEG", side: int = 24, orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (side, 2 * side, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, exif=exif)
+    return file.getvalue()
+
+
+def record(key: str, url: str, **changes: Any) -> dict[str, Any]:
+    row = dict.fromkeys(RECORDS.names)
+    row |= {"key": key, "source": "gbif", "photo_id": key, "observation_id": key, "url": url, "basis": "field"}
+    return row | {"licence": "cc0", "shard": "s0"} | changes
+
+
+def run(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> dict[str, dict[str, Any]]:
+    """The stage's rows by key."""
+    parameters: dict[str, Any] = {
+        "shard": "s0",
+        "mirror": True,
+        "connections": 4,
+        "timeout_s": 5.0,
+        "attempts": 3,
+        "max_photo_mb": 0.1,
+    }
+    write_table(folder / "records.parquet", rows, RECORDS)
+    (folder / "source/mirror").mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in ("records.parquet", "local", "source", "out.parquet", "out.tar")]
+    images(*paths, **(parameters | changes))
+    found = read_table(folder / "out.parquet", IMAGES).to_pylist()
+    assert [row["key"] for row in found] == sorted(row["key"] for row in rows if row["shard"] == "s0")
+    return {row["key"]: row for row in found}
+
+
+def put(path: Path, data: bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def names(folder: Path) -> list[str]:
+    with tarfile.open(folder / "out.tar") as tar:
+        return tar.getnames()
+
+
+def test_a_shard_without_records(tmp_path: Path) -> None:
+    assert run(tmp_path, [record("a", "https://m.example/a", shard="s1")]) == {}
+    assert names(tmp_path) == []
+
+
+def test_whole_photographs_are_stored_as_they_came(tmp_path: Path) -> None:
+    files = {"c": encoded(), "a": encoded("PNG"), "b": encoded(orientation=6)}
+    for key, data in files.items():
+        put(tmp_path / f"source/mirror/{HOST}/x/{key}.jpg", data)
+    rows = run(tmp_path, [record(key, f"https://{HOST}/x/{key}.jpg", latitude=1.5) for key in files])
+    assert names(tmp_path) == ["a.png", "b.jpg", "c.jpg"]  # by key, ending by what is in the file
+    with ShardReader(tmp_path / "out.tar") as reader:
+        for key, data in files.items():
+            assert reader.read(rows[key]["offset"], rows[key]["size"]) == data
+            assert rows[key]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert [(row["width"], row["height"]) for row in rows.values()] == [(48, 24), (24, 48), (48, 24)]
+    assert {row["reason"] for row in rows.values()} == {None}
+    assert rows["a"]["latitude"] == 1.5
+
+
+def test_what_is_no_whole_photograph_has_a_reason(tmp_path: Path) -> None:
+    whole = encoded()
+    files = {
+        "cut": whole[: len(whole) // 2],
+        "empty": b"",
+        "html": b"<html>not here</html>",
+        "large": b"x" * 100_001,
+        "damaged": encoded("PNG")[:500] + b"\0" * 500 + encoded("PNG")[1000:],
+    }
+    for name, data in files.items():
+        put(tmp_path / f"source/mirror/{HOST}/{name}", data)
+    put(tmp_path / "secret", whole)
+    rows = [record(name, f"https://{HOST}/{name}") for name in (*files, "gone")]
+    rows.append(record("outside", "https://m.example/../../../secret"))
+    found = run(tmp_path, rows)
+    assert {key: row["reason"] for key, row in found.items()} == {
+        "cut": "truncated",
+        "damaged": "damaged",
+        "empty": "empty file",
+        "gone": "missing",
+        "html": "not an image",
+        "large": "too large",
+        "outside": "refused: address",
+    }
+    assert all(row["offset"] is None and row["width"] is None for row in found.values())
+    assert names(tmp_path) == []
+
+
+def test_no_mirror(tmp_path: Path) -> None:
+    write_table(tmp_path / "records.parquet", [record("a", "https://m.example/a")], RECORDS)
+    (tmp_path / "source").mkdir()
+    parameters: dict[str, Any] = {"connections": 1, "timeout_s": 1.0, "attempts": 1, "max_photo_mb": 1.0}
+    paths = [tmp_path / name for name in ("records.parquet", "local", "source", "out.parquet", "out.tar")]
+    with pytest.raises(InputError, match="source/mirror: no such folder"):
+        images(*paths, shard="s0", mirror=True, **parameters)
+    with pytest.raises(InputError, match=r"none.parquet: no such table"):
+        images(tmp_path / "none.parquet", *paths[1:], shard="s0", mirror=True, **parameters)
+    pq.write_table(pa.table({"shard": ["s0"]}), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match=r"other.parquet: not a table of records"):
+        images(tmp_path / "other.parquet", *paths[1:], shard="s0", mirror=True, **parameters)
+
+
+def test_photographs_of_ones_own(tmp_path: Path) -> None:
+    sha256 = put(tmp_path / "local/images/a.jpg", encoded())
+    rows = [record("a", "images/a.jpg", sha256=sha256), record("b", "images/b.jpg", sha256=sha256)]
+    found = run(tmp_path, rows, mirror=False)
+    assert (found["a"]["reason"], found["b"]["reason"]) == (None, "missing")
+    put(tmp_path / "local/images/b.jpg", encoded("PNG"))
+    with pytest.raises(InputError, match=r"local/images/b.jpg: changed since records.parquet was written"):
+        run(tmp_path, rows)
+
+
+def test_a_photograph_that_is_not_the_recorded_one(tmp_path: Path) -> None:
+    put(tmp_path / f"source/mirror/{HOST}/a", encoded())
+    found = run(tmp_path, [record("a", f"https://{HOST}/a", sha256="0" * 64)])
+    assert found["a"]["reason"] == "other bytes than recorded"
+
+
+class Server:
+    """A real server on this machine whose paths misbehave each in its way; it counts what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.at_once = 0
+        self.most_at_once = 0
+        self.agents: set[str] = set()
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{name}"
+
+    def __enter__(self) -> "Server":
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        application = web.Application()
+        application.router.add_get("/{name}", self._answer)
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        self._loop.run_until_complete(runner.setup())
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        self._loop.run_until_complete(site.start())
+        self.port = runner.addresses[0][1]
+        self._ready.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        if handlers := asyncio.all_tasks(self._loop):  # those that still sleep
+            for handler in handlers:
+                handler.cancel()
+            self._loop.run_until_complete(asyncio.wait(handlers))
+        self._loop.close()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        self.asked[name] += 1
+        self.agents.add(request.headers["User-Agent"])
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return await self._behave(name, request)
+        finally:
+            self.at_once -= 1
+
+    async def _behave(self, name: str, request: web.Request) -> web.StreamResponse:
+        data = encoded()
+        if name == "moved":
+            raise web.HTTPFound("/whole")
+        if name == "circle":
+            raise web.HTTPFound("/circle")
+        if name.isdecimal():
+            return web.Response(status=int(name), headers={"Retry-After": "0"})
+        if name.startswith("later") and self.asked[name] < 3:
+            wait = format_datetime(datetime.now(UTC) + timedelta(seconds=-5), usegmt=True)
+            return web.Response(status=429 if name == "later-date" else 503, headers={"Retry-After": wait})
+        if name == "slow" or (name == "slow-once" and self.asked[name] == 1):
+            await asyncio.sleep(3)
+        if name == "endless":
+            answer = web.StreamResponse()
+            await answer.prepare(request)
+            for _ in range(1000):
+                await answer.write(b"x" * 10_000)
+            return answer
+        if name == "cut" or (name == "cut-once" and self.asked[name] == 1):
+            answer = web.StreamResponse(headers={"Content-Length": str(len(data))})
+            await answer.prepare(request)
+            await answer.write(data[:100])
+            assert request.transport is not None
+            request.transport.close()
+            return answer
+        await asyncio.sleep(0.02)
+        return web.Response(body=data, content_type="image/jpeg")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
+    with Server() as server:
+        yield server
+
+
+def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
+    expected = {
+        "whole": (None, 1),
+        "moved": (None, 1),
+        "later": (None, 3),
+        "later-date": (None, 3),
+        "slow-once": (None, 2),
+        "cut-once": (None, 2),
+        "404": ("missing", 1),
+        "410": ("missing", 1),
+        "403": ("refused: 403", 1),
+        "500": ("refused: 500", 3),
+        "429": ("refused: 429", 3),
+        "204": ("refused: 204", 1),
+        "slow": ("timeout", 3),
+        "cut": ("truncated", 3),
+        "endless": ("too large", 1),
+    }
+    rows = [record(f"k-{name}", server.url(name)) for name in (*expected, "circle")]
+    found = run(tmp_path, rows, mirror=False, timeout_s=0.6)
+    assert {
+        name: (found[f"k-{name}"]["reason"], server.asked[name] - (name == "whole")) for name in expected
+    } == expected
+    assert found["k-circle"]["reason"] == "refused: answer"
+    assert all(agent.startswith("instar/") for agent in server.agents)
+    with ShardReader(tmp_path / "out.tar") as reader:
+        row = found["k-later"]
+        assert reader.read(row["offset"], row["size"]) == encoded()
+
+
+def test_no_more_connections_than_allowed(tmp_path: Path, server: Server) -> None:
+    run(tmp_path, [record(f"k{i}", server.url(f"p{i}")) for i in range(30)], mirror=False, connections=3)
+    assert server.most_at_once == 3
+
+
+def test_what_a_run_writes_does_not_depend_on_who_answers_first(tmp_path: Path, server: Server) -> None:
+    rows = [record(f"k{i}", server.url(name)) for i, name in enumerate(["later", "a", "b", "slow-once", "c", "404"])]
+    for name, connections in (("one", 1), ("many", 8)):
+        server.asked.clear()
+        (tmp_path / name).mkdir()
+        run(tmp_path / name, rows, mirror=False, connections=connections, timeout_s=0.5)
+    for file in ("out.tar", "out.parquet"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "many" / file).read_bytes()
+
+
+def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
+        with pytest.raises(InputError, match="not one server of shard s0 answers"):
+            run(tmp_path, [record("a", url), record("b", url)], mirror=False)
+    assert not (tmp_path / "out.tar").exists()
+
+
+@pytest.mark.parametrize(
+    "text, seconds",
+    [(None, 0), ("", 0), ("7", 7), ("soon", 0), ("Fri, 01 Jan 2010 00:00:00 GMT", 0), ("-3", 0)],
+)
+def test_retry_after(text: str | None, seconds: float) -> None:
+    assert module._seconds(text) == seconds
+
+
+def test_retry_after_a_date() -> None:
+    text = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert module._seconds(text) == pytest.approx(60, abs=2)
+
+
+def test_the_stored_photograph_decodes_to_the_size_that_is_told(tmp_path: Path) -> None:
+    put(tmp_path / f"source/mirror/{HOST}/a", encoded(orientation=8))
+    row = run(tmp_path, [record("a", f"https://{HOST}/a")])["a"]
+    with ShardReader(tmp_path / "out.tar") as reader:
+        assert decode_upright(reader.read(row["offset"], row["size"])).shape == (row["height"], row["width"], 3)

@@ -1,0 +1,357 @@
+"""The stage ``records``: one row per photograph from all sources, their taxa, and annotated boxes in three splits."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_folder import label, photograph
+from test_gbif import ANT, PHOTO, write_archive
+from test_inaturalist import OBSERVATIONS, OBSERVERS, PHOTOS, TAXA, write
+
+from instar.errors import InputError
+from instar.files import sha256_of
+from instar.records.annotations import box_inside, read_coco, split_by_observation, split_by_time
+from instar.records.gathering import short_hash
+from instar.records.stage import records
+from instar.records.taxonomy import lineage, taxonomy_rows
+from instar.shards import shard_of
+from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, read_table
+
+TINY = Path(__file__).parent / "world/tiny.yaml"
+REAL = Path(__file__).parents[1] / "../shared/realdata/beesense"
+CATEGORIES = [{"id": 3, "name": "ant"}]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where one run of the stage wrote."""
+
+    folder: Path
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return read_table(self.folder / "records.parquet", RECORDS).to_pylist()
+
+    @property
+    def dropped(self) -> list[tuple[str, str]]:
+        rows = read_table(self.folder / "dropped.parquet", RECORDS_DROPPED).to_pylist()
+        return [(f"{row['source']}-{row['photo_id']}", row["reason"]) for row in rows]
+
+    @property
+    def taxa(self) -> list[dict[str, Any]]:
+        return read_table(self.folder / "taxonomy.parquet", TAXONOMY).to_pylist()
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text())
+
+
+def run(source: Path, out: Path, **changes: Any) -> Outputs:
+    parameters: dict[str, Any] = {
+        "seed": 0,
+        "shards": ["s0", "s1"],
+        "kind": "tables",
+        "taxon": "Formicidae",
+        "licences": ["cc0", "cc-by"],
+        "quality_grades": ["research", "needs_id"],
+        "annotation_split": "observation",
+        "annotation_validation_share": 0.25,
+        "annotation_test_share": 0.25,
+        "annotation_gap_s": 0.0,
+    }
+    tables = [out / f"{name}.parquet" for name in ("records", "dropped", "taxonomy")]
+    jsons = [out / f"{name}.json" for name in ("annotations", "metrics")]
+    records(source, out / "source", *tables, *jsons, **(parameters | changes))
+    return Outputs(out)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "downloaded"
+    (folder / "inaturalist-open-data").mkdir(parents=True)
+    for name, text in {"taxa": TAXA, "observations": OBSERVATIONS, "photos": PHOTOS, "observers": OBSERVERS}.items():
+        write(folder / "inaturalist-open-data", name, text)
+    old = ANT | {"gbifID": "2", "scientificName": "Lasius vetus (L., 1758)", "taxonomicStatus": "SYNONYM"}
+    again = PHOTO | {"identifier": "https://static.inaturalist.org/photos/1/large.jpg"}
+    refused = PHOTO | {"identifier": "https://static.inaturalist.org/photos/2/large.jpg"}
+    media = [PHOTO, PHOTO | {"gbifID": "2"}, again, refused, PHOTO | {"gbifID": "nothing"}]
+    write_archive(folder / "gbif.zip", [ANT, old], media)
+    return folder
+
+
+def test_nothing_is_left(tmp_path: Path) -> None:
+    downloaded = tmp_path / "downloaded"
+    with pytest.raises(InputError, match="no such folder"):
+        run(downloaded, tmp_path)
+    downloaded.mkdir()
+    with pytest.raises(InputError, match="neither a folder inaturalist-open-data nor a Darwin Core Archive"):
+        run(downloaded, tmp_path)
+    write_archive(downloaded / "a.zip", [ANT], [PHOTO, PHOTO, PHOTO | {"identifier": ""}])
+    with pytest.raises(InputError, match=r"no photograph is left \(licence not allowed: 2, no photograph: 1\)"):
+        run(downloaded, tmp_path, licences=["cc0"])
+    with pytest.raises(InputError, match=r"no photograph is left \(other taxon: 3\)"):
+        run(downloaded, tmp_path, taxon="Apidae")
+
+
+@pytest.mark.parametrize("kind", ["tables", "folder", "world"])
+@pytest.mark.parametrize("place", ["source", "source/within", "."])
+def test_the_source_is_never_written_over(tmp_path: Path, kind: str, place: str) -> None:
+    mine = tmp_path / place / "mine.jpg"
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"is or holds the output .*source|lies in the output .*source"):
+        run(tmp_path / place, tmp_path, kind=kind)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_two_sources(source: Path, tmp_path: Path) -> None:
+    outputs = run(source, tmp_path)
+    rows = {row["key"]: row for row in outputs.rows}
+    museum = f"gbif-{short_hash(PHOTO['identifier'])}"
+    assert set(rows) == {"inaturalist-1", "inaturalist-3", "inaturalist-4", "inaturalist-9", museum}
+    assert rows[museum]["observation_id"] == "gbif-1"  # the first of two occurrences with this photograph
+    assert rows["inaturalist-9"]["taxon_id"] == "species:Lasius niger"  # inactive there; GBIF says what is accepted
+    assert sorted(outputs.dropped) == [
+        ("gbif-1", "republished by GBIF"),
+        ("gbif-2", "republished by GBIF"),  # although its licence let iNaturalist's own row not through
+        (museum, "listed twice"),
+        ("inaturalist-10", "no photograph"),
+        ("inaturalist-2", "licence not allowed"),
+        ("inaturalist-5", "above genus"),
+        ("inaturalist-6", "quality grade"),
+        ("inaturalist-7", "no taxon"),
+    ]
+    metrics = outputs.json("metrics.json")
+    assert metrics["rows"] == {
+        "in": 16,  # 11 rows of photos and 5 of multimedia
+        "out": 5,
+        "dropped": {
+            "above genus": 1,
+            "licence not allowed": 1,
+            "listed twice": 1,
+            "no photograph": 1,
+            "no taxon": 1,
+            "other taxon": 3,
+            "quality grade": 1,
+            "republished by GBIF": 2,
+        },
+    }
+    assert metrics["sources"] == {"gbif": 1, "inaturalist": 4}
+    assert metrics["licences"] == {"cc-by": 4, "cc0": 1}
+    counted = {name: metrics[name] for name in ("observations", "observers", "taxa", "with_coordinates")}
+    assert counted == {"observations": 5, "observers": 3, "taxa": 2, "with_coordinates": 3}
+    assert metrics["synonyms_replaced"] == 1
+
+
+def test_taxa_are_those_of_the_records_and_above(source: Path, tmp_path: Path) -> None:
+    names = ["taxon_id", "parent_id", "species", "genus", "family"]
+    assert [[row[name] for name in names] for row in run(source, tmp_path).taxa] == [
+        ["family:Formicidae", None, None, None, "Formicidae"],
+        ["genus:Lasius", "family:Formicidae", None, "Lasius", "Formicidae"],
+        ["species:Lasius niger", "genus:Lasius", "Lasius niger", "Lasius", "Formicidae"],
+    ]
+
+
+def test_shards_stand_together_and_come_from_the_key(source: Path, tmp_path: Path) -> None:
+    shards = ["z", "y", "x"]
+    rows = run(source, tmp_path, shards=shards).rows
+    assert [row["shard"] for row in rows] == [shard_of(row["key"], shards) for row in rows]
+    assert rows == sorted(rows, key=lambda row: (row["shard"], row["key"])) != sorted(rows, key=lambda row: row["key"])
+
+
+def test_gbif_alone_gives_inaturalists_photographs(source: Path, tmp_path: Path) -> None:
+    for path in (source / "inaturalist-open-data").iterdir():
+        path.unlink()
+    (source / "inaturalist-open-data").rmdir()
+    assert {"gbif-1", "gbif-2"} < {row["key"] for row in run(source, tmp_path).rows}
+
+
+def test_a_photograph_of_two_observations_counts_once(source: Path, tmp_path: Path) -> None:
+    # the first observation, a, has it; of 6 the first is not taken, so that it counts under b
+    more = "u\t3\ta\t7\tpng\tCC0\t10\t10\t3\nu\t6\tb\t7\tjpg\tCC-BY\t10\t10\t3\n"
+    write(source / "inaturalist-open-data", "photos", PHOTOS + more)
+    outputs = run(source, tmp_path)
+    observations = {row["key"]: row["observation_id"] for row in outputs.rows}
+    assert (observations["inaturalist-3"], observations["inaturalist-6"]) == ("inaturalist-a", "inaturalist-b")
+    assert ("inaturalist-3", "listed twice") in outputs.dropped
+
+
+def test_the_manifest_tells_what_was_read(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path)
+    first, *rows = (tmp_path / "source/manifest.csv").read_text().splitlines()
+    assert first == "file,bytes,sha256"
+    archive = source / "gbif.zip"
+    assert rows[0] == f"gbif.zip,{archive.stat().st_size},{sha256_of(archive)}"
+    assert len(rows) == 5
+
+
+def test_a_second_run_writes_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path / "a")
+    run(source, tmp_path / "b")
+    assert sha256_of(tmp_path / "a") == sha256_of(tmp_path / "b")
+
+
+def coco(images: list[dict[str, Any]], boxes: list[dict[str, Any]], **changes: Any) -> str:
+    return json.dumps({"images": images, "annotations": boxes, "categories": CATEGORIES, **changes})
+
+
+IMAGE = {"id": 9, "file_name": "inaturalist-1.jpg", "width": 100, "height": 50}
+BOX = {"id": 1, "image_id": 9, "category_id": 3, "bbox": [10, 20, 30, 30.5]}
+
+
+def test_without_annotations(source: Path, tmp_path: Path) -> None:
+    outputs = run(source, tmp_path)
+    empty = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "Formicidae"}]}
+    assert outputs.json("annotations.json") == empty
+    nothing = {"train": 0, "validation": 0, "test": 0}
+    assert outputs.json("metrics.json")["annotations"] == {"photographs": nothing, "boxes": nothing, "left_out": {}}
+
+
+def test_coco_annotations(source: Path, tmp_path: Path) -> None:
+    images = [
+        IMAGE,
+        IMAGE | {"id": 4, "file_name": "inaturalist-3"},
+        IMAGE | {"id": 5, "file_name": "inaturalist-8.jpg"},
+    ]
+    mask = {"size": [50, 100], "counts": "abc"}
+    boxes = [
+        BOX,
+        BOX | {"id": 7, "bbox": [0, 0, 5, 6], "segmentation": mask, "area": 17},
+        BOX | {"id": 8, "image_id": 5},
+    ]
+    (source / "annotations.json").write_text(coco(images, boxes))
+    outputs = run(source, tmp_path)
+    written = outputs.json("annotations.json")
+    assert [(image["id"], image["file_name"], image["width"]) for image in written["images"]] == [
+        (1, "inaturalist-1", 100),
+        (2, "inaturalist-3", 100),
+    ]
+    plain = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0}
+    assert written["annotations"] == [
+        {**plain, "bbox": [10, 20, 30, 30], "area": 900},  # cut at the lower edge, which it passed by half a pixel
+        {**plain, "id": 2, "bbox": [0, 0, 5, 6], "area": 17, "segmentation": mask},
+    ]
+    assert written["categories"] == [{"id": 1, "name": "ant"}]
+    assert outputs.json("metrics.json")["annotations"]["left_out"] == {"not among the records": 1}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "not a COCO JSON"),
+        ("{}", "'categories' is missing"),
+        (
+            coco([IMAGE], [BOX | {"bbox": [10, 20, 30, 31.5]}]),
+            "annotation 1: box 10, 20, 40, 51.5 is outside the photograph",
+        ),
+        (coco([IMAGE], [BOX | {"bbox": [10, 20, 30]}]), "annotation 1: bbox has 3 columns"),
+        (coco([IMAGE], [BOX | {"category_id": 1}]), "annotation 1: category_id 1 is unknown"),
+        (coco([IMAGE], [BOX | {"image_id": 1}]), "annotation 1: image_id 1 is unknown"),
+        (coco([IMAGE, IMAGE | {"id": 8}], []), "photograph inaturalist-1 is there twice"),
+    ],
+)
+def test_broken_coco(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_coco(tmp_path / "a.json", pa.chunked_array([["inaturalist-1"]]))
+
+
+def test_box_inside() -> None:
+    assert box_inside([-1, -1, 12, 6], 10, 5, "a") == [0, 0, 10, 5]
+    for bbox in ([-1.01, 0, 5, 5], [0, 0, 11.01, 5], [0, 0, 5, 6.01], [float("nan"), 0, 5, 5], [10, 0, 0.5, 5]):
+        with pytest.raises(InputError):
+            box_inside(bbox, 10, 5, "a")
+
+
+def test_split_by_observation() -> None:
+    shares: dict[str, Any] = {"validation_share": 0.15, "test_share": 0.2, "seed": 0}
+    assert split_by_observation({}, **shares) == {}
+    observations = {f"{i}-{j}": str(i) for i in range(200) for j in range(1 + i % 3)}
+    splits = split_by_observation(observations, **shares)
+    assert all(
+        len({splits[key] for key in observations if observations[key] == one}) == 1 for one in observations.values()
+    )
+    counts = [list(splits.values()).count(name) / len(splits) for name in ("train", "validation", "test")]
+    assert counts == pytest.approx([0.65, 0.15, 0.2], abs=0.01)
+    # the middles of the second and third of seven lie at 3/14 and 5/14
+    few = split_by_observation(
+        dict(zip("abcdefg", "abcdefg", strict=True)), validation_share=0.2, test_share=0.2, seed=0
+    )
+    assert [list(few.values()).count(name) for name in ("train", "validation", "test")] == [4, 2, 1]
+    backwards = dict(reversed(observations.items()))
+    assert split_by_observation(backwards, **shares) == splits
+    assert split_by_observation(observations, **(shares | {"seed": 1})) != splits
+
+
+def test_split_by_time() -> None:
+    shares: dict[str, Any] = {"validation_share": 0.2, "test_share": 0.2}
+    assert split_by_time({}, **shares, gap_s=0) == {}
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    times = {f"k{i}": start + timedelta(seconds=10 * i) for i in (9, 1, 2, 3, 4, 5, 6, 7, 8, 0)}
+    splits = split_by_time(times, **shares, gap_s=0)
+    assert [splits[f"k{i}"] for i in range(10)] == ["train"] * 6 + ["validation"] * 2 + ["test"] * 2
+    assert split_by_time(times, **shares, gap_s=10) == splits  # neighbours are 10 s apart, which is not closer
+    with_gap = split_by_time(times, **shares, gap_s=10.5)
+    assert [key for key in sorted(times) if with_gap[key] is None] == ["k5", "k7"]
+
+
+def test_folder(tmp_path: Path) -> None:
+    for second in range(8):
+        photograph(tmp_path / f"mine/images/2025010100000{second}.jpg")
+        label(tmp_path / f"mine/labels/2025010100000{second}.txt", "0 0.5 0.5 0.25 0.5\n")
+    photograph(tmp_path / "mine/images/later.jpg")
+    label(tmp_path / "mine/labels/later.txt", "")
+    changes: dict[str, Any] = {"kind": "folder", "annotation_split": "time_block", "annotation_gap_s": 1.5}
+    outputs = run(tmp_path / "mine", tmp_path, **changes)
+    metrics = outputs.json("metrics.json")
+    assert metrics["rows"] == {"in": 9, "out": 9, "dropped": {}}  # the licence unknown is not in the list
+    assert metrics["annotations"]["photographs"] == {"train": 3, "validation": 1, "test": 2}
+    assert metrics["annotations"]["left_out"] == {"no time": 1, "too close to a block's border": 2}
+    assert outputs.taxa == []
+    assert (tmp_path / "source/manifest.csv").read_text().count("\n") == 1 + 9 + 9
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/realdata/beesense")
+def test_bees(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"kind": "folder", "annotation_split": "time_block", "annotation_gap_s": 2.0, "taxon": ""}
+    metrics = run(REAL, tmp_path, **changes).json("metrics.json")
+    photographs = metrics["annotations"]["photographs"]
+    assert metrics["rows"]["out"] == 100
+    assert sum(photographs.values()) + sum(metrics["annotations"]["left_out"].values()) == 100
+    assert (photographs["validation"] <= 25, photographs["test"]) == (True, 25)
+
+
+def test_taxonomy_of_sources_that_differ() -> None:
+    assert taxonomy_rows([], []) == []
+    first = {lineage("Aus bus", "", ""), lineage("Aus cus", None, "Aidae")}
+    second = {lineage("Aus bus", "Aus", "Bidae"), lineage("Xus yus", "Xus", "Xidae")}
+    rows = taxonomy_rows([first, second], ["species:Aus bus"])
+    assert [(row["taxon_id"], row["parent_id"], row["family"]) for row in rows] == [
+        ("family:Aidae", None, "Aidae"),
+        ("genus:Aus", "family:Aidae", "Aidae"),
+        ("species:Aus bus", "genus:Aus", "Aidae"),
+    ]
+
+
+def test_the_tiny_world(tmp_path: Path) -> None:
+    licences = ["cc0", "cc-by", "cc-by-sa", "cc-by-nc", "cc-by-nc-sa", "cc-by-nd", "cc-by-nc-nd"]
+    outputs = run(TINY, tmp_path, kind="world", licences=licences, seed=3)
+    rows, metrics = outputs.rows, outputs.json("metrics.json")
+    assert metrics["rows"]["in"] == len(rows) + len(outputs.dropped) + metrics["rows"]["dropped"]["other taxon"]
+    assert {row["source"] for row in rows} == {"inaturalist", "gbif"}
+    assert {row["basis"] for row in rows if row["source"] == "gbif"} == {"specimen"}
+    assert metrics["rows"]["dropped"]["republished by GBIF"] > 0
+    # every photograph of a record lies where the record says, but the one that the world leaves out
+    mirror = tmp_path / "source/mirror"
+    assert sum(not (mirror / row["url"].removeprefix("https://")).is_file() for row in rows) <= 1
+    taxa = {row["taxon_id"] for row in outputs.taxa}
+    assert {row["taxon_id"] for row in rows} < taxa
+    assert "species:Velomyrma atrata" not in taxa
+    drawn = json.loads((tmp_path / "source/annotations.json").read_text())
+    left_out = metrics["annotations"]["left_out"].get("not among the records", 0)
+    assert len(outputs.json("annotations.json")["images"]) == len(drawn["images"]) - left_out
+    assert pq.read_metadata(tmp_path / "records.parquet").num_rows == len(rows)
