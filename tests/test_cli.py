@@ -19,7 +19,9 @@ def test_help_lists_every_command() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    script = "import sys; sys.argv = ['instar', '--help']; from instar.cli import main; main(); print(sorted(sys.modules))"
+    script = (
+        "import sys; sys.argv = ['instar', '--help']; from instar.cli import main; main(); print(sorted(sys.modules))"
+    )
     loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True).stdout
     assert "'sys'" in loaded
     assert not any(f"'{name}'" in loaded for name in ("torch", "ultralytics", "pandas", "numpy", "snakemake"))

@@ -30,7 +30,11 @@ def test_the_committed_file_is_valid() -> None:
     [
         ("beta: 0.999", "beta: 1.0", "beta = 1.0 is not allowed; it must be at least 0 and below 1"),
         ("beta: 0.999", "beta: .nan", "beta = nan is not allowed"),
-        ("beta: 0.999", "beta: much", "beta: Value 'much' of type 'str' could not be converted to Float; it must be float"),
+        (
+            "beta: 0.999",
+            "beta: much",
+            "beta: Value 'much' of type 'str' could not be converted to Float; it must be float",
+        ),
         ("beta: 0.999", "betta: 0.999", "unknown key betta; the top level has beta, classifier"),
         ("  floor: 0.01", "  flor: 0.01", "unknown key detections.flor; detections has batch, floor"),
         ("max_weight: 1000.0\n", "", "key max_weight is missing (no class weighs more"),

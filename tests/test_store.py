@@ -91,7 +91,7 @@ def test_a_failed_command_leaves_the_old_output_and_keeps_nothing(workspace: Pat
 
 def test_an_input_that_changes_meanwhile_keeps_nothing(workspace: Path) -> None:
     meddling = [sys.executable, "-c", "import sys; open(sys.argv[1], 'w'); open('in.txt', 'w').write('new')", "out.txt"]
-    with pytest.raises(InputError, match="in.txt: changed while a job read it"):
+    with pytest.raises(InputError, match=r"in\.txt: changed while a job read it"):
         run_job(meddling, [Path("in.txt")], [Path("out.txt")], log=Path("log.txt"), keep=True)
     assert not Path("out.txt").exists()
     assert not list((workspace / "store").glob("??/*"))

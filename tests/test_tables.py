@@ -36,7 +36,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 def test_a_damaged_and_a_missing_table_are_named(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(InputError, match="t.parquet: not a readable parquet table"):
+    with pytest.raises(InputError, match=r"t\.parquet: not a readable parquet table"):
         read_table(tmp_path / "t.parquet", RECORDS_DROPPED)
     with pytest.raises(InputError, match="no such table"):
         read_table(tmp_path / "none.parquet", RECORDS_DROPPED)

@@ -284,9 +284,7 @@ def test_a_killed_stage_then_another_parameter(
     assert [computed.count(key) for key in done] == [1] * len(done)
 
 
-def test_a_killed_stage_then_another_commit(
-    whole: Project, truth: dict[int, dict[str, str]], tmp_path: Path
-) -> None:
+def test_a_killed_stage_then_another_commit(whole: Project, truth: dict[int, dict[str, str]], tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")
     project.set("jpeg_quality: 90", "jpeg_quality: 60")
     project.commit("quality 60")

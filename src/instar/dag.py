@@ -56,7 +56,9 @@ class Dag:
             elif (producer := self._producer.get(path)) and producer.scatter and stage.scatter:
                 found.update(self.shard_files(producer.name))
             elif producer and producer.scatter:
-                found[_stem(path)] = [f"{path}/{shard}.{end}" for shard in self.params.shards for end in producer.scatter]
+                found[_stem(path)] = [
+                    f"{path}/{shard}.{end}" for shard in self.params.shards for end in producer.scatter
+                ]
             elif producer or path == PATH.as_posix():
                 found[_stem(path)] = path
             elif path.startswith(f"{self.data}/"):
@@ -70,7 +72,7 @@ class Dag:
         stage = self.stages[name]
         named = {_stem(path): path for path in [*stage.plots, *stage.outs]}
         curves = {f"{_stem(path)}_curves": path for path in stage.plots if _stem(path) in map(_stem, stage.outs)}
-        return named | curves | {"metrics": path for path in stage.metrics}
+        return named | curves | dict(zip(["metrics"], stage.metrics, strict=False))
 
     def shard_files(self, name: str) -> dict[str, str]:
         """The files of one shard of a scattered stage: ``<name>`` and ``<name>_<suffix>``, with the wildcard shard."""

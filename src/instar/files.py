@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
         if path.is_dir():
             remove(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         remove(temporary)
         raise

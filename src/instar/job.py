@@ -10,7 +10,9 @@ from instar.store import run_job
 
 def job(words: list[str]) -> int:
     """instar job --inputs … --outputs … --log … [--keep] -- COMMAND: see ``instar.store.run_job``."""
-    parser = argparse.ArgumentParser(prog="instar job", description=run_job.__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="instar job", description=run_job.__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--inputs", nargs="+", type=Path, required=True, help="files and folders the command reads")
     parser.add_argument("--outputs", nargs="+", type=Path, required=True, help="files and folders the command writes")
     parser.add_argument("--log", type=Path, required=True, help="gets what the command prints")

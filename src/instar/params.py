@@ -39,7 +39,9 @@ def _key(
 @dataclass
 class Records:
     kind: str = _key("what the source is", choices=("world", "tables", "folder"))
-    source: str = _key("the source: a drawn world's description, a folder of downloaded tables, a folder of photographs")
+    source: str = _key(
+        "the source: a drawn world's description, a folder of downloaded tables, a folder of photographs"
+    )
     taxon: str = _key("name of the taxon whose descendants are taken; empty for all")
     licences: list[str] = _key("licences whose photographs may be used", choices=LICENCES)
     quality_grades: list[str] = _key("iNaturalist grades taken", choices=("research", "needs_id", "casual"))
@@ -75,7 +77,9 @@ class Detections:
     floor: float = _key("boxes with a lower score are not kept; low, so that the PR curve is whole", gt=0, lt=1)
     tile_px: int = _key("a photograph with a longer side is sliced into tiles of this side", ge=64)
     tile_overlap: float = _key("of neighbouring tiles, as a share of the side", ge=0, lt=0.9)
-    merge_threshold: float = _key("boxes of two tiles that overlap by more of the smaller one (IOS) are one", gt=0, le=1)
+    merge_threshold: float = _key(
+        "boxes of two tiles that overlap by more of the smaller one (IOS) are one", gt=0, le=1
+    )
     nms_iou: float = _key("of two boxes in one tile that overlap more, the better stays", gt=0, lt=1)
     max_boxes: int = _key("kept of one tile; must exceed the densest annotated photograph", ge=1)
     batch: int = _key("tiles through the model at a time", ge=1)
@@ -176,7 +180,10 @@ def load(path: Path = PATH) -> Params:
 
 def describe() -> str:
     """Every key with its type, range and meaning, one a line."""
-    return "\n".join(f"  {name}: {_type(key)} {_describe(key.metadata)}\n      {key.metadata['help']}" for name, key in _fields().items())
+    return "\n".join(
+        f"  {name}: {_type(key)} {_describe(key.metadata)}\n      {key.metadata['help']}"
+        for name, key in _fields().items()
+    )
 
 
 def _type(key: Any) -> str:

@@ -106,10 +106,9 @@ def settle() -> bool:
         return False
     graph = dag.read()
     seen = _look(graph)
-    if _SETTLED.is_file() and json.loads(_SETTLED.read_text()) == [seen, True]:
-        return True
-    if _SETTLED.is_file() and json.loads(_SETTLED.read_text()) == [seen, False]:
-        return False
+    last = json.loads(_SETTLED.read_text()) if _SETTLED.is_file() else [None, False]
+    if last[0] == seen:
+        return bool(last[1])
     clean = all(Path(path).exists() for stage in graph.stages.values() for path in stage.products)
     clean = clean and subprocess.run(["dvc", "status", "--quiet"], capture_output=True).returncode == 0
     if clean:
@@ -123,7 +122,7 @@ def settle() -> bool:
 
 
 def _look(graph: dag.Dag) -> str:
-    """What a pull, a checkout, an edit or a run changes: hash of dvc.lock, and times of parameters, code and outputs."""
+    """What a pull, a checkout, an edit or a run changes: dvc.lock, and times of parameters, code and outputs."""
     digest = hashlib.sha256(_DVC_LOCK.read_bytes())
     code = {path for name in graph.stages for path in graph.inputs(name)["code"]}
     products = {path for name in graph.stages for path in graph.targets(name)}
