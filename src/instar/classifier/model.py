@@ -1,0 +1,144 @@
+"""The network: built by timm, written and read without running anything that a file says."""
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from instar.classifier.data import LabelSpace
+from instar.errors import InputError
+from instar.files import write_json
+
+WEIGHTS, DESCRIPTION = "weights.safetensors", "classifier.json"
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is needed to use the weights, and what they were made from."""
+
+    model: str  # name of a timm model
+    pretrained: bool
+    image_px: int
+    mean: RGB  # of RGB in [0, 1]
+    std: RGB
+    labels: LabelSpace
+    train_crops: tuple[int, ...]  # of each class
+    licences: dict[str, int]  # training crops under each licence of their photographs
+    dataset_sha256: str
+    instar: str  # version
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The network's input from uint8 (n, 3, height, width), on the device that the pixels are on."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
+        return (pixels.float() / 255 - mean) / std
+
+
+def check_model(name: str) -> None:
+    """Refuse a name that timm does not know.
+
+    Raises:
+        InputError: with close matches. A name that has timm fetch code or settings from elsewhere is unknown, too.
+    """
+    tags = set(timm.list_pretrained(f"{name.partition('.')[0]}.*")) if "." in name else set()
+    if timm.is_model(name) and ("." not in name or name in tags):
+        return
+    known = timm.list_models() + (timm.list_models(pretrained=True) if "." in name else [])
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    remedy = f"close to it are {', '.join(close)}" if close else "timm.list_models() lists all"
+    raise InputError(f"classifier.model = {name}: timm has no such model; {remedy}")
+
+
+def build_model(name: str, *, pretrained: bool, image_px: int, classes: int) -> torch.nn.Module:
+    """Create a timm model with a head for the classes.
+
+    Raises:
+        InputError: if timm does not know the name, the model can't take this size, or its weights can't be had.
+    """
+    check_model(name)
+    config = timm.get_pretrained_cfg(name)
+    sized: dict[str, Any] = {"img_size": image_px} if config is not None and config.fixed_input_size else {}
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=classes, **sized)
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        remedy = "choose another"
+        if pretrained:
+            remedy = "let this machine reach the hub or set classifier.pretrained to false"
+        raise InputError(f"classifier.model = {name} at {image_px} px can't be made ({reason}); {remedy}") from None
+
+
+def normalisation(name: str) -> tuple[RGB, RGB]:
+    """Mean and standard deviation of RGB in [0, 1] that a timm model's published weights expect."""
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    return tuple(config.mean), tuple(config.std)
+
+
+def save(folder: Path, network: torch.nn.Module, description: Description) -> None:
+    """Write weights and description into an existing folder."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    fields = asdict(description)
+    fields["labels"] = [
+        {"name": name, "rank": rank, "genus": genus, "train_crops": count}
+        for name, rank, genus, count in zip(
+            *(fields["labels"][key] for key in ("names", "ranks", "genus_of")), fields.pop("train_crops"), strict=True
+        )
+    ]
+    write_json(folder / DESCRIPTION, fields)
+
+
+def load(folder: Path) -> tuple[torch.nn.Module, Description]:
+    """The network, ready to predict on the CPU, and its description.
+
+    Raises:
+        InputError: if a file is missing, damaged, or does not fit the other.
+    """
+    description = load_description(folder)
+    network = build_model(
+        description.model, pretrained=False, image_px=description.image_px, classes=len(description.labels)
+    )
+    path = folder / WEIGHTS
+    try:
+        network.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run classifier again") from None
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: no weights of {description.model} ({reason}); run classifier again") from None
+    return network.eval(), description
+
+
+def load_description(folder: Path) -> Description:
+    """The description alone.
+
+    Raises:
+        InputError: if it is missing or damaged.
+    """
+    path = folder / DESCRIPTION
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        labels = fields.pop("labels")
+        columns = [tuple(label[key] for label in labels) for key in ("name", "rank", "genus", "train_crops")]
+        mean, std = tuple(fields.pop("mean")), tuple(fields.pop("std"))
+        return Description(labels=LabelSpace(*columns[:3]), train_crops=columns[3], mean=mean, std=std, **fields)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run classifier") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: no description of a classifier ({error!r}); run classifier again") from None
+
+
+def quiet_timm() -> None:
+    """Keep timm's loggers to warnings; it tells of each file it looks for."""
+    logging.getLogger("timm").setLevel(logging.WARNING)

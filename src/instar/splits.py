@@ -1,0 +1,55 @@
+"""Splitting by group from a stable hash, so that no order of rows, no shard and no worker changes who goes where."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+
+def stable_hash(seed: int, name: str) -> int:
+    """64 bits of sha256 over the seed and a name; Python's own ``hash`` of a string differs between two processes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "big")
+
+
+def hash_order(seed: int, names: Iterable[str]) -> list[str]:
+    """Order the distinct names so that it depends on the seed and on each name alone.
+
+    Taking the first few of it is a random choice that stays the same when other names come or go behind them.
+    """
+    return sorted(set(names), key=lambda name: (stable_hash(seed, name), name))
+
+
+def whole_groups(sizes: Sequence[int], *, wanted: int, most: int) -> tuple[int, ...]:
+    """Choose whole groups that together hold exactly ``wanted`` items, or else as few more as possible.
+
+    The groups are taken in their order and one that would overshoot is passed over. Where that does not end at exactly
+    ``wanted``, the total nearest above it is sought among all choices of at most ``most`` groups.
+
+    Args:
+        sizes: items of each group, each at least 1.
+        wanted: items to choose, at least 1.
+        most: groups that may be chosen.
+
+    Returns:
+        Indices into ``sizes``, ascending; empty where ``most`` groups cannot hold ``wanted`` items.
+    """
+    taken: list[int] = []
+    total = 0
+    for index, size in enumerate(sizes):
+        if len(taken) < most and total + size <= wanted:
+            taken.append(index)
+            total += size
+        if total == wanted:
+            return tuple(taken)
+    return _nearest_above(sizes, wanted, most)
+
+
+def _nearest_above(sizes: Sequence[int], wanted: int, most: int) -> tuple[int, ...]:
+    fewest: dict[int, tuple[int, ...]] = {0: ()}  # for each total, the choice of the fewest groups
+    for index, size in enumerate(sizes):
+        for total, chosen in list(fewest.items()):
+            if total >= wanted:
+                continue  # a choice that has enough needs no more
+            known = fewest.get(total + size)
+            if known is None or len(known) > len(chosen) + 1:
+                fewest[total + size] = (*chosen, index)
+    enough = [total for total, chosen in fewest.items() if total >= wanted and len(chosen) <= most]
+    return fewest[min(enough)] if enough else ()

@@ -1,0 +1,130 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from photo_shards import write_annotations, write_detections, write_images
+
+from instar.detection_metrics import CURVE_ROWS, detection_metrics
+from instar.errors import InputError
+
+OPTIONS: dict[str, Any] = {"seed": 0, "shards": ["s0", "s1"], "wanted_recall": 0.9, "max_boxes": 100, "bootstrap": 100}
+A, B, C, D = ([n * 100, 0, n * 100 + 50, 40] for n in range(4))
+
+
+def judged(
+    folder: Path, annotated: dict[str, Any], images: dict[str, Any], found: dict[str, Any], **options: Any
+) -> Any:
+    """Run the stage over two hand-made shards, keys that end in an even digit in the first; its JSON."""
+    for shard, rest in (("s0", 0), ("s1", 1)):
+        chosen = {key: value for key, value in images.items() if int(key[-1]) % 2 == rest}
+        write_images(folder / "images", shard, chosen, (400, 100))
+        chosen = {key: value for key, value in found.items() if int(key[-1]) % 2 == rest}
+        write_detections(folder / f"found/{shard}.parquet", chosen)
+    write_annotations(folder / "a.json", annotated, (400, 100))
+    outs = [folder / "out.json", folder / "curve.csv"]
+    detection_metrics(folder / "a.json", folder / "found", folder / "images", *outs, **{**OPTIONS, **options})
+    return json.loads(outs[0].read_text())
+
+
+ANNOTATED = {
+    "a-1": ("train", [A]),
+    "a-2": ("validation", [A, B]),
+    "a-3": ("validation", []),
+    "a-4": ("test", [A, B]),
+    "a-5": ("test", [C]),
+    "a-6": ("test", [A]),
+    "a-7": ("test", [A]),
+}
+IMAGES = {**{f"a-{n}": b"" for n in range(1, 7)}, "a-7": "not found", "a-8": b""}
+FOUND = {
+    "a-1": [(*A, 0.9)],
+    "a-2": [(*A, 0.8), (*B, 0.6), (*D, 0.3)],
+    "a-3": [(*D, 0.7)],
+    "a-4": [(*A, 0.9), (*D, 0.7), (*B, 0.2)],
+    "a-5": [(*C, 0.65)],
+    "a-6": "no animal found",
+    "a-8": [(*A, 0.99)],
+}
+
+
+def test_detection_metrics_by_hand(tmp_path: Path) -> None:
+    result = judged(tmp_path, ANNOTATED, IMAGES, FOUND)
+    assert result["rows"] == {"in": 7, "out": 5, "dropped": {"not fetched: not found": 1, "trained on": 1}}
+    assert result["validation"] == {"photographs": 2, "animals": 2, "boxes": 4, "photographs_at_max_boxes": 0}
+    test = result["test"]
+    assert (test["photographs"], test["animals"], test["boxes"]) == (3, 4, 4)
+    # right, wrong, right, right: the precision at or beyond recalls to 1/4 is 1, to 3/4 it is 3/4, then 0
+    assert test["AP50"] == test["AP50-95"] == pytest.approx((26 * 1 + 50 * 0.75) / 101, abs=1e-6)
+    assert test["recall_at_floor"] == test["AR"] == 0.75
+    assert (test["AP_small"], test["AP_large"]) == (None, None)
+    # both animals of validation are found from 0.6 up, where a box at 0.7 is wrong
+    threshold = result["threshold"]
+    assert (threshold["reached"], threshold["confidence"]) == (True, pytest.approx(0.6, abs=1e-6))
+    assert (threshold["validation_precision"], threshold["validation_recall"]) == (pytest.approx(2 / 3, abs=1e-6), 1.0)
+    assert (threshold["test_precision"], threshold["test_recall"]) == (pytest.approx(2 / 3, abs=1e-6), 0.5)
+    low, high = result["interval_95"]["test_recall"]
+    assert 0 <= low < 0.5 < high <= 1
+    with (tmp_path / "curve.csv").open() as file:
+        rows = [[float(value) for value in row.values()] for row in csv.DictReader(file)]
+    expected = [[0.25, 1, 0.9], [0.25, 0.5, 0.7], [0.5, 2 / 3, 0.65], [0.75, 0.75, 0.2]]
+    assert np.array(rows) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_detection_metrics_of_a_perfect_detector(tmp_path: Path) -> None:
+    found = {key: [(*box, 0.9) for box in boxes] or "no animal found" for key, (_, boxes) in ANNOTATED.items()}
+    result = judged(tmp_path, ANNOTATED, IMAGES, found)
+    assert result["test"]["AP50-95"] == result["threshold"]["test_precision"] == result["threshold"]["test_recall"] == 1
+    assert result["interval_95"]["AP50-95"] == [1, 1]
+
+
+def test_detection_metrics_where_the_wanted_recall_is_out_of_reach(tmp_path: Path) -> None:
+    found = {**FOUND, "a-2": [(*D, 0.9), (*A, 0.8), (*D, 0.1)]}
+    threshold = judged(tmp_path, ANNOTATED, IMAGES, found)["threshold"]
+    assert (threshold["reached"], threshold["validation_recall"]) == (False, 0.5)
+    assert threshold["confidence"] == pytest.approx(0.8, abs=1e-6)  # no lower and no higher than its recall needs
+
+
+def test_detection_metrics_of_a_detector_that_finds_nothing(tmp_path: Path) -> None:
+    result = judged(tmp_path, ANNOTATED, IMAGES, dict.fromkeys(FOUND, "no animal found"))
+    assert (result["test"]["AP50"], result["test"]["AR"], result["test"]["recall_at_floor"]) == (0, 0, 0)
+    assert (result["threshold"]["confidence"], result["threshold"]["test_precision"]) == (None, None)
+    assert (tmp_path / "curve.csv").read_text() == "recall,precision,confidence\n"
+
+
+def test_detection_metrics_drops_what_was_not_searched(tmp_path: Path) -> None:
+    result = judged(tmp_path, ANNOTATED, IMAGES, {**FOUND, "a-6": "truncated"})
+    assert result["rows"]["dropped"]["not searched: truncated"] == 1
+    assert result["rows"]["out"] == 4
+
+
+def test_detection_metrics_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
+    first = judged(tmp_path / "1", ANNOTATED, IMAGES, FOUND)
+    turned = [dict(reversed(part.items())) for part in (ANNOTATED, IMAGES, FOUND)]
+    assert judged(tmp_path / "2", *turned) == first
+
+
+def test_detection_metrics_keeps_the_curve_short(tmp_path: Path) -> None:
+    boxes = [(n / 10, 50, n / 10 + 5, 60, 0.9 - n / 1000) for n in range(800)]
+    judged(tmp_path, ANNOTATED, IMAGES, {**FOUND, "a-6": boxes})
+    assert len((tmp_path / "curve.csv").read_text().splitlines()) == CURVE_ROWS + 1
+
+
+def test_detection_metrics_refuses_a_cap_that_the_densest_photograph_reaches(tmp_path: Path) -> None:
+    judged(tmp_path, ANNOTATED, IMAGES, FOUND, max_boxes=3)
+    with pytest.raises(InputError, match=r"a-2 has 2 .* detections\.max_boxes = 2"):
+        judged(tmp_path, ANNOTATED, IMAGES, FOUND, max_boxes=2)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_detection_metrics_needs_animals_in_both_splits(tmp_path: Path, split: str) -> None:
+    annotated = {key: value for key, value in ANNOTATED.items() if value[0] != split or not value[1]}
+    with pytest.raises(InputError, match=f"split {split} .* records.annotation_{split}_share"):
+        judged(tmp_path, annotated, IMAGES, FOUND)
+
+
+def test_detection_metrics_needs_every_photograph_searched(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a-5"):
+        judged(tmp_path, ANNOTATED, IMAGES, {key: value for key, value in FOUND.items() if key != "a-5"})

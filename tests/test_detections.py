@@ -1,0 +1,153 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from photo_shards import encoded, write_images
+
+from instar.boxes import NO_ANIMAL
+from instar.detections import Limits, Slicing, detections, searched
+from instar.detectors import Boxes
+from instar.errors import InputError
+from instar.files import write_json
+from instar.tables import DETECTIONS, read_table
+
+OPTIONS: dict[str, Any] = {
+    "floor": 0.01,
+    "tile_px": 100,
+    "tile_overlap": 0.2,
+    "merge_threshold": 0.5,
+    "nms_iou": 0.6,
+    "max_boxes": 10,
+    "batch": 4,
+}
+LIMITS = Limits(floor=0.01, nms_iou=0.6, max_boxes=10)
+
+
+class Bright:
+    """Finds connected white pixels; the score is the share of the picture that they fill, at most 1."""
+
+    name = "bright"
+    tiled = True
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def predict(self, pictures: list[np.ndarray], *, floor: float, nms_iou: float, max_boxes: int) -> list[Boxes]:
+        self.batches.append(len(pictures))
+        return [self._one(picture, floor, max_boxes) for picture in pictures]
+
+    def _one(self, picture: np.ndarray, floor: float, max_boxes: int) -> Boxes:
+        stats = cv2.connectedComponentsWithStats(np.ascontiguousarray(picture[..., 0] // 255))[2][1:]
+        boxes = np.stack([stats[:, 0], stats[:, 1], stats[:, 0] + stats[:, 2], stats[:, 1] + stats[:, 3]], axis=1)
+        scores = stats[:, 4] / (picture.shape[0] * picture.shape[1])
+        best = [n for n in np.argsort(-scores) if scores[n] >= floor][:max_boxes]
+        return Boxes(boxes[best].astype(np.float32), scores[best].astype(np.float32))
+
+
+def scene(size: tuple[int, int], *squares: tuple[int, int, int, int]) -> np.ndarray:
+    picture = np.zeros((size[1], size[0], 3), np.uint8)
+    for left, top, right, bottom in squares:
+        picture[top:bottom, left:right] = 255
+    return picture
+
+
+def pictures(*scenes: np.ndarray | str) -> Iterator[tuple[dict[str, Any], np.ndarray | str]]:
+    yield from (({"key": f"p{n}"}, one) for n, one in enumerate(scenes))
+
+
+def slicing(batch: int = 4) -> Slicing:
+    return Slicing(tile_px=100, tile_overlap=0.2, merge_threshold=0.5, batch=batch)
+
+
+def test_searched_nothing() -> None:
+    assert list(searched(Bright(), pictures(), slicing(), LIMITS)) == []
+
+
+def test_searched_by_hand() -> None:
+    # tiles of the first: x 0-100, 80-180, 150-250; the second square lies on the border of two of them
+    squares = [(10, 10, 30, 30), (85, 40, 105, 60), (230, 70, 250, 90)]
+    found = list(searched(Bright(), pictures(scene((250, 90), *squares), scene((80, 80))), slicing(), LIMITS))
+    assert sorted(found[0].boxes.boxes_xyxy.tolist()) == [list(square) for square in squares]
+    assert found[0].reason is None
+    assert (found[1].key, found[1].reason, len(found[1].boxes)) == ("p1", NO_ANIMAL, 0)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 100])
+def test_searched_fills_batches_across_photographs(batch: int) -> None:
+    scenes: list[np.ndarray | str] = [
+        scene((250, 90), (10, 10, 30, 30)),
+        scene((60, 50), (0, 0, 60, 50)),
+        "damaged",
+        scene((90, 250)),
+    ]
+    model = Bright()
+    found = list(searched(model, pictures(*scenes), slicing(batch), LIMITS))
+    assert [one.key for one in found] == ["p0", "p1", "p2", "p3"]
+    assert [one.reason for one in found] == [None, None, "damaged", NO_ANIMAL]
+    assert sum(model.batches) == 4 + 1 + 4
+    assert set(model.batches[:-1]) <= {batch}
+    assert max(model.batches) <= batch
+    assert found[0].boxes.boxes_xyxy.tolist() == [[10, 10, 30, 30]]
+    assert found[1].boxes.boxes_xyxy.tolist() == [[0, 0, 60, 50]]
+
+
+def test_searched_warns_of_a_full_tile(capsys: pytest.CaptureFixture[str]) -> None:
+    picture = scene((60, 60), (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))
+    list(searched(Bright(), pictures(picture), slicing(), Limits(0.01, 0.6, max_boxes=3)))
+    assert "p0" in capsys.readouterr().err
+    list(searched(Bright(), pictures(picture), slicing(), LIMITS))
+    assert capsys.readouterr().err == ""
+
+
+class Astray(Bright):
+    """Answers with boxes beyond the picture's borders."""
+
+    def _one(self, picture: np.ndarray, floor: float, max_boxes: int) -> Boxes:
+        boxes = np.array([[-5, 5, 10, 20], [30, 30, 30, 40], [55, 55, 70, 70], [80, 80, 90, 90]], np.float32)
+        return Boxes(boxes, np.array([0.5, 0.9, 0.7, 0.8], np.float32))
+
+
+def test_searched_clips_boxes_and_removes_empty_ones() -> None:
+    found = next(searched(Astray(), pictures(scene((60, 60))), slicing(), LIMITS))
+    assert found.boxes.boxes_xyxy.tolist() == [[55, 55, 60, 60], [0, 5, 10, 20]]
+
+
+@pytest.fixture
+def whole_image(tmp_path: Path) -> Path:
+    write_json(tmp_path / "detector/detector.json", {"family": "whole_image"})
+    return tmp_path / "detector"
+
+
+def test_detections_of_whole_image(tmp_path: Path, whole_image: Path) -> None:
+    photograph = encoded(scene((250, 90)))
+    files: dict[str, bytes | str] = {"a-1": photograph, "a-2": "not found", "a-3": b"no picture", "a-4": photograph}
+    write_images(tmp_path, "s0", files, (250, 90))
+    detections(whole_image, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
+    rows = read_table(tmp_path / "out.parquet", DETECTIONS).to_pylist()
+    box = {"x_min": 0, "y_min": 0, "x_max": 250, "y_max": 90, "score": 1, "detector": "whole_image", "reason": None}
+    assert rows[0] == {"photo_key": "a-1", "key": "a-1-000", **box}
+    assert rows[1] == {
+        **dict.fromkeys(DETECTIONS.names),
+        "photo_key": "a-3",
+        "reason": "not an image",
+        "detector": "whole_image",
+    }
+    assert [row["photo_key"] for row in rows] == ["a-1", "a-3", "a-4"]  # a-2 ended in the images
+
+
+def test_detections_of_an_empty_shard(tmp_path: Path, whole_image: Path) -> None:
+    write_images(tmp_path, "s0", {}, (1, 1))
+    detections(whole_image, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
+    assert read_table(tmp_path / "out.parquet", DETECTIONS).num_rows == 0
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"family": "cascade"}'])
+def test_detections_needs_a_known_detector(tmp_path: Path, text: str | None) -> None:
+    write_images(tmp_path, "s0", {}, (1, 1))
+    if text is not None:
+        (tmp_path / "detector.json").write_text(text)
+    with pytest.raises(InputError, match=r"detector\.json"):
+        detections(tmp_path, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
