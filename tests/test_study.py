@@ -1,7 +1,6 @@
 """Presets: all compose and validate, and a local edit is never lost."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 from project import ROOT, Project
@@ -70,13 +69,9 @@ def test_an_edit_is_kept_unless_told(project: Project) -> None:
 
 def test_a_missing_source_is_one_line(project: Project) -> None:
     project.run("git", "checkout", "-q", "--", "params.yaml")
-    project.run("instar", "study", "ants")
+    project.run("instar", "study", "ants", "records.source=sources/nowhere")
     for command in (["snakemake", "all"], ["instar", "run", "records"]):
         done = subprocess.run(command, cwd=project.root, env=project.environment, capture_output=True, text=True)
         assert done.returncode != 0
-        assert "records.source = sources/ants: no such file or folder" in done.stderr
+        assert "records.source = sources/nowhere: no such file or folder" in done.stderr
         assert "Traceback" not in done.stderr
-
-
-def test_names_of_a_group_are_files(tmp_path: Path) -> None:
-    assert {"demo", "ants", "beesense"} <= set(names("study"))

@@ -107,18 +107,20 @@ def _split(rows: pd.DataFrame, seed: int, wanted: int) -> int:
     An observation with crops of two labels stays in training as a whole, since one of them may be a genus.
     """
     kept = _kept(rows)
-    rows.loc[kept.index, "split"] = "train"
     labels = kept.groupby("observation_id")["label"].nunique()
     mixed = set(labels.index[labels > 1])
+    validation: list[int] = []
+    surplus: list[int] = []
     train_only = 0
     for _, species in kept[kept["rank"] == "species"].groupby("label"):
         chosen = _validation_observations(species, mixed, seed, wanted)
         train_only += not chosen
-        taken = species[species["observation_id"].isin(chosen)]
-        rows.loc[taken.index, "split"] = "validation"
-        surplus = _by_hash(taken, chosen, seed)[wanted:]
-        rows.loc[surplus, "split"] = None
-        rows.loc[surplus, "reason"] = "beyond the validation quota"
+        taken = _by_hash(species[species["observation_id"].isin(chosen)], chosen, seed)
+        validation += taken[:wanted]
+        surplus += taken[wanted:]
+    rows.loc[surplus, "reason"] = "beyond the validation quota"
+    rows.loc[kept.index.difference(surplus), "split"] = "train"
+    rows.loc[validation, "split"] = "validation"
     return train_only
 
 
