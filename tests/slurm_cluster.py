@@ -1,5 +1,7 @@
 """A real SLURM on this one machine, all of its files in one folder: munge, slurmctld and slurmd of Debian's packages.
 
+Only a link at SLURM's usual place points there while it runs: Snakemake's plugin clears SLURM_CONF inside jobs.
+
 It has a partition ``cpu`` and a partition ``gpu`` with two pretended GPUs (slurmd refuses a GRES without device files,
 so these are empty files). No accounting, no systemd; needs root, as slurmd does.
 """
@@ -50,6 +52,7 @@ PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscri
 PartitionName=gpu Nodes={host} Default=NO MaxTime=INFINITE State=UP
 """
 
+USUAL = Path("/etc/slurm/slurm.conf")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 
 
@@ -58,7 +61,9 @@ def missing() -> str | None:
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"{absent[0]} is not installed (Debian: apt-get install slurm-wlm munge)"
-    return None if os.geteuid() == 0 else "slurmd needs root"
+    if os.geteuid() != 0:
+        return "slurmd needs root"
+    return f"{USUAL} is this machine's own" if USUAL.exists() and not USUAL.is_symlink() else None
 
 
 class Cluster:
@@ -79,6 +84,9 @@ class Cluster:
         ports = {"port": _free_port(), "slurmd_port": _free_port()}
         (self.folder / "slurm.conf").write_text(CONFIGURATION.format(**values, **ports))
         (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-1]\n")
+        USUAL.parent.mkdir(exist_ok=True)
+        USUAL.unlink(missing_ok=True)  # a link that a killed test left
+        USUAL.symlink_to(self.folder / "slurm.conf")
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
@@ -97,6 +105,7 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
+        USUAL.unlink(missing_ok=True)
         for process in reversed(self._processes):
             process.send_signal(signal.SIGTERM)
             try:

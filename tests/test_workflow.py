@@ -46,15 +46,18 @@ def ran(printed: str) -> list[str]:
     return [line.split("'")[1].split("@")[0] for line in lines]
 
 
+@pytest.mark.xdist_group("finished")
 def test_after_snakemake_nothing_is_due_in_both(finished: Project) -> None:
     assert finished.due() == NOTHING
     assert ran(finished.run("dvc", "repro")) == NOTHING
 
 
+@pytest.mark.xdist_group("whole")
 def test_after_dvc_repro_nothing_is_due_in_snakemake(whole: Project) -> None:
     assert whole.due() == NOTHING
 
 
+@pytest.mark.xdist_group("finished")
 def test_a_changed_beta_runs_classifier_evaluation_report(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     project.set("beta: 0.999", "beta: 0.5")
@@ -69,6 +72,7 @@ def test_a_changed_beta_runs_classifier_evaluation_report(finished: Project, tmp
     assert "| data/demo/metrics/classifier.json" in told
 
 
+@pytest.mark.xdist_group("finished")
 def test_a_diff_of_nothing_says_so(finished: Project) -> None:
     told = finished.run("workflow/scripts/diff.sh", "HEAD")
     assert "No parameter differs." in told
@@ -76,6 +80,7 @@ def test_a_diff_of_nothing_says_so(finished: Project) -> None:
     assert "nowhere: no such revision" in finished.run("workflow/scripts/diff.sh", "nowhere", check=False)
 
 
+@pytest.mark.xdist_group("finished")
 def test_a_changed_source_runs_its_stage_and_what_follows(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     with (project.root / "src/instar/dataset.py").open("a") as file:
@@ -91,6 +96,7 @@ def test_a_changed_source_runs_its_stage_and_what_follows(finished: Project, tmp
     assert project.due() == NOTHING
 
 
+@pytest.mark.xdist_group("finished")
 def test_after_clone_and_pull_nothing_is_due(finished: Project, tmp_path: Path) -> None:
     finished.run("git", "clone", "-q", str(finished.root), str(tmp_path / "project"))
     project = object.__new__(Project)
@@ -104,6 +110,7 @@ def test_after_clone_and_pull_nothing_is_due(finished: Project, tmp_path: Path) 
     assert project.due() == ["all", "classifier", "evaluation", "report"]
 
 
+@pytest.mark.xdist_group("finished")
 def test_sync_is_pull_and_says_so(finished: Project, tmp_path: Path) -> None:
     finished.run("git", "clone", "-q", str(finished.root), str(tmp_path / "project"))
     project = object.__new__(Project)
@@ -115,6 +122,7 @@ def test_sync_is_pull_and_says_so(finished: Project, tmp_path: Path) -> None:
     assert "something differs from dvc.lock" in project.run("instar", "sync", check=False)
 
 
+@pytest.mark.xdist_group("finished")
 def test_a_half_pulled_folder_is_not_believed(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     (project.root / "data/demo/predictions.parquet").unlink()
@@ -122,6 +130,7 @@ def test_a_half_pulled_folder_is_not_believed(finished: Project, tmp_path: Path)
     assert project.due() == ["all", "evaluation", "report"]
 
 
+@pytest.mark.xdist_group("finished")
 def test_dvc_shows_metrics_and_plots(finished: Project) -> None:
     shown = finished.run("dvc", "metrics", "show")
     assert "data/demo/metrics/evaluation.json" in shown
@@ -129,11 +138,13 @@ def test_dvc_shows_metrics_and_plots(finished: Project) -> None:
     assert "detection_pr" in (finished.root / "plots-page/index.html").read_text()
 
 
+@pytest.mark.xdist_group("finished")
 def test_snakemake_report_works(finished: Project, tmp_path: Path) -> None:
     finished.run("snakemake", "--report", str(tmp_path / "report.html"))
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.xdist_group("whole")
 def test_experiments_in_the_workspace_and_queued(whole: Project, tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")
     project.run("dvc", "exp", "run", "-n", "here", "-S", "crops.jpeg_quality=50")
@@ -165,6 +176,7 @@ def wait_for(condition: object, seconds: float) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.xdist_group("whole")
 def test_a_bad_parameter_stops_everything_before_the_first_job(whole: Project, tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")
     before = (project.root / ".instar/jobs.jsonl").read_bytes()
@@ -178,6 +190,7 @@ def test_a_bad_parameter_stops_everything_before_the_first_job(whole: Project, t
     assert (project.root / ".instar/jobs.jsonl").read_bytes() == before
 
 
+@pytest.mark.xdist_group("whole")
 def test_two_runs_in_one_workspace_are_refused(whole: Project, tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")
     project.set("jpeg_quality: 90", "jpeg_quality: 42")
@@ -189,6 +202,7 @@ def test_two_runs_in_one_workspace_are_refused(whole: Project, tmp_path: Path) -
     assert project.due("stage_crops") == NOTHING
 
 
+@pytest.mark.xdist_group("whole")
 def test_fewer_shards_leave_no_orphans(whole: Project, tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")
     project.set("- s5\n", "")
@@ -254,6 +268,7 @@ def killed(project: Project, command: list[str], *, only_main: bool = False) -> 
 STARTS = {"dvc": ["dvc", "repro", "crops"], "snakemake": ["snakemake", "stage_crops"]}
 
 
+@pytest.mark.xdist_group("whole")
 @pytest.mark.parametrize(("first", "then"), [("dvc", "dvc"), ("dvc", "snakemake"), ("snakemake", "dvc")])
 def test_a_killed_stage_keeps_its_finished_shards(
     whole: Project, truth: dict[int, dict[str, str]], tmp_path: Path, first: str, then: str
@@ -266,6 +281,7 @@ def test_a_killed_stage_keeps_its_finished_shards(
     assert [computed.count(key) for key in done] == [1] * len(done)
 
 
+@pytest.mark.xdist_group("whole")
 @pytest.mark.parametrize("first", ["dvc", "snakemake"])
 def test_a_killed_stage_then_another_parameter(
     whole: Project, truth: dict[int, dict[str, str]], tmp_path: Path, first: str
@@ -284,6 +300,7 @@ def test_a_killed_stage_then_another_parameter(
     assert [computed.count(key) for key in done] == [1] * len(done)
 
 
+@pytest.mark.xdist_group("whole")
 def test_a_killed_stage_then_another_commit(whole: Project, truth: dict[int, dict[str, str]], tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")
     project.set("jpeg_quality: 90", "jpeg_quality: 60")
@@ -295,6 +312,7 @@ def test_a_killed_stage_then_another_commit(whole: Project, truth: dict[int, dic
     assert contents(project) == truth[60]
 
 
+@pytest.mark.xdist_group("whole")
 def test_jobs_that_outlive_their_run_write_over_nothing(
     whole: Project, truth: dict[int, dict[str, str]], tmp_path: Path
 ) -> None:
