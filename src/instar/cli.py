@@ -40,8 +40,8 @@ POSITIONAL = {"run"}
 def main() -> int:
     """Run the command in ``sys.argv``; 0 when it went well, 2 for bad input, told in one line."""
     _use_workspace_package()
-    # torch's threads spin while they wait for each other: where anything else has a core, training takes 3 to 4 times as
-    # long (docs/log.md). OpenMP reads this when torch is loaded.
+    # torch's threads spin while they wait for each other: where anything else has a core, training takes 3 to 4 times
+    # as long (docs/log.md). OpenMP reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
