@@ -7,9 +7,9 @@ rule detections:
         f"logs/{STUDY}/detections/{{shard}}.log",
     benchmark:
         f"logs/{STUDY}/detections/{{shard}}.tsv"
-    threads: 4
     conda:
         ENVIRONMENT
+    threads: 4
     params:
         job=kept_job,
         flags=GRAPH.flags("detections", without=("shards",)),
