@@ -145,3 +145,12 @@ def test_prune_deletes_what_was_not_used_for_long(workspace: Path) -> None:
     os.utime(old, (0, 0))
     assert prune(days=30) == (1, 1)
     assert not old.exists()
+
+
+def test_what_a_job_prints_is_logged_and_shown_with_its_name(
+    workspace: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    script = "import sys; print('half done', flush=True); print('oh', file=sys.stderr); open(sys.argv[1], 'w')"
+    run_job([sys.executable, "-c", script, "out.txt"], [], [Path("out.txt")], log=Path("crops/s00.log"), keep=False)
+    assert Path("crops/s00.log").read_text() == "half done\noh\n"
+    assert capfdbinary.readouterr().err == b"crops/s00: half done\ncrops/s00: oh\n"

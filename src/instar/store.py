@@ -66,6 +66,7 @@ def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log:
     log.parent.mkdir(parents=True, exist_ok=True)
     if keep and _restore(key, outputs):
         log.write_text(f"finished before, taken from the store: {key}\n", encoding="utf-8")
+        print(f"{log.parent.name}/{log.stem}: finished before, taken from the store", file=sys.stderr)
         _note(outputs, key, "restored")
         return 0
     with _staging(outputs) as staged:
@@ -151,6 +152,8 @@ def _staging(outputs: list[Path]) -> Iterator[dict[Path, Path]]:
 
 
 def _run(command: list[str], log: Path) -> int:
+    """Run the command; what it prints goes to its log, and to standard error behind the log's name."""
+    name = f"{log.parent.name}/{log.stem}: ".encode()
     with (
         log.open("wb") as file,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
@@ -160,7 +163,7 @@ def _run(command: list[str], log: Path) -> int:
             for line in process.stdout:
                 file.write(line)
                 file.flush()
-                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.write(name + line)
                 sys.stderr.buffer.flush()
         except BaseException:
             process.terminate()
