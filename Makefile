@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 LOCK := envs/requirements.lock
 
-.PHONY: help env demo test lint lock bench clean
+.PHONY: help env demo test lint lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -35,8 +35,5 @@ lock: env  ## resolve pyproject.toml anew
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  --group dev --override envs/overrides.txt pyproject.toml --output-file $(LOCK)
 
-bench: env  ## the measurements in benchmarks/
-	for file in benchmarks/*.py; do python "$$file" || exit 1; done
-
-clean:  ## what runs of the study left, not the environment
-	rm -rf .instar .snakemake logs data/*/
+clean:  ## what runs left and git does not hold, except the environment
+	git clean -dfXq .instar .snakemake logs data

@@ -19,6 +19,7 @@ TAXA = {
     "4": ("Formicidae", "family", None, None),
     "5": ("Lasius niger alpinus", "subspecies", "Lasius niger", "Lasius"),
     "6": ("Incertus antus", "species", "Incertus antus", None),
+    "7": ("Formica", "genus", None, "Formica"),
 }
 
 
@@ -105,7 +106,7 @@ def test_every_rule_takes_its_crops_in_order(tmp_path: Path) -> None:
             crop("small-1", box_height=49.9),
             crop("copy-2", **same),
             crop("copy-1", **same),
-            crop("copy-3", "4", **same),  # a duplicate before it lacks a label
+            crop("copy-0", "4", **same),  # too high a taxon to make the others duplicates
             crop("family-0", "4"),
             crop("nothing-0", None),
             crop("unknown-0", "99"),
@@ -116,8 +117,8 @@ def test_every_rule_takes_its_crops_in_order(tmp_path: Path) -> None:
     assert rows["reason"].dropna().to_dict() == {
         "atom-0": "under 50 px",
         "small-1": "under 50 px",
+        "copy-0": "no label",
         "copy-2": "duplicate",
-        "copy-3": "duplicate",
         "family-0": "no label",
         "nothing-0": "no label",
         "unknown-0": "no label",
@@ -130,10 +131,35 @@ def test_every_rule_takes_its_crops_in_order(tmp_path: Path) -> None:
     assert figures["rows"] == {
         "in": 17,
         "out": 8,
-        "dropped": {"class under 2 crops": 1, "duplicate": 2, "no label": 4, "under 50 px": 2},
+        "dropped": {"class under 2 crops": 1, "duplicate": 1, "no label": 5, "under 50 px": 2},
     }
     assert figures["before"] == {"crops": 17, "classes": 2}
     assert figures["after"] == {"crops": 8, "classes": 1}
+
+
+@pytest.mark.parametrize(
+    ("taxa", "kept"),
+    [
+        (["1", "1"], 0),
+        ([None, "1"], 1),
+        (["3", "1"], 1),  # the genus's copy has the lower key, the species' one says more
+        (["3", "1", "1"], 1),
+        (["3", "3"], 0),
+        (["1", "5"], 0),  # a subspecies is labelled as its species
+        (["1", "2"], None),
+        (["3", "1", "2"], None),
+        (["7", "1"], None),  # a genus, and a species of another
+        (["3", "7"], None),
+        (["7", "4"], 0),
+        (["1", "6"], 0),  # without a genus there is no label that could differ
+    ],
+)
+def test_identical_crops(tmp_path: Path, taxa: list[str | None], kept: int | None) -> None:
+    copies = [crop(f"copy{number}-0", taxon, sha256="f" * 64) for number, taxon in enumerate(taxa)]
+    rows = run(tmp_path, [*niger(7), *copies], min_class_crops=1).loc[[row["key"] for row in copies]]
+    assert list(rows.index[rows["reason"].isna()]) == ([] if kept is None else [f"copy{kept}-0"])
+    dropped = "duplicate" if kept is not None else "identical crops with different labels"
+    assert set(rows.loc[rows["label"].notna(), "reason"].dropna()) <= {dropped}
 
 
 def test_labels_are_the_species_or_the_genus(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from photo_shards import write_annotations, write_detections, write_images
 from instar.detection_metrics import CURVE_ROWS, detection_metrics
 from instar.errors import InputError
 
-OPTIONS: dict[str, Any] = {"seed": 0, "shards": ["s0", "s1"], "wanted_recall": 0.9, "max_boxes": 100, "bootstrap": 100}
+OPTIONS: dict[str, Any] = {"seed": 0, "shards": ["s0", "s1"], "wanted_recall": 0.9, "max_boxes": 100}
+OPTIONS |= {"confidence": 0.7, "bootstrap": 100}
 A, B, C, D = ([n * 100, 0, n * 100 + 50, 40] for n in range(4))
 
 
@@ -71,6 +72,32 @@ def test_detection_metrics_by_hand(tmp_path: Path) -> None:
         rows = [[float(value) for value in row.values()] for row in csv.DictReader(file)]
     expected = [[0.25, 1, 0.9], [0.25, 0.5, 0.7], [0.5, 2 / 3, 0.65], [0.75, 0.75, 0.2]]
     assert np.array(rows) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "precision", "recall"),
+    # on the split test right, wrong, right, right at 0.9, 0.7, 0.65, 0.2, of 4 animals
+    [(0.0, 0.75, 0.75), (0.64, 2 / 3, 0.5), (0.66, 0.5, 0.25), (0.69, 0.5, 0.25), (0.71, 1, 0.25), (0.91, None, 0)],
+)
+def test_detection_metrics_at_the_confidence_of_crops(
+    tmp_path: Path, confidence: float, precision: float | None, recall: float
+) -> None:
+    result = judged(tmp_path, ANNOTATED, IMAGES, FOUND, confidence=confidence)
+    expected = {"confidence": confidence, "test_precision": precision, "test_recall": recall}
+    assert result["at_crops_confidence"] == pytest.approx(expected, abs=1e-6)
+    for kind, value in (("precision", precision), ("recall", recall)):
+        interval = result["interval_95"][f"{kind}_at_crops_confidence"]
+        assert interval is None if value is None else interval[0] <= value <= interval[1]
+
+
+def test_detection_metrics_at_a_confidence_that_the_curve_lacks(tmp_path: Path) -> None:
+    boxes = [(n / 10, 50, n / 10 + 5, 60, 0.6 - n / 2000) for n in range(800)]
+    result = judged(tmp_path, ANNOTATED, IMAGES, {**FOUND, "a-6": boxes}, confidence=0.5984)
+    with (tmp_path / "curve.csv").open() as file:
+        kept = [row for row in csv.DictReader(file) if float(row["confidence"]) >= 0.5984]
+    assert kept[-1]["precision"] == "0.4"
+    # of 0.9, 0.7 and 0.65 two are right, of the first four of the many none
+    assert result["at_crops_confidence"]["test_precision"] == pytest.approx(2 / 7, abs=1e-6)
 
 
 def test_detection_metrics_of_a_perfect_detector(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from photo_shards import encoded, write_images
 
+from instar import detections as module
 from instar.boxes import NO_ANIMAL
-from instar.detections import Limits, Slicing, detections, searched
+from instar.detections import Limits, Photograph, Slicing, detections, searched
 from instar.detectors import Boxes
 from instar.errors import InputError
 from instar.files import write_json
@@ -136,6 +137,23 @@ def test_detections_of_whole_image(tmp_path: Path, whole_image: Path) -> None:
         "detector": "whole_image",
     }
     assert [row["photo_key"] for row in rows] == ["a-1", "a-3", "a-4"]  # a-2 ended in the images
+
+
+@pytest.mark.parametrize("key", [None, "a-9"])
+def test_detections_writes_the_photographs_it_was_given(
+    tmp_path: Path, whole_image: Path, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    def astray(*arguments: Any) -> Iterator[Photograph]:
+        """Loses the last photograph, or adds one."""
+        found = list(searched(*arguments))
+        yield from found[:-1] if key is None else [*found, Photograph(key, NO_ANIMAL)]
+
+    monkeypatch.setattr(module, "searched", astray)
+    photograph = encoded(scene((50, 50)))
+    write_images(tmp_path, "s0", {"a-1": photograph, "a-2": photograph}, (50, 50))
+    with pytest.raises(RuntimeError, match=rf"out\.parquet: 1 photographs .*, such as {key or 'a-2'}"):
+        detections(whole_image, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_detections_of_an_empty_shard(tmp_path: Path, whole_image: Path) -> None:

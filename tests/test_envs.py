@@ -67,7 +67,7 @@ def test_the_conda_environment_is_the_lock() -> None:
 def test_what_conda_installs_is_what_runs_here(tmp_path: Path) -> None:
     """The script that Snakemake runs in a fresh conda environment, run on an empty one without installing."""
     tools = str(Path(sys.executable).parent)
-    subprocess.run([f"{tools}/uv", "venv", "--quiet", "--python", "3.11", str(tmp_path / "env")], check=True)
+    subprocess.run([f"{tools}/uv", "venv", "--quiet", "--python", sys.executable, str(tmp_path / "env")], check=True)
     script = (ENVS / "conda.post-deploy.sh").read_text().splitlines()
     sync = next(line for line in script if line.startswith("uv pip sync"))
     done = subprocess.run(
@@ -78,6 +78,7 @@ def test_what_conda_installs_is_what_runs_here(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
     would = {line.split()[1] for line in done.stderr.splitlines() if line.startswith(" + ")}
-    wanted = {f"{e.name}{e.specifier}" for e in LOCK if locked(e.name, "3.11") is e}
+    wanted = {f"{e.name}{e.specifier}" for e in LOCK if locked(e.name, python) is e}
     assert would == wanted

@@ -13,6 +13,7 @@ from crop_shards import SPECIES, train, write_crops
 from instar.classifier.model import build_model, load, save
 from instar.errors import InputError
 from instar.evaluation import evaluation
+from instar.files import sha256_of
 from instar.metrics.bootstrap import cluster_bootstrap
 from instar.tables import DATASET, PREDICTIONS, read_table, write_table
 
@@ -95,7 +96,10 @@ def test_macro_counts_each_class_alike(fixed: Path, folder: Path, tmp_path: Path
     left_out = [row["key"] for row in rows if row["split"] == "validation" and row["label"] == "Rubra erecta"][1:]
     write_table(tmp_path / "dataset.parquet", [row for row in rows if row["key"] not in left_out], DATASET)
     (tmp_path / "crops").symlink_to(folder / "crops")
-    figures = run(fixed, tmp_path, tmp_path / "out")
+    network, description = load(fixed)
+    (tmp_path / "own").mkdir()
+    save(tmp_path / "own", network, replace(description, dataset_sha256=sha256_of(tmp_path / "dataset.parquet")))
+    figures = run(tmp_path / "own", tmp_path, tmp_path / "out")
     assert figures["species_accuracy"]["top1_micro"]["value"] == pytest.approx(6 / 19, abs=1e-6)
     assert figures["species_accuracy"]["top1_macro"]["value"] == 0.25
     assert figures["genus_accuracy"]["top1_micro"]["value"] == pytest.approx(7 / 19, abs=1e-6)
@@ -114,6 +118,17 @@ def test_no_validation_crop(fixed: Path, folder: Path, tmp_path: Path) -> None:
     rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
     write_table(tmp_path / "dataset.parquet", [row for row in rows if row["split"] != "validation"], DATASET)
     with pytest.raises(InputError, match=r"dataset\.parquet: no crop is for validation"):
+        run(fixed, tmp_path, tmp_path / "out")
+
+
+def test_a_classifier_of_another_split(fixed: Path, folder: Path, tmp_path: Path) -> None:
+    """The labels are the same, but what is validated on may have been trained on."""
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    swapped = {"train": "validation", "validation": "train"}
+    rows = [{**row, "split": swapped.get(row["split"], row["split"])} for row in rows]
+    write_table(tmp_path / "dataset.parquet", rows, DATASET)
+    (tmp_path / "crops").symlink_to(folder / "crops")
+    with pytest.raises(InputError, match=r"fixed: trained on a dataset with sha256 .*; run classifier again"):
         run(fixed, tmp_path, tmp_path / "out")
 
 

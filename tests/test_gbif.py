@@ -5,13 +5,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pytest
 
 from instar.errors import InputError
 from instar.records.darwin_core import Table, read_archive
 from instar.records.gathering import Gathering, coordinates, short_hash, utc_time
-from instar.records.gbif import gather
+from instar.records.gbif import INATURALIST, gather
 
 REAL = Path(__file__).parents[1] / "../shared/realdata/dwca"
 
@@ -79,7 +79,8 @@ def write_archive(
 
 
 def read(path: Path, *known: int, taxon: str = "Formicidae") -> Gathering:
-    return gather(path, taxon=taxon, licences=["cc-by"], inaturalist_photos=np.array(known, np.int64))
+    inaturalist = pa.table([known, [f"inaturalist-of {number}" for number in known]], INATURALIST)
+    return gather(path, taxon=taxon, licences=["cc-by"], inaturalist=inaturalist)
 
 
 def one(
@@ -225,6 +226,16 @@ def test_inaturalists_photographs(tmp_path: Path, photo: dict[str, str]) -> None
     path = write_archive(tmp_path / "a.zip", [ANT], [PHOTO | photo])
     assert read(path, 7, 42, 99).dropped["reason"].to_pylist() == ["republished by GBIF"]
     assert read(path, 7, 99).found["key"].to_pylist() == ["gbif-42"]  # the tables did not give it
+
+
+@pytest.mark.parametrize("numbers", [(7, 42, 77), (77, 42, 7)])
+def test_an_occurrence_of_two_of_inaturalists_observations(tmp_path: Path, numbers: tuple[int, ...]) -> None:
+    photos = [PHOTO | {"identifier": f"https://static.inaturalist.org/photos/{number}/large.jpg"} for number in numbers]
+    path = write_archive(tmp_path / "a.zip", [ANT, ANT | {"gbifID": "2"}], [*photos, PHOTO | {"gbifID": "2"}])
+    gathering = read(path, 42, 77)
+    observations = dict(zip(*gathering.found.select(["key", "observation_id"]).to_pydict().values(), strict=True))
+    assert observations.pop("gbif-7") == "inaturalist-of 42"  # the first, whatever the order of the rows
+    assert list(observations.values()) == ["gbif-2"]
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,23 @@ def test_what_is_no_whole_photograph_has_a_reason(tmp_path: Path) -> None:
         "outside": "refused: address",
     }
     assert all(row["offset"] is None and row["width"] is None for row in found.values())
+    assert not (tmp_path / "out.parquet.retry").exists()
     assert names(tmp_path) == []
+
+
+def test_the_rows_are_the_photographs_that_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch_all = module._all
+
+    async def forgetful(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
+        return (await fetch_all(*arguments, **options))[:-1]
+
+    monkeypatch.setattr(module, "_all", forgetful)
+    for key in ("a", "b"):
+        put(tmp_path / f"source/mirror/{HOST}/{key}", encoded())
+    with pytest.raises(RuntimeError, match=r"out\.parquet: 1 photographs .*, such as b"):
+        run(tmp_path, [record(key, f"https://{HOST}/{key}") for key in ("a", "b")])
+    assert not (tmp_path / "out.parquet").exists()
+    assert not (tmp_path / "out.tar").exists()
 
 
 def test_no_mirror(tmp_path: Path) -> None:
@@ -274,6 +290,34 @@ def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
         assert reader.read(row["offset"], row["size"]) == encoded()
 
 
+@pytest.mark.parametrize(
+    ("name", "retryable"),
+    [
+        ("500", True),
+        ("429", True),
+        ("slow", True),
+        ("cut", True),
+        ("later", False),  # the third try succeeds
+        ("slow-once", False),
+        ("404", False),
+        ("403", False),
+        ("circle", False),
+        ("endless", False),
+    ],
+)
+def test_what_a_later_run_may_get_is_marked(
+    tmp_path: Path, server: Server, name: str, retryable: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [record("a", server.url("whole")), record("b", server.url(name)), record("c", server.url(name))]
+    run(tmp_path, rows, mirror=False, timeout_s=0.3)
+    marker = tmp_path / "out.parquet.retry"
+    assert marker.is_file() == retryable
+    told = [line for line in capsys.readouterr().err.splitlines() if "snakemake --forcerun images" in line]
+    assert [line.split(" photographs")[0] for line in told] == ["shard s0: 2"] * retryable
+    if retryable:
+        assert marker.read_bytes() == b""
+
+
 def test_no_more_connections_than_allowed(tmp_path: Path, server: Server) -> None:
     run(tmp_path, [record(f"k{i}", server.url(f"p{i}")) for i in range(30)], mirror=False, connections=3)
     assert server.most_at_once == 3
@@ -297,6 +341,15 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match="not one server of shard s0 answers"):
             run(tmp_path, [record("a", url), record("b", url)], mirror=False)
     assert not (tmp_path / "out.tar").exists()
+
+
+def test_one_server_that_does_not_answer(tmp_path: Path, server: Server) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        silent = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
+        found = run(tmp_path, [record("a", silent), record("b", server.url("whole"))], mirror=False)
+    assert (found["a"]["reason"], found["b"]["reason"]) == ("no connection", None)
+    assert (tmp_path / "out.parquet.retry").is_file()
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,10 @@ def source(tmp_path: Path) -> Path:
     for name, text in {"taxa": TAXA, "observations": OBSERVATIONS, "photos": PHOTOS, "observers": OBSERVERS}.items():
         write(folder / "inaturalist-open-data", name, text)
     old = ANT | {"gbifID": "2", "scientificName": "Lasius vetus (L., 1758)", "taxonomicStatus": "SYNONYM"}
-    again = PHOTO | {"identifier": "https://static.inaturalist.org/photos/1/large.jpg"}
-    refused = PHOTO | {"identifier": "https://static.inaturalist.org/photos/2/large.jpg"}
+    again = PHOTO | {"gbifID": "3", "identifier": "https://static.inaturalist.org/photos/1/large.jpg"}
+    refused = PHOTO | {"gbifID": "3", "identifier": "https://static.inaturalist.org/photos/2/large.jpg"}
     media = [PHOTO, PHOTO | {"gbifID": "2"}, again, refused, PHOTO | {"gbifID": "nothing"}]
-    write_archive(folder / "gbif.zip", [ANT, old], media)
+    write_archive(folder / "gbif.zip", [ANT, old, ANT | {"gbifID": "3"}], media)
     return folder
 
 
@@ -178,6 +178,27 @@ def test_a_photograph_of_two_observations_counts_once(source: Path, tmp_path: Pa
     observations = {row["key"]: row["observation_id"] for row in outputs.rows}
     assert (observations["inaturalist-3"], observations["inaturalist-6"]) == ("inaturalist-a", "inaturalist-b")
     assert ("inaturalist-3", "listed twice") in outputs.dropped
+
+
+@pytest.mark.parametrize(
+    ("republished", "observation"),
+    [
+        ("1", "inaturalist-a"),
+        ("2", "inaturalist-a"),  # dropped there for its licence; its sibling 1 is taken
+        ("6", "inaturalist-b"),  # of two observations: where it is taken, not where it is dropped
+        ("99", "gbif-1"),  # the tables do not have it
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_an_occurrence_republished_in_part_is_one_observation(
+    source: Path, tmp_path: Path, republished: str, observation: str, first: bool
+) -> None:
+    write(source / "inaturalist-open-data", "photos", PHOTOS + "u\t6\tb\t7\tjpg\tCC-BY\t10\t10\t3\n")
+    photo = PHOTO | {"identifier": f"https://static.inaturalist.org/photos/{republished}/large.jpg"}
+    more = PHOTO | {"identifier": "https://static.inaturalist.org/photos/77/large.jpg"}
+    write_archive(source / "gbif.zip", [ANT], [photo, more] if first else [more, photo])
+    observations = {row["key"]: row["observation_id"] for row in run(source, tmp_path).rows}
+    assert observations["gbif-77"] == observation
 
 
 def test_the_manifest_tells_what_was_read(source: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from collections import Counter
@@ -79,8 +80,10 @@ def test_page_opens_with_the_results(whole: str) -> None:
     text = Page(whole).text
     # 2 species are measured, 1 is not
     assert "14 photographs gave 15 crops, 15 of them used for 3 species; " in text
-    # at a confidence of 0.3 the curve stands at a recall of 0.5
-    assert "the detector finds 50 % of the annotated animals; " in text
+    # as measured at a confidence of 0.3, where the thinned curve stands at a recall of 0.5
+    assert "the detector finds 56 % (48–63 %) of the annotated animals; " in text
+    assert "56.0 % of the animals found with a score of at least 0.3" in text
+    assert re.search(r"precision at 0.3 77.0 % 70.0 to 84.0 %", text)
     assert "the classifier names the right species for 71 % (64–78 %) of the validation crops." in text
 
 
@@ -177,9 +180,14 @@ def test_detector_that_needs_no_training(tmp_path: Path) -> None:
     write_json(given["metrics"] / "detector.json", {"family": "whole_image", "parameters": 0})
     (given["plots"] / "detector.csv").write_text("epoch,mAP50,mAP50-95,recall,precision\n")
     (given["plots"] / "detection_pr.csv").write_text("recall,precision,confidence\n")
+    path = given["metrics"] / "detection_metrics.json"
+    figures = json.loads(path.read_text())
+    figures["at_crops_confidence"] |= {"test_precision": None, "test_recall": 0.0}
+    figures["interval_95"] |= {"precision_at_crops_confidence": None, "recall_at_crops_confidence": [0.0, 0.0]}
+    write_json(path, figures)
     page = written(given)
     assert "Nothing was trained" in page.text
-    assert "the detector finds 0 % of the annotated animals" in page.text
+    assert "the detector finds 0 % (0–0 %) of the annotated animals" in page.text
 
 
 @pytest.mark.parametrize(
@@ -257,6 +265,30 @@ def test_boxes_that_crops_did_not_see() -> None:
     metrics = accounts()
     metrics["crops"] = tallied(7, 5, empty=1, low=1)
     with pytest.raises(InputError, match=r"metrics/crops\.json: 7 in are not 5 out and 1 dropped"):
+        steps(metrics)
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        ("images", "5 photographs out of records are not 4 in; run the stages records and images again"),
+        ("detections", "4 photographs out of images are not 3 in; run the stages images and detections again"),
+        ("dataset", "5 crops out of crops are not 4 in; run the stages crops and dataset again"),
+    ],
+)
+def test_a_stage_that_did_not_see_all_of_the_one_before(stage: str, said: str) -> None:
+    metrics = {**accounts(), "dataset": tallied(5, 4, small=1)}
+    assert len(steps(metrics)) == len(flow.STEPS)
+    # each account still adds up in itself
+    metrics |= {
+        "images": {"images": tallied(4, 4)},
+        "detections": {
+            "detections": {**tallied(7, 7), "photographs": 3, "photographs_out": 3},
+            "crops": tallied(7, 5, low=2),
+        },
+        "dataset": {"dataset": tallied(4, 4)},
+    }[stage]
+    with pytest.raises(InputError, match=rf"metrics/{stage}\.json: {said}"):
         steps(metrics)
 
 

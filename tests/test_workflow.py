@@ -9,11 +9,22 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from project import TINY, WHOLE, Project
 
 from instar.files import sha256_of
 
 NOTHING: list[str] = []
+
+#: Jobs of crops whose command holds $HOLD wait while there is a file called hold.
+GATE = """
+import os as _os
+import sys as _sys
+import time as _time
+
+while _os.environ.get("HOLD", "never") in " ".join(_sys.argv) and _os.path.exists("hold"):
+    _time.sleep(0.05)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run("snakemake", "all")
     # DVC records what Snakemake made and runs nothing: the commands append to this file when they compute
     jobs = (project.root / ".instar/jobs.jsonl").read_bytes()
-    project.run("dvc", "commit", "--force")
+    project.run("instar", "record")
     assert "up to date" in project.run("dvc", "status")
     assert (project.root / ".instar/jobs.jsonl").read_bytes() == jobs
     project.commit("results")
@@ -35,6 +46,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The tiny demo with whole photographs for boxes, up to the crops, after `dvc repro`."""
     project = Project(tmp_path_factory.mktemp("whole") / "project", [*WHOLE, "shards=[s0,s1,s2,s3,s4,s5]"])
+    with (project.root / "src/instar/crops.py").open("a") as file:
+        file.write(GATE)
     project.run("dvc", "repro")
     project.commit("results")
     return project
@@ -50,6 +63,44 @@ def ran(printed: str) -> list[str]:
 def test_after_snakemake_nothing_is_due_in_both(finished: Project) -> None:
     assert finished.due() == NOTHING
     assert ran(finished.run("dvc", "repro")) == NOTHING
+
+
+@pytest.mark.xdist_group("finished")
+def test_snakemake_makes_what_dvc_records(finished: Project) -> None:
+    lines = finished.run("snakemake", "--summary", "all").splitlines()
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("output_file\t")) + 1 :]
+    made = {line.split("\t")[0] for line in table if line.startswith("data/")}
+    lock = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"].values()
+    recorded = {out["path"] for stage in lock for out in stage["outs"]}
+    # DVC records the folder of a scattered stage, Snakemake its files
+    folders = {f"data/demo/{stage}" for stage in ("images", "detections", "crops")}
+    assert {path for path in made if Path(path).parent.as_posix() not in folders} == recorded - folders
+    for folder in folders:
+        files = {path.as_posix() for path in (finished.root / folder).iterdir()}
+        assert {f"{finished.root}/{path}" for path in made if path.startswith(f"{folder}/")} == files
+
+
+@pytest.mark.xdist_group("finished")
+def test_the_pipeline_never_sees_the_truth(finished: Project) -> None:
+    source = finished.root / "data/demo/source"
+    assert {path.name for path in source.iterdir()} == {
+        "annotations.json",
+        "gbif.zip",
+        "inaturalist-open-data",
+        "mirror",
+    }
+    annotations = json.loads((source / "annotations.json").read_text())
+    assert set(annotations["images"][0]) == {"id", "file_name", "width", "height"}
+    assert {category["name"] for category in annotations["categories"]} == {"ant"}
+
+
+@pytest.mark.xdist_group("finished")
+def test_only_what_belongs_together_is_recorded(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project")
+    project.set("beta: 0.999", "beta: 0.5")
+    lock = (project.root / "dvc.lock").read_bytes()
+    assert "something is due" in project.run("instar", "record", check=False)
+    assert (project.root / "dvc.lock").read_bytes() == lock
 
 
 @pytest.mark.xdist_group("whole")
@@ -194,10 +245,16 @@ def test_a_bad_parameter_stops_everything_before_the_first_job(whole: Project, t
 def test_two_runs_in_one_workspace_are_refused(whole: Project, tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")
     project.set("jpeg_quality: 90", "jpeg_quality: 42")
-    first = start(project, "snakemake", "stage_crops")
-    wait_for(lambda: kept(project, "crops"), seconds=60)
+    before = len(kept(project, "crops"))
+    first = start(project, "snakemake", "stage_crops", hold="/s5.")
+    wait_for(lambda: len(kept(project, "crops")) > before, seconds=60)
+    there = sorted((project.root / "data/demo/images").iterdir())
     for command in (["snakemake", "stage_crops"], ["instar", "run", "crops"]):
         assert "another run works in this folder" in project.run(*command, check=False)
+    # DVC would delete outputs before it runs a command that could refuse: its own lock stops it
+    assert "Unable to acquire lock" in project.run("dvc", "repro", "--force", "images", check=False)
+    assert sorted((project.root / "data/demo/images").iterdir()) == there
+    (project.root / "hold").unlink()
     assert first.wait() == 0
     assert project.due("stage_crops") == NOTHING
 
@@ -213,10 +270,13 @@ def test_fewer_shards_leave_no_orphans(whole: Project, tmp_path: Path) -> None:
 # Kills. A shard counts as finished when the store kept it.
 
 
-def start(project: Project, *command: str) -> subprocess.Popen[bytes]:
+def start(project: Project, *command: str, hold: str) -> subprocess.Popen[bytes]:
+    """Start a run whose crops jobs wait where their command holds ``hold``."""
+    (project.root / "hold").touch()
+    environment = {**project.environment, "HOLD": hold}
     with (project.root.parent / "killed.log").open("wb") as log:
         return subprocess.Popen(
-            command, cwd=project.root, env=project.environment, stdout=log, stderr=log, start_new_session=True
+            command, cwd=project.root, env=environment, stdout=log, stderr=log, start_new_session=True
         )
 
 
@@ -249,19 +309,16 @@ def truth(whole: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[int,
     return found
 
 
-def killed(project: Project, command: list[str], *, only_main: bool = False) -> list[str]:
-    """Start a run of crops at quality 40, kill -9 it in the middle; returns the keys of what was finished."""
+def killed(project: Project, command: list[str]) -> list[str]:
+    """Start a run of crops at quality 40 and kill -9 all of it before its last shard; the keys of what was finished."""
     project.set("jpeg_quality: 90", "jpeg_quality: 40")
     before = set(kept(project, "crops"))
-    process = start(project, *command)
+    process = start(project, *command, hold="/s5.")
     wait_for(lambda: len(set(kept(project, "crops")) - before) >= 2, seconds=90)
-    if only_main:
-        os.kill(process.pid, signal.SIGKILL)
-    else:
-        os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = [key for key in kept(project, "crops") if key not in before]
-    assert 2 <= len(done) < 6, "the kill came too late to tell anything"
+    assert 2 <= len(done) < 6
     return done
 
 
@@ -317,8 +374,18 @@ def test_jobs_that_outlive_their_run_write_over_nothing(
     whole: Project, truth: dict[int, dict[str, str]], tmp_path: Path
 ) -> None:
     project = whole.copy(tmp_path / "project")
-    killed(project, STARTS["snakemake"], only_main=True)
+    project.set("jpeg_quality: 90", "jpeg_quality: 40")
+    before = len(notes(project, "crops", "computed"))
+    process = start(project, *STARTS["snakemake"], hold="/s")
+    wait_for(lambda: len(notes(project, "crops", "computed")) > before, seconds=60)
+    orphans = notes(project, "crops", "computed")[before:]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
     project.set("jpeg_quality: 40", "jpeg_quality: 60")
     project.run(*STARTS["snakemake"])
-    time.sleep(5)
+    assert contents(project) == truth[60]
+    # only now the first run's jobs go on: into the store, and nowhere else
+    (project.root / "hold").unlink()
+    wait_for(lambda: set(orphans) <= set(kept(project, "crops")), seconds=60)
+    wait_for(lambda: not list((project.root / ".instar/staging").iterdir()), seconds=60)
     assert contents(project) == truth[60]

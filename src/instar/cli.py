@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "tally": ("instar.tally", "tally", "count what became of the rows of a scattered stage"),
     "study": ("instar.study", "study", "write params.yaml from a preset: instar study ants beta=0.999"),
     "run": ("instar.workflow", "run", "run one stage through Snakemake, as dvc repro does"),
+    "record": ("instar.workflow", "record", "record in DVC what snakemake all made; runs nothing"),
     "sync": ("instar.workflow", "sync", "dvc pull, then tell Snakemake that nothing is to be done"),
     "job": ("instar.job", "job", "run a command whose outputs appear whole or not at all"),
     "world": ("instar.records.world", "draw_world", "draw a world, with its truth for tests"),

@@ -121,7 +121,7 @@ def read(params_path: Path = PATH) -> Dag:
     if not Path(params.records.source).exists():
         raise InputError(
             f"{params_path}: records.source = {params.records.source}: no such file or folder; put the source there or "
-            "name where it lies"
+            "name where it lies (an experiment outside the workspace needs an absolute path)"
         )
     values = OmegaConf.structured(params)
     described: Any = OmegaConf.to_container(OmegaConf.load(DVC_YAML))

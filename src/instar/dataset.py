@@ -31,8 +31,9 @@ def dataset(
 ) -> None:
     """Clean the crops, label them with their species or genus, and split them by observation.
 
-    A crop is dropped by the first of these that holds: its box is too small, an equal file has a lower key, its taxon
-    names neither species nor genus, its class is too small. Genus-level crops are for training only. A species gives
+    A crop is dropped by the first of these that holds: its box is too small, its taxon names neither species nor genus,
+    an equal file is of another species or genus, an equal file names the species where this one names its genus or else
+    has a lower key, its class is too small. Genus-level crops are for training only. A species gives
     ``validation_crops`` crops of whole observations to validation, unless less than half of its observations hold so
     many or training would be left with fewer crops than they hold.
 
@@ -87,8 +88,13 @@ def _labelled_crops(crops: Path, taxonomy: Path, shards: list[str]) -> pd.DataFr
 def _clean(rows: pd.DataFrame, min_crop_px: int, min_class_crops: int) -> None:
     """Write the reason of every row that a rule drops; each rule looks only at what those before it left."""
     _drop(rows, rows[["box_width", "box_height"]].min(axis=1) < min_crop_px, f"under {min_crop_px} px")
-    _drop(rows, _kept(rows)["sha256"].duplicated(), "duplicate")
     _drop(rows, rows["label"].isna(), "no label")
+    # nulls do not count, so that a species and its own genus agree
+    names = _kept(rows).groupby("sha256")[["species", "genus"]].nunique()
+    differing = names.index[(names > 1).any(axis=1)]
+    _drop(rows, rows["sha256"].isin(differing), "identical crops with different labels")
+    species_first = _kept(rows).sort_values(["rank", "key"], ascending=[False, True])
+    _drop(rows, species_first["sha256"].duplicated(), "duplicate")
     sizes = _kept(rows)["label"].value_counts()
     _drop(rows, rows["label"].isin(sizes.index[sizes < min_class_crops]), f"class under {min_class_crops} crops")
 

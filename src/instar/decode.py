@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 #: Above this a decoded photograph is taken for a decompression bomb (a 45-megapixel tray is the largest we know).
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 150_000_000
 
 
 class UndecodableError(Exception):

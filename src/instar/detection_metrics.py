@@ -33,6 +33,7 @@ def detection_metrics(
     shards: list[str],
     wanted_recall: float,
     max_boxes: int,
+    confidence: float,
     bootstrap: int,
 ) -> None:
     """Compare the detected boxes with the annotated ones on held-out photographs.
@@ -50,6 +51,7 @@ def detection_metrics(
         shards: names of the shards.
         wanted_recall: at IoU 0.5 on validation; the confidence threshold is chosen for it.
         max_boxes: what the detector kept of one tile; must exceed the densest annotated photograph.
+        confidence: of the crops; precision and recall on the split test are told there, too.
         bootstrap: resamples of photographs for an interval.
     """
     annotated, _ = read_annotations(annotations)
@@ -73,7 +75,8 @@ def detection_metrics(
         "validation": _counts(validation, max_boxes),
         "test": {**_counts(test, max_boxes), **_figures(test), "recall_at_floor": _at(found, 0.0)["recall"]},
         "threshold": {**threshold, **_named("test", _at(found, threshold["confidence"]))},
-        "interval_95": _intervals(found, threshold["confidence"], bootstrap, seed),
+        "at_crops_confidence": {"confidence": confidence, **_named("test", _at(found, confidence))},
+        "interval_95": _intervals(found, threshold["confidence"], confidence, bootstrap, seed),
     }
     write_json(out, _rounded(result))
 
@@ -175,7 +178,7 @@ def _named(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
     return {f"{prefix}_{name}": value for name, value in values.items()}
 
 
-def _intervals(found: Matches, confidence: float | None, bootstrap: int, seed: int) -> dict[str, Any]:
+def _intervals(found: Matches, threshold: float | None, confidence: float, bootstrap: int, seed: int) -> dict[str, Any]:
     """Percentile intervals over resamples of photographs (Efron 1979), 2.5 to 97.5 %."""
     generator = np.random.default_rng(seed)
     n = len(found.animals)
@@ -183,10 +186,11 @@ def _intervals(found: Matches, confidence: float | None, bootstrap: int, seed: i
     for _ in range(bootstrap):
         weights = np.bincount(generator.integers(0, n, n), minlength=n)
         precisions = average_precisions(found, weights)
-        precision, recall = _resampled(found, weights, confidence)
         _, at_floor = _resampled(found, weights, 0.0)
-        samples.append([precisions.mean(), precisions[0], at_floor, precision, recall])
+        at_both = (*_resampled(found, weights, threshold), *_resampled(found, weights, confidence))
+        samples.append([precisions.mean(), precisions[0], at_floor, *at_both])
     names = ["AP50-95", "AP50", "recall_at_floor", "test_precision", "test_recall"]
+    names += ["precision_at_crops_confidence", "recall_at_crops_confidence"]
     intervals = [_interval(row) for row in np.array(samples).T]
     return {"resamples": bootstrap, **dict(zip(names, intervals, strict=True))}
 

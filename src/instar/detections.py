@@ -61,6 +61,8 @@ def detections(
     with ShardReader(images_tar) as reader:
         for photograph in progress(searched(model, decoded(rows, reader), slicing, limits), "photographs", len(rows)):
             found += _rows(photograph, model.name)
+    if other := {row["key"] for row in rows} ^ {row["photo_key"] for row in found}:
+        raise RuntimeError(f"{out}: {len(other)} photographs are not both given and written, such as {min(other)}")
     reasons = Counter(row["reason"] for row in found if "reason" in row)
     print(f"{len(rows)} photographs, {len(found) - reasons.total()} boxes, {dict(reasons)}", file=sys.stderr)
     write_table(out, found, DETECTIONS)

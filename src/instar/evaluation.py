@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from instar.errors import InputError
-from instar.files import replacing, write_json
+from instar.files import replacing, sha256_of, write_json
 from instar.metrics.bootstrap import cluster_bootstrap
 from instar.metrics.topk import group_sums, top_hits, top_indices
 from instar.progress import progress
@@ -107,6 +107,12 @@ def _check(validation: pd.DataFrame, description: "Description", classifier: Pat
     unknown = sorted(set(validation["label"]) - set(description.labels.names))
     if unknown:
         raise InputError(f"{classifier}: does not know {unknown[0]} of {dataset}; run classifier again")
+    sha256 = sha256_of(dataset)
+    if description.dataset_sha256 != sha256:
+        raise InputError(
+            f"{classifier}: trained on a dataset with sha256 {description.dataset_sha256}, {dataset} has {sha256}; "
+            "run classifier again"
+        )
 
 
 def _probabilities(

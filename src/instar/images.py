@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import random
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +76,8 @@ def images(
 ) -> None:
     """Fetch the photographs of one shard, decode each of them and store those that are whole, byte for byte.
 
-    A photograph that cannot be had or decoded is a row with the reason.
+    A photograph that cannot be had or decoded is a row with the reason. Where a later run may get one, an empty file
+    ``<out>.retry`` tells the store not to keep this shard.
 
     Args:
         records: ``records.parquet``.
@@ -104,11 +106,20 @@ def images(
     network = _Network(connections, timeout_s, attempts, limit)
     with writing(out_tar) as tar:
         done = asyncio.run(_all(rows, disk, network, tar, ahead=2 * connections))
+        if other := {row["key"] for row in rows} ^ {row["key"] for row in done}:
+            raise RuntimeError(f"{out}: {len(other)} photographs are not both given and written, such as {min(other)}")
         if done and all(row["reason"] == _NO_CONNECTION for row in done):
             raise InputError(
                 f"{records}: not one server of shard {shard} answers; is there a network? else set images.mirror"
             )
     write_table(out, done, IMAGES)
+    if network.retryable:
+        out.with_name(f"{out.name}.retry").touch()
+        print(
+            f"shard {shard}: {network.retryable} photographs may come at another time; "
+            "`snakemake --forcerun images` later tries them again",
+            file=sys.stderr,
+        )
 
 
 def _rows(records: Path, shard: str) -> list[Row]:
@@ -219,13 +230,18 @@ class _Disk:
 
 
 class _Network:
-    """Fetches photographs over HTTP, a limited number at a time, and tries again where that may help."""
+    """Fetches photographs over HTTP, a limited number at a time, and tries again where that may help.
+
+    Attributes:
+        retryable: photographs whose last try failed in a way that may pass.
+    """
 
     def __init__(self, connections: int, timeout_s: float, attempts: int, limit: int) -> None:
         self._connections = connections
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._limit = limit
+        self.retryable = 0
 
     async def __aenter__(self) -> "_Network":
         import aiohttp  # only here: a third of a second that the command line's help need not wait for
@@ -253,7 +269,10 @@ class _Network:
                 async with self._slots:
                     return await self._get(row["url"])
             except NotFetchedError as error:
-                if error.wait_s is None or attempt == self._attempts:
+                if error.wait_s is None:
+                    raise
+                if attempt == self._attempts:
+                    self.retryable += 1
                     raise
                 # the jitter keeps many jobs from coming back at the same moment; it decides nothing but time
                 backoff_s = BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)

@@ -80,9 +80,8 @@ def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log:
                 raise InputError(f"{path}: was not written by: {' '.join(command)}")
         if _fingerprint(inputs) != before:
             raise InputError(f"{_changed(inputs, before)}: changed while a job read it; start the run again")
-        if keep:
-            _keep(key, list(staged.values()))
-            _note(outputs, key, "kept")
+        if keep and not any(place.with_name(f"{place.name}.retry").exists() for place in staged.values()):
+            _keep(key, outputs, staged)
         with _placing():
             for path, place in staged.items():
                 _place(place, path)
@@ -101,23 +100,32 @@ def begin_run() -> str:
     return run
 
 
-def sweep(days: float = 1) -> None:
-    """Delete what killed jobs left in the staging folder; a job that still runs is younger."""
+def sweep(days: float = 7) -> None:
+    """Delete what killed jobs left in the staging folder; no job runs as long as that."""
     for folder in (STATE / "staging").glob("*"):
-        if folder.stat().st_mtime < time.time() - days * 86400:
-            remove(folder)
+        if _unused(folder, days):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def prune(days: float) -> tuple[int, int]:
     """Delete entries that were not used for ``days``; returns how many were deleted and how many stay."""
     deleted = kept = 0
     for entry in store_root().glob("??/*"):
-        if entry.stat().st_mtime < time.time() - days * 86400:
-            remove(entry)
+        if _unused(entry, days):
+            shutil.rmtree(entry, ignore_errors=True)
             deleted += 1
         else:
             kept += 1
+    print(f"{store_root()}: {deleted} entries deleted, {kept} kept")
     return deleted, kept
+
+
+def _unused(folder: Path, days: float) -> bool:
+    """Whether a folder is older than that; one that another process has just deleted is not."""
+    try:
+        return folder.stat().st_mtime < time.time() - days * 86400
+    except FileNotFoundError:
+        return False
 
 
 def _check_current() -> None:
@@ -195,23 +203,27 @@ def _entry(key: str) -> Path:
     return store_root() / key[:2] / key
 
 
-def _keep(key: str, files: list[Path]) -> None:
-    """Copy outputs into the store; the entry appears by one rename and carries their checksums."""
+def _keep(key: str, outputs: list[Path], staged: dict[Path, Path]) -> None:
+    """Copy outputs into the store; the entry appears by one rename and carries their checksums.
+
+    A store that is full or not to be written costs the entry, not the job.
+    """
     entry = _entry(key)
     temporary = entry.with_name(f".{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
     try:
-        for index, path in enumerate(files):
+        temporary.mkdir(parents=True)
+        for index, path in enumerate(staged.values()):
             _copy(path, temporary / str(index))
-        checksums = [sha256_of(temporary / str(index)) for index in range(len(files))]
+        checksums = [sha256_of(temporary / str(index)) for index in range(len(staged))]
         (temporary / "sha256.json").write_text(json.dumps(checksums))
         if not entry.exists():
             temporary.rename(entry)
-    except OSError:
+        _note(outputs, key, "kept")
+    except (OSError, subprocess.CalledProcessError) as error:
         if not entry.exists():  # else another job of the same key was faster
-            raise
+            print(f"{store_root()}: could not keep {outputs[0]} ({error}); set INSTAR_STORE", file=sys.stderr)
     finally:
-        remove(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _restore(key: str, outputs: list[Path]) -> bool:
@@ -226,13 +238,16 @@ def _restore(key: str, outputs: list[Path]) -> bool:
         whole = False
     if not whole:
         print(f"{entry}: damaged, deleted; computing again", file=sys.stderr)
-        remove(entry)
+        shutil.rmtree(entry, ignore_errors=True)
         return False
-    os.utime(entry)
     with _staging(outputs) as staged:
-        for index, place in enumerate(staged.values()):
-            _copy(entry / str(index), place)
-        if [sha256_of(place) for place in staged.values()] != checksums:
+        try:
+            os.utime(entry)
+            for index, place in enumerate(staged.values()):
+                _copy(entry / str(index), place)
+            if [sha256_of(place) for place in staged.values()] != checksums:
+                return False
+        except (OSError, subprocess.CalledProcessError):  # pruned meanwhile
             return False
         with _placing():
             for path, place in staged.items():

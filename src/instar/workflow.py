@@ -7,17 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from instar import dag
 from instar.errors import InputError
-from instar.files import remove
+from instar.files import remove, write_json
 from instar.store import RUN_VARIABLE, STATE, begin_run, sweep
 
 _DVC_LOCK = Path("dvc.lock")
 _SETTLED = STATE / "settled"
 _SETTLING_VARIABLE = "INSTAR_SETTLING"
-_held: list[TextIO] = []
+_DVC = [sys.executable, "-m", "dvc"]
+_held: list[Any] = []
 
 
 def run(stage: str) -> int:
@@ -55,13 +56,36 @@ def sync() -> int:
     Returns:
         Exit status: 0 when both tools have nothing to do, 1 when data and dvc.lock differ.
     """
-    if status := subprocess.run(["dvc", "pull"]).returncode:
+    if status := subprocess.run([*_DVC, "pull"]).returncode:
         return status
     if settle():
         print("instar sync: data, parameters and sources are those of dvc.lock; nothing is to be done")
         return 0
     print("instar sync: something differs from dvc.lock; 'dvc status' says what, 'snakemake -n all' what would run")
     return 1
+
+
+def record() -> int:
+    """Record in dvc.lock and in DVC's cache what `snakemake all` made; runs nothing.
+
+    A bare `dvc commit --force` believes that the data were made from the parameters and sources as they are now. Here
+    Snakemake is asked first.
+
+    Returns:
+        DVC's exit status.
+
+    Raises:
+        InputError: if Snakemake would run something, so that data and parameters do not belong together.
+    """
+    graph = dag.read()
+    settle()
+    take()
+    due = _snakemake("--dry-run", "--", "all", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if due.returncode or b"Nothing to be done" not in due.stdout:
+        raise InputError(
+            f"study {graph.params.study}: something is due; run 'snakemake all' first ('snakemake -n' lists it)"
+        )
+    return subprocess.run([*_DVC, "commit", "--force", "--quiet"]).returncode
 
 
 def begin(graph: dag.Dag) -> None:
@@ -72,6 +96,21 @@ def begin(graph: dag.Dag) -> None:
     """
     if os.environ.get(RUN_VARIABLE):  # a Snakemake that `instar run` started: its parent holds the lock
         return
+    take()
+    _hold_dvc()
+    os.environ[RUN_VARIABLE] = begin_run()
+    sweep()
+    for path in graph.orphans():
+        print(f"instar: {path} belongs to no shard in params.yaml, deleted", file=sys.stderr)
+        remove(path)
+
+
+def take() -> None:
+    """Lock the workspace until this process ends.
+
+    Raises:
+        InputError: if another run holds it.
+    """
     STATE.mkdir(exist_ok=True)
     file = (STATE / "lock").open("a+", encoding="utf-8")
     try:
@@ -85,11 +124,22 @@ def begin(graph: dag.Dag) -> None:
     file.write(str(os.getpid()))
     file.flush()
     _held.append(file)  # the kernel frees the lock when this process ends, however it ends
-    os.environ[RUN_VARIABLE] = begin_run()
-    sweep()
-    for path in graph.orphans():
-        print(f"instar: {path} belongs to no shard in params.yaml, deleted", file=sys.stderr)
-        remove(path)
+
+
+def _hold_dvc() -> None:
+    """Hold DVC's own lock as well: `dvc repro` deletes a stage's outputs before it runs the command that would ask us.
+
+    DVC lets go of it while a stage's command runs, so `instar run` gets it too.
+    """
+    if not Path(".dvc").is_dir():
+        return
+    from zc.lockfile import LockError, LockFile
+
+    Path(".dvc/tmp").mkdir(exist_ok=True)
+    try:
+        _held.append(LockFile(".dvc/tmp/lock"))
+    except LockError:
+        raise InputError("a DVC command works in this folder; wait for it or end it") from None
 
 
 def settle() -> bool:
@@ -106,18 +156,20 @@ def settle() -> bool:
         return False
     graph = dag.read()
     seen = _look(graph)
-    last = json.loads(_SETTLED.read_text()) if _SETTLED.is_file() else [None, False]
+    try:
+        last = json.loads(_SETTLED.read_text())
+    except (OSError, ValueError):  # never asked, or killed while it was written
+        last = [None, False]
     if last[0] == seen:
         return bool(last[1])
     clean = all(Path(path).exists() for stage in graph.stages.values() for path in stage.products)
-    clean = clean and subprocess.run(["dvc", "status", "--quiet"], capture_output=True).returncode == 0
+    clean = clean and subprocess.run([*_DVC, "status", "--quiet"], capture_output=True).returncode == 0
     if clean:
         os.environ[_SETTLING_VARIABLE] = "1"
         done = _snakemake("--touch", "--forceall", "--quiet", "all", "--profile", "none", "--cores", "1", "--", "all")
         del os.environ[_SETTLING_VARIABLE]
         clean = done.returncode == 0
-    STATE.mkdir(exist_ok=True)
-    _SETTLED.write_text(json.dumps([_look(graph), clean]))
+    write_json(_SETTLED, [_look(graph), clean])
     return clean
 
 
@@ -132,5 +184,5 @@ def _look(graph: dag.Dag) -> str:
     return digest.hexdigest()
 
 
-def _snakemake(*words: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", *words])
+def _snakemake(*words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", *words], **options)

@@ -1,4 +1,5 @@
 # What the rules share.
+import json
 import shlex
 from pathlib import Path
 

@@ -14,11 +14,9 @@ rule tally:
     params:
         job=job,
         folder=folder("rows"),
-        flags=GRAPH.flags(
-            "report", without=("study", "photographs", "crops_per_class", "confidence")
-        ),
+        shards=shlex.join([f"--shards={json.dumps(GRAPH.params.shards)}"]),
     shell:
-        "{params.job} --log {log:q} -- instar tally --folder {params.folder:q} --out {output:q} {params.flags}"
+        "{params.job} --log {log:q} -- instar tally --folder {params.folder:q} --out {output:q} {params.shards}"
 
 
 for _stage in GRAPH.stages:

@@ -14,6 +14,9 @@ from instar.tables import RECORDS, RECORDS_DROPPED
 #: A row of ``tables.RECORDS`` before its shard is known.
 FOUND = RECORDS.remove(RECORDS.get_field_index("shard"))
 
+# the observation is where GBIF's other photographs of the same occurrence belong
+_DROPPED = RECORDS_DROPPED.append(pa.field("observation_id", pa.string()))
+
 _DATE = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
 
 
@@ -42,9 +45,9 @@ class Gathering:
             if reason is None:
                 found.append(row)
             else:
-                dropped.append({"source": row["source"], "photo_id": row["photo_id"], "reason": reason})
+                dropped.append({**{name: row.get(name) for name in _DROPPED.names}, "reason": reason})
         self._found.append(pa.RecordBatch.from_pylist(found, FOUND))
-        self._dropped.append(pa.RecordBatch.from_pylist(dropped, RECORDS_DROPPED))
+        self._dropped.append(pa.RecordBatch.from_pylist(dropped, _DROPPED))
 
     def replace_column(self, name: str, values: pa.Array | pa.ChunkedArray) -> None:
         """Put other values into a column of the taken photographs, in the order of ``found``."""
@@ -59,7 +62,15 @@ class Gathering:
     @property
     def dropped(self) -> pa.Table:
         """The photographs dropped so far, with the columns of ``tables.RECORDS_DROPPED``."""
-        return pa.Table.from_batches(self._dropped, RECORDS_DROPPED)
+        return pa.Table.from_batches(self._dropped, _DROPPED).select(RECORDS_DROPPED.names)
+
+    @property
+    def observations(self) -> pa.Table:
+        """The observation of each photograph, taken ones first, with the columns photo_id and observation_id."""
+        schema = pa.schema([pa.field(name, pa.string()) for name in ("photo_id", "observation_id")])
+        parts = [self.found, pa.Table.from_batches(self._dropped, _DROPPED)]
+        # of two observations of a photograph the first, as in stage._once
+        return pa.concat_tables([part.select(schema.names).cast(schema).sort_by("observation_id") for part in parts])
 
 
 def short_hash(text: str) -> str:

@@ -53,18 +53,25 @@ _OCCURRENCE = pa.schema(
     ]
 )
 
+#: What ``gather`` is told of the photographs that the iNaturalist tables gave.
+INATURALIST = pa.schema([pa.field("photo_id", pa.int64()), pa.field("observation_id", pa.string())])
 
-def gather(path: Path, *, taxon: str, licences: list[str], inaturalist_photos: np.ndarray) -> Gathering:
+#: An occurrence with a photograph that the iNaturalist tables gave: its observation here and there.
+_REPUBLISHED = pa.schema([pa.field("mine", pa.string()), pa.field("theirs", pa.string())])
+
+
+def gather(path: Path, *, taxon: str, licences: list[str], inaturalist: pa.Table) -> Gathering:
     """Read the photographs of a taxon and its descendants.
 
     Names are those of the columns species and genus, which in a GBIF download are the accepted ones. An occurrence
-    belongs to a taxon if any of its columns from kingdom to species holds the taxon's name.
+    belongs to a taxon if any of its columns from kingdom to species holds the taxon's name. Photographs that
+    iNaturalist's tables gave are dropped; the others of such an occurrence belong to iNaturalist's observation.
 
     Args:
         path: the archive, a zip file or a folder.
         taxon: its name; empty for all.
         licences: short names of those allowed, of the photograph itself and not of the occurrence.
-        inaturalist_photos: int64, sorted; ids of the photographs that the iNaturalist tables gave.
+        inaturalist: as ``INATURALIST``, by photo_id; photographs of the iNaturalist tables, dropped ones as well.
 
     Raises:
         InputError: if the archive is damaged, unsafe, or none of occurrences with multimedia.
@@ -74,19 +81,33 @@ def gather(path: Path, *, taxon: str, licences: list[str], inaturalist_photos: n
     gathering = Gathering()
     occurrences = _occurrences(archive.core, taxon, gathering)
     wanted = occurrences["id"].combine_chunks()
+    numbers = inaturalist["photo_id"].to_numpy()
+    republished = []
     for batch in progress(media.read(_MEDIA_TERMS), "blocks of multimedia"):
         positions = pc.index_in(batch["id"], value_set=wanted)
         here = pc.and_(positions.is_valid(), batch["id"].is_valid())
         gathering.other_taxon += batch.num_rows - (pc.sum(here).as_py() or 0)
         rows = batch.filter(here).to_pylist()
-        theirs = occurrences.take(positions.filter(here)).to_pylist()
+        theirs = occurrences.take(positions.filter(here))
         ids = [_inaturalist_photo(row) for row in rows]
-        republished = _among([int(photo_id or -1) for photo_id in ids], inaturalist_photos)
+        places = _places([int(photo_id or -1) for photo_id in ids], numbers)
         gathering.add(
-            _photograph(row, seen, photo_id, licences, again)
-            for row, seen, photo_id, again in zip(rows, theirs, ids, republished, strict=True)
+            _photograph(row, seen, photo_id, licences, place.is_valid)
+            for row, seen, photo_id, place in zip(rows, theirs.to_pylist(), ids, places, strict=True)
         )
+        observations = [theirs["observation_id"], inaturalist["observation_id"].take(places)]
+        republished.append(pa.table(observations, _REPUBLISHED).drop_null())
+    _join_observations(gathering, pa.concat_tables([_REPUBLISHED.empty_table(), *republished]))
     return gathering
+
+
+def _join_observations(gathering: Gathering, republished: pa.Table) -> None:
+    """Give photographs of republished occurrences iNaturalist's observation; two ids of one animal would be a leak."""
+    # of several the first, whatever the order of the rows
+    republished = republished.sort_by("theirs")
+    mine = gathering.found["observation_id"]
+    positions = pc.index_in(mine, value_set=republished["mine"].combine_chunks())
+    gathering.replace_column("observation_id", pc.coalesce(republished["theirs"].take(positions), mine))
 
 
 def _media(archive: Archive, path: Path) -> Table:
@@ -98,14 +119,14 @@ def _media(archive: Archive, path: Path) -> Table:
     raise InputError(f"{path}: no Multimedia extension, so no photographs; download the archive with multimedia")
 
 
-def _among(numbers: list[int], ordered: np.ndarray) -> list[bool]:
-    """Which numbers are in the sorted array."""
+def _places(numbers: list[int], ordered: np.ndarray) -> pa.Array:
+    """First place of each number in the sorted array; null where it is not there."""
     values = np.array(numbers, np.int64)
     places = np.searchsorted(ordered, values)
     found = np.zeros(len(values), bool)
     inside = places < len(ordered)
     found[inside] = ordered[places[inside]] == values[inside]
-    return [bool(one) for one in found]
+    return pa.array(places, mask=~found)
 
 
 def _occurrences(core: Table, taxon: str, gathering: Gathering) -> pa.Table:

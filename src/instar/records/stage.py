@@ -124,20 +124,25 @@ def _gather(tables: Path, *, kind: str, taxon: str, licences: list[str], quality
     if kind == "folder":
         return [folder.gather(tables)]
     gatherings = []
-    known = np.array([], np.int64)
+    known = gbif.INATURALIST.empty_table()
     if (tables / inaturalist.FOLDER).is_dir():
         mine = inaturalist.gather(
             tables / inaturalist.FOLDER, taxon=taxon, licences=licences, quality_grades=quality_grades
         )
         gatherings.append(mine)
-        ids = [column.drop_null() for part in (mine.found, mine.dropped) for column in part["photo_id"].chunks]
-        known = np.sort(pa.chunked_array(ids, pa.string()).cast(pa.int64()).to_numpy())
+        known = _by_number(mine.observations)
     for path in sorted(tables.iterdir()):
         if path.suffix.lower() == ".zip" or (path / "meta.xml").is_file():
-            gatherings.append(gbif.gather(path, taxon=taxon, licences=licences, inaturalist_photos=known))
+            gatherings.append(gbif.gather(path, taxon=taxon, licences=licences, inaturalist=known))
     if not gatherings:
         raise InputError(f"{tables}: neither a folder {inaturalist.FOLDER} nor a Darwin Core Archive in it")
     return gatherings
+
+
+def _by_number(photographs: pa.Table) -> pa.Table:
+    """``Gathering.observations`` as ``gbif.INATURALIST``; those of one photograph stay in their order."""
+    rows = photographs.filter(photographs["photo_id"].is_valid()).cast(gbif.INATURALIST)
+    return rows.take(pa.array(np.argsort(rows["photo_id"].to_numpy(), kind="stable")))
 
 
 def _accept_names(gathering: Gathering, gatherings: list[Gathering]) -> int:

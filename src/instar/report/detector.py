@@ -27,8 +27,8 @@ def measures(inputs: Inputs, confidence: float) -> list[Measure]:
     intervals, threshold = metrics["interval_95"], metrics["threshold"]
     found = [(key, metrics["test"][key], intervals.get(key), text) for key, text in _MEANINGS.items()]
     for kind, text in (("recall", "of the animals that get a box"), ("precision", "of the boxes that hold an animal")):
-        value = at_confidence(inputs, confidence, kind)
-        found.append((f"{kind} at {confidence:g}", value, None, f"{text}, at the crops' confidence"))
+        value, interval = metrics["at_crops_confidence"][f"test_{kind}"], intervals[f"{kind}_at_crops_confidence"]
+        found.append((f"{kind} at {confidence:g}", value, interval, f"{text}, at the crops' confidence"))
         if threshold["confidence"] is not None:
             name, figure = f"{kind} at {threshold['confidence']:.3g}", f"test_{kind}"
             meaning = f"{text}, at the confidence chosen on validation"
@@ -41,13 +41,9 @@ def _measure(name: str, value: float, interval: list[float] | None, meaning: str
     return Measure(name.replace("_", " "), value, low, high, meaning)
 
 
-def at_confidence(inputs: Inputs, confidence: float, kind: str) -> float | None:
-    """Recall or precision at a confidence, from the curve; 0 or None where no box is left."""
-    kept = _curve(inputs)
-    kept = kept[kept["confidence"] >= confidence]
-    if kept.empty:
-        return 0.0 if kind == "recall" else None
-    return float(kept[kind].iloc[-1])
+def recall(inputs: Inputs, confidence: float) -> Measure:
+    """Of the animals of the held-out photographs, how many get a box that is good enough for a crop."""
+    return next(one for one in measures(inputs, confidence) if one.name == f"recall at {confidence:g}")
 
 
 def _curve(inputs: Inputs) -> pd.DataFrame:
@@ -60,7 +56,8 @@ def charts(inputs: Inputs, confidence: float) -> list[tuple[str, Markup]]:
     found = []
     points = _curve(inputs)
     if len(points):
-        found.append(("Precision and recall at IoU 0.5", precision_recall(points, confidence)))
+        chart = precision_recall(points, confidence, inputs.metrics["detection_metrics"]["at_crops_confidence"])
+        found.append(("Precision and recall at IoU 0.5", chart))
     curve = inputs.curve("detector.csv", ["epoch"]).set_index("epoch")
     curve.columns = [name.replace("validation_", DASHED).replace("_", " ") for name in curve.columns]
     losses = [name for name in curve.columns if name.endswith("loss")]

@@ -1,6 +1,6 @@
 """The charts of the page, each from the table it shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,20 +21,20 @@ LETTER_PT, LINE_PT = 4.6, 9.0
 DASHED = "validation "
 
 
-def precision_recall(points: pd.DataFrame, confidence: float) -> Markup:
+def precision_recall(points: pd.DataFrame, confidence: float, at_confidence: Mapping[str, float | None]) -> Markup:
     """Precision over recall at IoU 0.5, with the point that the crops' confidence threshold picks.
 
     Args:
         points: recall, precision and confidence, one row per point of the curve.
         confidence: in [0, 1].
+        at_confidence: test_recall and test_precision there, which a thinned curve may lack; no box, no precision.
     """
     points = points.dropna().sort_values("confidence", ascending=False, kind="stable")
-    kept = points[points["confidence"] >= confidence]
+    recall, precision = at_confidence["test_recall"], at_confidence["test_precision"]
 
     def draw(axes: "Axes") -> None:
         axes.plot(points["recall"], points["precision"], color=BLUE)
-        if len(kept):
-            recall, precision = kept.iloc[-1][["recall", "precision"]]
+        if recall is not None and precision is not None:
             axes.plot([recall], [precision], "o", color=ORANGE, markersize=6)
             x, side = (-6, "right") if recall > 0.5 else (6, "left")
             y = -12 if precision > 0.2 else 6

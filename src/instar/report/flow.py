@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from instar.errors import InputError
@@ -62,6 +63,12 @@ def steps(metrics: Mapping[str, Any]) -> list[Step]:
         if account.rows_in != account.rows_out + account.dropped.total():
             text = f"{account.rows_in} in are not {account.rows_out} out and {account.dropped.total()} dropped"
             raise InputError(f"metrics/{stage}.json: {text}; run the stages images to {stage} again")
+    for (stage, account), (following, after) in pairwise(accounts.items()):
+        unit = STEPS[stage][2]
+        # what detections gives on are photographs, what crops takes are boxes; they were compared above
+        if unit == STEPS[following][1] and account.rows_out != after.rows_in:
+            text = f"{account.rows_out} {unit} out of {stage} are not {after.rows_in} in"
+            raise InputError(f"metrics/{following}.json: {text}; run the stages {stage} and {following} again")
     widest = max(account.rows_in for account in accounts.values())
     return [_step(stage, account, widest) for stage, account in accounts.items()]
 

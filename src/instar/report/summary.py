@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from instar.report import classifier, detector
 from instar.report.inputs import Inputs
-from instar.report.measures import percent
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,8 @@ def sentence(inputs: Inputs, confidence: float) -> str:
     text = f"{rows['records']['out']:,} photographs gave {rows['crops']['out']:,} crops"
     if inputs.has_labels:
         text += f", {rows['dataset']['out']:,} of them used for {_species(inputs):,} species"
-    recall = detector.at_confidence(inputs, confidence, "recall") or 0.0
-    text += f"; the detector finds {percent(recall)} of the annotated animals"
+    recall = detector.recall(inputs, confidence)
+    text += f"; the detector finds {recall.short} of the annotated animals"
     if inputs.has_labels:
         top1 = classifier.measures(inputs.metrics["evaluation"])[0]
         text += f"; the classifier names the right species for {top1.short} of the validation crops"
@@ -33,12 +32,12 @@ def sentence(inputs: Inputs, confidence: float) -> str:
 def tiles(inputs: Inputs, confidence: float) -> list[Tile]:
     """The key figures."""
     metrics = inputs.metrics
-    recall = detector.at_confidence(inputs, confidence, "recall") or 0.0
+    recall = detector.recall(inputs, confidence)
     ap50 = next((one for one in detector.measures(inputs, confidence) if one.name == "AP50"), None)
     found = [
         Tile(f"{metrics['records']['rows']['out']:,}", "photographs", f"of {metrics['records']['rows']['in']:,} read"),
         Tile(f"{len(inputs.crops):,}", "crops", f"from {inputs.boxes['photo_key'].nunique():,} photographs"),
-        Tile(percent(recall, 1), "of the animals found", f"with a score of at least {confidence:g}"),
+        Tile(recall.value_text, "of the animals found", f"with a score of at least {confidence:g}"),
     ]
     if ap50 is not None:
         found.append(Tile(ap50.value_text, "AP50 of the detector", ap50.interval_text))
