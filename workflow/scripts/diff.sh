@@ -7,8 +7,9 @@ git rev-parse --quiet --verify "$base^{commit}" >/dev/null || { echo "diff.sh: $
 section() { # title, what to say when nothing differs, command
   local title=$1 none=$2 table
   shift 2
-  table=$("$@" --md "$base")
-  printf '## %s against `%s`\n\n%s\n\n' "$title" "$base" "${table:-$none}"
+  # without a difference the Markdown is an empty table
+  if [ "$("$@" --json "$base")" = "{}" ]; then table=$none; else table=$("$@" --md "$base"); fi
+  printf '## %s against `%s`\n\n%s\n\n' "$title" "$base" "$table"
 }
 section Parameters "No parameter differs." dvc params diff
 section Metrics "No metric differs." dvc metrics diff
