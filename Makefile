@@ -25,7 +25,7 @@ demo: env  ## the study in params.yaml from records to report
 	@echo "the report: $$(python -c 'from instar import dag; print(dag.read().targets("report")[0])')"
 
 test: env  ## all tests
-	pytest tests --numprocesses 3 --dist loadgroup  # three, since the test of SLURM mostly waits
+	pytest tests --numprocesses 4 --dist loadgroup  # four on two cores: the test of SLURM mostly waits
 
 lint: env  ## ruff, mypy, snakefmt and snakemake --lint
 	ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow/rules
