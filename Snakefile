@@ -1,18 +1,13 @@
 # The DAG stands in dvc.yaml; each rule takes its inputs, outputs and parameters from there and adds what DVC lacks:
 # scatter over shards, commands, logs, benchmarks, and what a job needs of a cluster.
-import os
 import sys
-from pathlib import Path
 
-# This project's source and this interpreter's tools, wherever Snakemake was started from.
 sys.path.insert(0, "src")
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
 from instar import dag as _dag
 from instar import workflow as _workflow
 from instar.errors import InputError
 
+_workflow.prefer_own_tools()
 try:
     GRAPH = _dag.read()
 except InputError as error:

@@ -105,6 +105,11 @@ def begin(graph: dag.Dag) -> None:
         remove(path)
 
 
+def prefer_own_tools() -> None:
+    """Put this interpreter's tools first on the PATH: jobs find `instar` also where no environment was activated."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
 def take() -> None:
     """Lock the workspace until this process ends.
 
