@@ -200,7 +200,7 @@ def test_experiments_in_the_workspace_and_queued(whole: Project, tmp_path: Path)
     project.run("dvc", "checkout", "--force", "-q")
     project.run("dvc", "exp", "run", "--queue", "-S", "crops.jpeg_quality=choice(60,70)")
     project.run("dvc", "queue", "start", "-j", "1")
-    wait_for(lambda: project.run("dvc", "queue", "status").count("Success") == 2, seconds=240)
+    wait_for(lambda: project.run("dvc", "queue", "status").count("Success") == 2, seconds=600)
     shown = json.loads(project.run("dvc", "exp", "show", "--json"))
     assert qualities(shown) >= {50, 60, 70}
 
@@ -243,7 +243,7 @@ def test_two_runs_in_one_workspace_are_refused(whole: Project, tmp_path: Path) -
     project.set("jpeg_quality: 90", "jpeg_quality: 42")
     before = len(kept(project, "crops"))
     first = start(project, "snakemake", "stage_crops", hold="/s5.")
-    wait_for(lambda: len(kept(project, "crops")) > before, seconds=60)
+    wait_for(lambda: len(kept(project, "crops")) > before, seconds=300)
     there = sorted((project.root / "data/demo/images").iterdir())
     for command in (["snakemake", "stage_crops"], ["instar", "run", "crops"]):
         assert "another run works in this folder" in project.run(*command, check=False)
@@ -310,7 +310,7 @@ def killed(project: Project, command: list[str]) -> list[str]:
     project.set("jpeg_quality: 90", "jpeg_quality: 40")
     before = set(kept(project, "crops"))
     process = start(project, *command, hold="/s5.")
-    wait_for(lambda: len(set(kept(project, "crops")) - before) >= 2, seconds=90)
+    wait_for(lambda: len(set(kept(project, "crops")) - before) >= 2, seconds=300)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = [key for key in kept(project, "crops") if key not in before]
@@ -373,7 +373,7 @@ def test_jobs_that_outlive_their_run_write_over_nothing(
     project.set("jpeg_quality: 90", "jpeg_quality: 40")
     before = len(notes(project, "crops", "computed"))
     process = start(project, *STARTS["snakemake"], hold="/s")
-    wait_for(lambda: len(notes(project, "crops", "computed")) > before, seconds=60)
+    wait_for(lambda: len(notes(project, "crops", "computed")) > before, seconds=300)
     orphans = notes(project, "crops", "computed")[before:]
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -382,6 +382,6 @@ def test_jobs_that_outlive_their_run_write_over_nothing(
     assert contents(project) == truth[60]
     # only now the first run's jobs go on: into the store, and nowhere else
     (project.root / "hold").unlink()
-    wait_for(lambda: set(orphans) <= set(kept(project, "crops")), seconds=60)
-    wait_for(lambda: not list((project.root / ".instar/staging").iterdir()), seconds=60)
+    wait_for(lambda: set(orphans) <= set(kept(project, "crops")), seconds=300)
+    wait_for(lambda: not list((project.root / ".instar/staging").iterdir()), seconds=300)
     assert contents(project) == truth[60]
