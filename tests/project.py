@@ -104,6 +104,15 @@ class Project:
         shutil.copytree(self.root, root, symlinks=True)
         return other
 
+    def clone(self, root: Path) -> "Project":
+        """What git holds of the project, elsewhere, with the same DVC remote; no data."""
+        other = object.__new__(Project)
+        other.root = root
+        self.run("git", "clone", "-q", str(self.root), str(root))
+        remote = self.root.with_name(f"{self.root.name}-remote")
+        other.run("dvc", "remote", "add", "-q", "-f", "-d", "local", str(remote))
+        return other
+
 
 def _is_rule(line: str) -> bool:
     words = line.split()

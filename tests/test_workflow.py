@@ -145,10 +145,7 @@ def test_a_changed_source_runs_its_stage_and_what_follows(finished: Project, tmp
 
 @pytest.mark.xdist_group("finished")
 def test_after_clone_and_pull_nothing_is_due(finished: Project, tmp_path: Path) -> None:
-    finished.run("git", "clone", "-q", str(finished.root), str(tmp_path / "project"))
-    project = object.__new__(Project)
-    project.root = tmp_path / "project"
-    project.run("dvc", "remote", "add", "-q", "-f", "-d", "local", str(finished.root.with_name("project-remote")))
+    project = finished.clone(tmp_path / "project")
     project.run("dvc", "pull")
     assert project.due() == NOTHING
     assert ran(project.run("dvc", "repro")) == NOTHING
@@ -159,10 +156,7 @@ def test_after_clone_and_pull_nothing_is_due(finished: Project, tmp_path: Path) 
 
 @pytest.mark.xdist_group("finished")
 def test_sync_is_pull_and_says_so(finished: Project, tmp_path: Path) -> None:
-    finished.run("git", "clone", "-q", str(finished.root), str(tmp_path / "project"))
-    project = object.__new__(Project)
-    project.root = tmp_path / "project"
-    project.run("dvc", "remote", "add", "-q", "-f", "-d", "local", str(finished.root.with_name("project-remote")))
+    project = finished.clone(tmp_path / "project")
     assert "nothing is to be done" in project.run("instar", "sync")
     assert project.due() == NOTHING
     project.set("beta: 0.999", "beta: 0.5")
