@@ -29,6 +29,7 @@ RECORDS = pa.schema(
         pa.field("basis", pa.string(), nullable=False),  # field or specimen
         pa.field("licence", pa.string(), nullable=False),  # one of licences.LICENCES
         pa.field("rights_holder", pa.string()),
+        pa.field("creator", pa.string()),  # who took the photograph, where the source tells it
         pa.field("reference", pa.string()),  # the page of the photograph or of its record
         pa.field("shard", pa.string(), nullable=False),
     ]
@@ -64,6 +65,7 @@ IMAGES = pa.schema(
         pa.field("offset", pa.int64()),  # bytes into images/<shard>.tar
         pa.field("size", pa.int64()),  # bytes
         pa.field("sha256", pa.string()),
+        pa.field("phash", pa.uint64()),  # perceptual hash of the upright photograph, see phash.py
         pa.field("width", pa.int32()),  # pixels, upright
         pa.field("height", pa.int32()),
     ]
@@ -85,13 +87,15 @@ DETECTIONS = pa.schema(
 )
 
 _ANCESTRY = ["source", "photo_id", "observation_id", "observer_id", "taxon_id", "latitude", "longitude", "observed_at"]
-_ANCESTRY += ["basis", "licence", "rights_holder", "reference", "shard"]
+_ANCESTRY += ["basis", "licence", "rights_holder", "creator", "reference", "shard"]
 
 #: crops/<shard>.parquet: one row per box of detections, with the ancestry of the photograph.
 CROPS = pa.schema(
     [
         *DETECTIONS,
         *(RECORDS.field(name) for name in _ANCESTRY),
+        pa.field("photo_sha256", pa.string()),  # of the photograph's file
+        pa.field("photo_phash", pa.uint64()),  # of the photograph
         pa.field("offset", pa.int64()),  # bytes into crops/<shard>.tar
         pa.field("size", pa.int64()),
         pa.field("sha256", pa.string()),
