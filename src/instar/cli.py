@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "detections": ("instar.detections", "detections", "boxes on the photographs of one shard"),
     "detection_metrics": ("instar.detection_metrics", "detection_metrics", "the detector's COCO figures"),
     "crops": ("instar.crops", "crops", "cut the animals of one shard out"),
-    "dataset": ("instar.dataset", "dataset", "clean, label and split the crops"),
+    "dataset": ("instar.dataset.stage", "dataset", "clean, label and split the crops"),
     "classifier": ("instar.classifier.stage", "classifier", "train the classifier"),
     "evaluation": ("instar.evaluation", "evaluation", "the classifier's figures"),
     "report": ("instar.report.stage", "report", "the page about all of it"),

@@ -12,6 +12,7 @@ from instar.errors import InputError
 from instar.photographs import Row, decoded, jpeg, shrunk
 from instar.progress import progress
 from instar.shards import ShardReader, ShardWriter, writing
+from instar.splits import id_hash
 from instar.tables import CROPS, DETECTIONS, IMAGES, read_table, write_table
 
 BELOW_CONFIDENCE = "below confidence"
@@ -51,7 +52,7 @@ def crops(
     for row in rows:
         if row["photo_key"] not in photographs:
             raise InputError(f"{detections}: photograph {row['photo_key']} is not in {images}; run detections again")
-        row.update({name: photographs[row["photo_key"]][name] for name in _ANCESTRY})
+        row.update(_ancestry(photographs[row["photo_key"]]))
         if row["reason"] is None and row["score"] < confidence:
             row["reason"] = BELOW_CONFIDENCE
     wanted: dict[str, list[Row]] = {}
@@ -68,6 +69,18 @@ def crops(
     write_table(out, rows, CROPS)
 
 
+def _ancestry(photograph: Row) -> dict[str, Any]:
+    """What a crop carries of its photograph."""
+    observer = photograph["observer_id"]
+    return {
+        **{name: photograph[name] for name in _ANCESTRY},
+        "photo_sha256": photograph["sha256"],
+        "photo_phash": photograph["phash"],
+        "observation_hash": id_hash(photograph["observation_id"]),
+        "observer_hash": id_hash(observer) if observer else None,
+    }
+
+
 def _stored(
     row: Row, picture: np.ndarray | str, writer: ShardWriter, margin_percent: float, max_px: int, jpeg_quality: int
 ) -> dict[str, Any]:
@@ -80,6 +93,7 @@ def _stored(
     crop = shrunk(picture[top:bottom, left:right], max_px)
     member = writer.add(f"{row['key']}.jpg", jpeg(crop, jpeg_quality))
     return {
+        "key_hash": id_hash(row["key"]),
         "offset": member.offset,
         "size": member.size,
         "sha256": member.sha256,

@@ -100,9 +100,21 @@ class Crops:
 
 @dataclass
 class Dataset:
+    licences: list[str] = _key("crops with another licence are dropped", choices=LICENCES)
     min_crop_px: int = _key("a crop whose box is narrower or lower is dropped", ge=1)
     min_class_crops: int = _key("a class with fewer crops is dropped", ge=1)
-    validation_crops: int = _key("of each species, where it has enough observations", ge=1)
+    near_duplicate_bits: int = _key(
+        "photographs whose perceptual hashes differ in at most so many of 64 bits are near-duplicates", ge=0, le=7
+    )
+    split_by: str = _key(
+        "what stays on one side of the split; random and photograph leak and are for comparison",
+        choices=("observation", "observer", "photograph", "random"),
+    )
+    held_out_observers: float = _key("of the observers, where the split is by observer", gt=0, lt=1)
+    validation_crops: int = _key("of each species, where it has enough groups", ge=1)
+    test_crops: int = _key("of each species, for a test split made the same way; 0 for none", ge=0)
+    decisions: str = _key("table of a review's decisions about crops")
+    earlier: str = _key("table of the observations that an earlier run held out: its held_out.csv")
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -24,11 +24,11 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items while standard error says how many ``what`` are done, how fast, and how long the rest takes."""
+def bar(what: str, total: int | None = None, items: Iterable[Any] | None = None) -> "tqdm[Any]":
+    """A bar on standard error that says how many ``what`` are done, how fast, and how long the rest takes."""
     terminal = sys.stderr.isatty()
     layout = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}, {remaining} left"
-    yield from tqdm(
+    return tqdm(
         items,
         desc=what,
         total=total,
@@ -38,3 +38,8 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
         file=None if terminal else _Lines(),
         bar_format=None if terminal else layout,
     )
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items while standard error says how far it is; see ``bar``."""
+    yield from bar(what, total, items)

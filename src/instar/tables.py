@@ -1,6 +1,6 @@
 """The parquet tables that stages hand to each other: their columns, and reading and writing them checked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 
 from instar.errors import InputError
 from instar.files import replacing
+
+#: Rows in a block of ``read_batches``.
+BATCH_ROWS = 1 << 17
 
 TIME = pa.timestamp("s", tz="UTC")
 
@@ -96,6 +99,9 @@ CROPS = pa.schema(
         *(RECORDS.field(name) for name in _ANCESTRY),
         pa.field("photo_sha256", pa.string()),  # of the photograph's file
         pa.field("photo_phash", pa.uint64()),  # of the photograph
+        pa.field("key_hash", pa.uint64()),  # splits.id_hash of the ids, so that a split of millions reads numbers only
+        pa.field("observation_hash", pa.uint64()),
+        pa.field("observer_hash", pa.uint64()),
         pa.field("offset", pa.int64()),  # bytes into crops/<shard>.tar
         pa.field("size", pa.int64()),
         pa.field("sha256", pa.string()),
@@ -165,16 +171,39 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     Raises:
         InputError: if the file is missing or damaged, or lacks a column.
     """
+    return _opened(path, schema).read(columns=schema.names).cast(schema)
+
+
+def read_batches(
+    path: Path, schema: pa.Schema, columns: list[str], *, dictionaries: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of a table of ``schema``, a block of rows at a time; raises as ``read_table`` does.
+
+    Args:
+        path: of the table.
+        schema: that it must have.
+        columns: to read.
+        dictionaries: columns of few distinct strings, to be read as dictionaries.
+    """
+    yield from _opened(path, schema, dictionaries).iter_batches(batch_size=BATCH_ROWS, columns=columns)
+
+
+def row_count(path: Path, schema: pa.Schema) -> int:
+    """Rows of a table of ``schema``, none of which is read; raises as ``read_table`` does."""
+    return int(_opened(path, schema).metadata.num_rows)
+
+
+def _opened(path: Path, schema: pa.Schema, dictionaries: list[str] | None = None) -> pq.ParquetFile:
     if not path.is_file():
         raise InputError(f"{path}: no such table; run the stage that writes it")
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, read_dictionary=dictionaries)
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not a readable parquet table ({error}); delete it and run its stage again") from None
     missing = [name for name in schema.names if name not in file.schema_arrow.names]
     if missing:
         raise InputError(f"{path}: column {missing[0]} is missing; delete the table and run its stage again")
-    return file.read(columns=schema.names).cast(schema)
+    return file
 
 
 def read_shards(folder: Path, shards: list[str], schema: pa.Schema) -> pa.Table:
