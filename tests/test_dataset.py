@@ -266,3 +266,159 @@ def test_outputs_are_the_same_bytes_again(tmp_path: Path) -> None:
         run(tmp_path / name, niger(30))
     for first, second in zip(outputs(tmp_path / "first"), outputs(tmp_path / "second"), strict=True):
         assert first.read_bytes() == second.read_bytes()
+
+
+def decision(key: str, verdict: str, **other: str) -> dict[str, str]:
+    return {"key": key, "verdict": verdict, "who": "anna", "when": "2026-05-01", "why": "looked at it", **other}
+
+
+def test_review_decisions_are_applied(tmp_path: Path) -> None:
+    crops = [*niger(9), *(crop(f"f{number}-0", "2") for number in range(9))]
+    decisions = [
+        decision("n000-0", "drop"),
+        decision("n001-0", "relabel", label="Lasius flavus"),
+        decision("n002-0", "drop", when="2026-05-01T10:00:00+02:00"),
+        decision("n002-0", "keep", when="2026-05-01T08:30:00Z"),  # half an hour later, so it counts
+        decision("n003-0", "drop", sha256="0" * 64),  # another box has the key now
+        decision("n004-0", "drop", sha256=hashlib.sha256(b"n004-0").hexdigest()),
+        decision("gone-0", "drop"),
+    ]
+    rows = run(tmp_path, crops, decisions=decisions)
+    assert rows["reason"].dropna().to_dict() == {"n000-0": "rejected in review", "n004-0": "rejected in review"}
+    assert rows.loc["n001-0", "label"] == "Lasius flavus"
+    assert metrics(tmp_path)["review"] == {
+        "decisions": 6,
+        "applied": 4,
+        "made on another file": ["n003-0"],
+        "no such crop": ["gone-0"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"verdict": "maybe"}, r"decisions\.csv: line 2: verdict = 'maybe' is none of keep, drop, relabel"),
+        ({"verdict": "relabel", "label": "Homo"}, r"line 2: label = 'Homo' is no species or genus of this study"),
+        ({"when": "in May"}, r"line 2: when = 'in May' is no date of ISO 8601"),
+        ({"who": ""}, r"line 2: key or who is empty"),
+    ],
+)
+def test_a_bad_decision(tmp_path: Path, given: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, niger(9), decisions=[{**decision("n000-0", "keep"), **given}])
+
+
+def test_licences_that_are_not_wanted(tmp_path: Path) -> None:
+    rows = run(tmp_path, [*niger(9), crop("x-0", licence="cc-by-nd")], licences=["cc-by"])
+    assert rows["reason"].dropna().to_dict() == {"x-0": "licence not allowed"}
+
+
+def test_the_table_before_and_after_each_rule(tmp_path: Path) -> None:
+    crops = [*niger(9), crop("s-0", box=3), crop("a-0", "2"), crop("c-0", "4"), crop("t-0", "7", box=3)]
+    run(tmp_path, crops)
+    table = {row["rule"]: (row["before"], row["after"]) for row in metrics(tmp_path)["rules"]}
+    thirteen = {"crops": 13, "classes": 3}
+    assert table["licence not allowed"] == (thirteen, thirteen)
+    assert table["under 50 px"] == (thirteen, {"crops": 11, "classes": 2})
+    assert table["above genus"] == ({"crops": 11, "classes": 2}, {"crops": 10, "classes": 2})
+    assert table["class under 2 crops"] == ({"crops": 10, "classes": 2}, {"crops": 9, "classes": 1})
+
+
+def flipped(photo_key: str, bits: int) -> int:
+    return id_hash(photo_key) ^ ((1 << bits) - 1)
+
+
+@pytest.mark.parametrize(("bits", "alone"), [(0, True), (2, False), (3, True)])
+def test_observations_with_near_duplicates_are_never_held_out(tmp_path: Path, bits: int, alone: bool) -> None:
+    # every photograph but those of 5 observations has a near-duplicate in an observation of genus level
+    crops = niger(20) + [
+        crop(f"g{number:03}-0", "3", photo_phash=flipped(f"n{number:03}", bits or 64)) for number in range(5, 20)
+    ]
+    rows = run(tmp_path, crops, validation_crops=5)
+    held = set(rows.index[rows["split"] == "validation"])
+    clean = {f"n{number:03}-0" for number in range(5)}
+    assert (held == clean) == (not alone)
+    assert len(held) == 5
+    assert metrics(tmp_path)["leakage"]["observation"]["near_duplicate"] == 0
+
+
+def test_the_leakage_report_counts_what_looser_splits_share(tmp_path: Path) -> None:
+    # 3 photographs of 4 crops in each observation, which has its own observer, place and day
+    crops = [
+        crop(
+            f"p{observation:03}{photo}-{box}",
+            observation=f"o{observation}",
+            observer_id=f"observer {observation % 20}",
+            latitude=1.0 * (observation % 20),
+            longitude=170.0,
+            observed_at=86_400 * observation,
+        )
+        for observation in range(40)
+        for photo in range(3)
+        for box in range(4)
+    ]
+    run(tmp_path, crops, validation_crops=12)
+    random, photograph, observation = (
+        metrics(tmp_path)["leakage"][way] for way in ("random", "photograph", "observation")
+    )
+    assert observation == {
+        "held_out": 12,
+        "photograph": 0,
+        "observation": 0,
+        "near_duplicate": 0,
+        "observer": 12,  # each observer has two observations
+        "place_day": 0,
+    }
+    assert photograph["photograph"] == photograph["near_duplicate"] == 0
+    assert photograph["observation"] == photograph["place_day"] == photograph["held_out"] == 12
+    assert random["photograph"] == random["near_duplicate"] == random["observation"] == random["held_out"] == 12
+
+
+def test_a_split_by_observer_shares_no_observer(tmp_path: Path) -> None:
+    crops = [crop(f"p{n:03}-0", observation=f"o{n}", observer_id=f"observer {n % 30}") for n in range(120)]
+    rows = run(tmp_path, crops, split_by="observer", validation_crops=6)
+    assert rows["split"].value_counts()["validation"] == 6
+    left_out = rows["reason"] == "of a held-out observer"
+    assert left_out.any()
+    trained = set(rows.loc[rows["split"] == "train", "observer_id"])
+    assert not trained & set(rows.loc[left_out | (rows["split"] == "validation"), "observer_id"])
+    assert metrics(tmp_path)["leakage"]["observer"]["observer"] == 0
+
+
+def test_a_test_split_is_made_the_same_way(tmp_path: Path) -> None:
+    rows = run(tmp_path, niger(40), validation_crops=5, test_crops=4)
+    without = run(tmp_path / "without", niger(40), validation_crops=5)
+    assert rows["split"].value_counts().to_dict() == {"train": 31, "validation": 5, "test": 4}
+    validation = [set(given.index[given["split"] == "validation"]) for given in (rows, without)]
+    assert validation[0] == validation[1]
+    held = pd.read_csv(tmp_path / "held_out.csv").set_index("observation_id")["split"]
+    assert held.to_dict() == rows[rows["split"] != "train"].set_index("observation_id")["split"].to_dict()
+
+
+def test_what_was_held_out_earlier_never_trains(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", niger(20), validation_crops=6)
+    held = pd.read_csv(tmp_path / "first" / "held_out.csv").to_dict("records")
+    was = list(first.index[first["split"] == "validation"])
+    grown = [
+        *niger(60),
+        crop(f"{was[0][:-2]}-1", observation=first.loc[was[0], "observation_id"]),  # one more of a held-out observation
+        crop("near-0", photo_phash=flipped(was[1][:-2], 2)),
+    ]
+    without = run(tmp_path / "without", grown, validation_crops=6)
+    assert set(without.loc[was, "split"].dropna()) == {"train"} or "train" in set(without.loc[was, "split"])
+    rows = run(tmp_path / "grown", grown, validation_crops=4, seed=5, earlier=held)
+    assert "train" not in set(rows.loc[was, "split"].dropna())
+    assert (rows["split"] == "validation").sum() == 4
+    assert set(rows.index[rows["split"] == "validation"]) < {*was, f"{was[0][:-2]}-1"}
+    reasons = rows["reason"].value_counts().to_dict()
+    assert reasons == {"held out earlier": 3, "near-duplicate of one held out earlier": 1}
+    assert rows.loc["near-0", "reason"] == "near-duplicate of one held out earlier"
+    more = run(tmp_path / "more", grown, validation_crops=9, seed=5, earlier=held)
+    assert set(was) < set(more.index[more["split"] == "validation"])
+    assert (more["split"] == "validation").sum() == 9
+
+
+def test_an_observation_held_out_in_two_splits(tmp_path: Path) -> None:
+    held = [{"observation_id": "o", "split": split} for split in ("validation", "test")]
+    with pytest.raises(InputError, match=r"earlier\.csv: line 3: observation o is in two splits"):
+        run(tmp_path, niger(9), earlier=held)

@@ -185,7 +185,8 @@ def read_batches(
         columns: to read.
         dictionaries: columns of few distinct strings, to be read as dictionaries.
     """
-    yield from _opened(path, schema, dictionaries).iter_batches(batch_size=BATCH_ROWS, columns=columns)
+    # the callers read several tables at a time, on threads of their own
+    yield from _opened(path, schema, dictionaries).iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
 
 
 def row_count(path: Path, schema: pa.Schema) -> int:
@@ -200,7 +201,8 @@ def _opened(path: Path, schema: pa.Schema, dictionaries: list[str] | None = None
         file = pq.ParquetFile(path, read_dictionary=dictionaries)
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not a readable parquet table ({error}); delete it and run its stage again") from None
-    missing = [name for name in schema.names if name not in file.schema_arrow.names]
+    present = set(file.schema_arrow.names)
+    missing = [name for name in schema.names if name not in present]
     if missing:
         raise InputError(f"{path}: column {missing[0]} is missing; delete the table and run its stage again")
     return file

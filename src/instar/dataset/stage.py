@@ -3,9 +3,10 @@
 import csv
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,8 @@ from instar.files import replacing, write_json
 from instar.progress import progress
 from instar.splits import stable_hash
 from instar.tables import CROPS, DATASET, row_count
+
+T = TypeVar("T")
 
 #: Kept crops of each class in the table of examples.
 EXAMPLES = 12
@@ -119,7 +122,7 @@ def dataset(
             "shards cleaned",
             partial(rules.settle_reasons, scratch=scratch, compared=compared, small=small),
             range(len(shards)),
-            sum,
+            lambda parts: sum(parts),
         )
         chosen = split(run, scratch, classes, plan, read_held_out(earlier))
         if not any(len(keys) for keys in chosen.held_out.values()):
@@ -277,7 +280,7 @@ def _write(
         replacing(out) as temporary,
         pq.ParquetWriter(temporary, _STORED, compression="zstd", use_dictionary=_FEW) as writer,
     ):
-        blocks = _tables(crops, scratch, classes, texts)
+        blocks = _ahead(_tables(crops, scratch, classes, texts))
         for table, code, key in progress(blocks, "blocks written"):
             writer.write_table(table)
             held.append(table.select(list(HELD_OUT)).take(np.flatnonzero((code > 0) & (code < len(SPLITS)))))
@@ -314,6 +317,15 @@ def _tables(
             yield pa.table([columns[name] for name in _STORED.names], schema=_STORED), code, rows["key"][here]
         if start != len(codes):
             raise InputError(f"{crops / shard}.parquet: changed while dataset ran; run it again")
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, the next one made on a thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 class _Names:
