@@ -58,6 +58,7 @@ def run(source: Path, out: Path, **changes: Any) -> Outputs:
         "taxon": "Formicidae",
         "licences": ["cc0", "cc-by"],
         "quality_grades": ["research", "needs_id"],
+        "name_confidence": 85,
         "annotation_split": "observation",
         "annotation_validation_share": 0.25,
         "annotation_test_share": 0.25,
@@ -88,7 +89,7 @@ def test_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         run(downloaded, tmp_path)
     downloaded.mkdir()
-    with pytest.raises(InputError, match="neither a folder inaturalist-open-data nor a Darwin Core Archive"):
+    with pytest.raises(InputError, match=r"neither a folder inaturalist-open-data, .* nor a Darwin Core Archive"):
         run(downloaded, tmp_path)
     write_archive(downloaded / "a.zip", [ANT], [PHOTO, PHOTO, PHOTO | {"identifier": ""}])
     with pytest.raises(InputError, match=r"no photograph is left \(licence not allowed: 2, no photograph: 1\)"):

@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,9 +82,7 @@ def parse(text: str | None) -> Parsed:
 def _hybrid(genus: str, rest: list[str]) -> Parsed:
     """A hybrid is no species: the genus, where both parents are of it."""
     others = [word for word in rest if _GENUS.fullmatch(word) and len(word) > 2]
-    parents = [
-        word for word, after in zip(rest, rest[1:], strict=False) if word in others and _EPITHET.fullmatch(after)
-    ]
+    parents = [word for word, after in pairwise(rest) if word in others and _EPITHET.fullmatch(after)]
     return Parsed(None, None if any(one != genus for one in parents) else genus, None, True)
 
 

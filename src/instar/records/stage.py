@@ -11,9 +11,11 @@ import pyarrow.compute as pc
 
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
-from instar.records import folder, gbif, inaturalist
+from instar.records import folder, gbif, gbif_search, inaturalist, inaturalist_api
 from instar.records.annotations import SPLITS, Annotations, coco_json, read_coco, split_by_observation, split_by_time
 from instar.records.gathering import Gathering
+from instar.records.names import FILE as BACKBONE
+from instar.records.names import Names, read_backbone
 from instar.records.taxonomy import taxonomy_rows
 from instar.shards import shard_of
 from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, write_table
@@ -34,6 +36,7 @@ def records(
     taxon: str,
     licences: list[str],
     quality_grades: list[str],
+    name_confidence: int,
     annotation_split: str,
     annotation_validation_share: float,
     annotation_test_share: float,
@@ -47,8 +50,9 @@ def records(
 
     Args:
         source: kind world: the description of a drawn world. kind tables: a folder with ``inaturalist-open-data``,
-            Darwin Core Archives and, where there are annotations, ``annotations.json``. kind folder: a folder with
-            ``images`` and, where there are annotations, ``labels``.
+            ``inaturalist-api``, Darwin Core Archives, ``gbif-search``, ``backbone.jsonl`` and ``annotations.json``,
+            each of them where there is such a thing. kind folder: a folder with ``images`` and, where there are such,
+            ``table.csv``, ``backbone.jsonl`` and annotations.
         out_source: folder; gets the drawn world, or the names and hashes of the source's files.
         out_records: gets the photographs that are taken, ordered by shard and key.
         out_dropped: gets the dropped photographs and the reasons.
@@ -61,6 +65,7 @@ def records(
         taxon: name of the taxon whose descendants are taken; empty for all.
         licences: licences whose photographs are taken; one's own photographs are taken whatever they are.
         quality_grades: iNaturalist's grades that are taken.
+        name_confidence: of an answer in the source's ``backbone.jsonl``, percent; one with less places no name.
         annotation_split: observation or time_block.
         annotation_validation_share: of the annotated photographs, for validation.
         annotation_test_share: of the annotated photographs, held out for the figures.
@@ -70,7 +75,8 @@ def records(
         InputError: if the source lacks something or is damaged, or no photograph passes the filters.
     """
     tables = _prepare(source, out_source, kind=kind, seed=seed)
-    gatherings = _gather(tables, kind=kind, taxon=taxon, licences=licences, quality_grades=quality_grades)
+    names = Names(read_backbone(tables / BACKBONE), confidence=name_confidence)
+    gatherings = _gather(tables, kind=kind, taxon=taxon, licences=licences, quality_grades=quality_grades, names=names)
     renamed = sum(_accept_names(gathering, gatherings) for gathering in gatherings)
     found, dropped = _once(gatherings)
     reasons = Counter(dropped["reason"].to_pylist())
@@ -120,23 +126,29 @@ def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
     return source
 
 
-def _gather(tables: Path, *, kind: str, taxon: str, licences: list[str], quality_grades: list[str]) -> list[Gathering]:
+def _gather(
+    tables: Path, *, kind: str, taxon: str, licences: list[str], quality_grades: list[str], names: Names
+) -> list[Gathering]:
     if kind == "folder":
         return [folder.gather(tables)]
+    chosen: dict[str, Any] = {"taxon": taxon, "licences": licences, "names": names}
     gatherings = []
-    known = gbif.INATURALIST.empty_table()
-    if (tables / inaturalist.FOLDER).is_dir():
-        mine = inaturalist.gather(
-            tables / inaturalist.FOLDER, taxon=taxon, licences=licences, quality_grades=quality_grades
-        )
-        gatherings.append(mine)
-        known = _by_number(mine.observations)
+    for module in (inaturalist, inaturalist_api):
+        if (tables / module.FOLDER).is_dir():
+            gatherings.append(module.gather(tables / module.FOLDER, quality_grades=quality_grades, **chosen))
+    known = _by_number(pa.concat_tables([_NO_OBSERVATIONS, *(one.observations for one in gatherings)]))
     for path in sorted(tables.iterdir()):
         if path.suffix.lower() == ".zip" or (path / "meta.xml").is_file():
-            gatherings.append(gbif.gather(path, taxon=taxon, licences=licences, inaturalist=known))
+            gatherings.append(gbif.gather(path, inaturalist=known, **chosen))
+    if (tables / gbif_search.FOLDER).is_dir():
+        gatherings.append(gbif_search.gather(tables / gbif_search.FOLDER, inaturalist=known, **chosen))
     if not gatherings:
-        raise InputError(f"{tables}: neither a folder {inaturalist.FOLDER} nor a Darwin Core Archive in it")
+        folders = ", ".join((inaturalist.FOLDER, inaturalist_api.FOLDER, gbif_search.FOLDER))
+        raise InputError(f"{tables}: neither a folder {folders} nor a Darwin Core Archive in it")
     return gatherings
+
+
+_NO_OBSERVATIONS = pa.schema([(name, pa.string()) for name in gbif.INATURALIST.names]).empty_table()
 
 
 def _by_number(photographs: pa.Table) -> pa.Table:
