@@ -108,7 +108,7 @@ def test_missing_keys_and_nulls(tmp_path: Path) -> None:
             continue
         for one in ({k: v for k, v in OBSERVATION.items() if k != name}, OBSERVATION | {name: None}):
             assert read(tmp_path, one).found.num_rows == 1, name
-    bare = {
+    bare: dict[str, Any] = {
         "quality_grade": "research",
         "taxon": NIGER,
         "photos": [{"id": 1, "license_code": "cc-by", "url": PHOTO["url"]}],

@@ -60,6 +60,7 @@ def run(source: Path, out: Path, **changes: Any) -> Outputs:
         "quality_grades": ["research", "needs_id"],
         "name_confidence": 85,
         "annotation_split": "observation",
+        "annotation_faults": "refuse",
         "annotation_validation_share": 0.25,
         "annotation_test_share": 0.25,
         "annotation_gap_s": 0.0,
