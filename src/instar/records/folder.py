@@ -67,9 +67,9 @@ def gather(
     taken: dict[str, Path] = {}
     files = _files(source)
     told = _table(source, files) if (source / TABLE).is_file() else _classes(source, files)
-    for name in told.missing:
-        rows = told.missing[name] * [({"source": SOURCE, "photo_id": _photo_id(name)}, "no such file")]
-        gathering.add(rows)
+    for name, count in told.missing.items():
+        photo_id = _photo_id(PurePosixPath(name.removeprefix("images/")).with_suffix("").as_posix())
+        gathering.add([({"source": SOURCE, "photo_id": photo_id}, "no such file")] * count)
     for path in progress(files, "photographs"):
         url = path.relative_to(source).as_posix()
         photo_id = _photo_id(path.relative_to(source / "images").with_suffix("").as_posix())
@@ -89,9 +89,9 @@ def gather(
         licence = normalise(said["licence"]) if said.get("licence") else None
         if licence and licences is not None and licence not in licences:
             reason = reason or "licence not allowed"
-        reason = told.reasons.get(url, reason)
-        if told.is_table and url not in told.rows and not reason:
+        if told.is_table and url not in told.rows:
             reason = "not in the table"
+        reason = told.reasons.get(url, reason)
         if reason:
             gathering.add([(row, reason)])
             continue

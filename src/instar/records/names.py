@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ class Parsed(NamedTuple):
     is_open: bool
 
 
+@lru_cache(maxsize=1 << 16)
 def parse(text: str | None) -> Parsed:
     """Read a scientific name, with or without authors.
 

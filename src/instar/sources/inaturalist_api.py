@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from instar.errors import InputError
 from instar.files import replacing, write_json
@@ -37,8 +38,6 @@ def inaturalist_api(
     until: str = "",
     url: str = URL,
     limits: Path | None = None,
-    per_minute: int = PER_MINUTE,
-    per_day: int = PER_DAY,
 ) -> int:
     """Save iNaturalist's answers about a taxon's observations with photographs, or about one observation.
 
@@ -55,14 +54,12 @@ def inaturalist_api(
         until: last day of observation; likewise.
         url: of the API.
         limits: the file that counts requests; nothing for pyinaturalist's own, which all its programs share.
-        per_minute: requests at most.
-        per_day: requests at most.
 
     Raises:
         InputError: if the API refuses, does not know the taxon, or the day's requests are used up.
     """
     folder = source / FOLDER
-    with _client(limits, per_minute, per_day) as client:
+    with _client(limits) as client:
         if observation:
             path = folder / f"observation-{observation}.json"
             _save(client, f"{url}/observations/{observation}", {}, path)
@@ -80,7 +77,7 @@ def inaturalist_api(
     return 0
 
 
-def _client(limits: Path | None, per_minute: int, per_day: int) -> "ClientSession":
+def _client(limits: Path | None) -> "ClientSession":
     """pyinaturalist's session: its limiter, no cache, and retries left to ``web.ask`` so that each one is counted."""
     from pyinaturalist import ClientSession
     from requests.adapters import HTTPAdapter
@@ -91,13 +88,14 @@ def _client(limits: Path | None, per_minute: int, per_day: int) -> "ClientSessio
         limits.parent.mkdir(parents=True, exist_ok=True)
     client = ClientSession(
         use_memory=True,
-        per_second=per_minute / 60,
-        per_minute=per_minute,
-        per_day=per_day,
+        per_second=PER_MINUTE / 60,
+        per_minute=PER_MINUTE,
+        per_day=PER_DAY,
         user_agent=web.USER_AGENT,
         **more,
     )
     client.settings.disabled = True
+    client.limit_statuses = ()  # it would count requests that were not made; web.ask waits after a 429
     client.retries = Retry(total=0)
     client.mount("https://", HTTPAdapter(max_retries=0))
     return client
@@ -106,8 +104,10 @@ def _client(limits: Path | None, per_minute: int, per_day: int) -> "ClientSessio
 def _ask(client: "ClientSession", url: str, query: dict[str, Any]) -> bytes:
     from pyrate_limiter import BucketFullException
 
+    # given as arguments, pyinaturalist would move dates into the zone of this machine
+    address = f"{url}?{urlencode(query)}" if query else url
     try:
-        return web.ask(client, url, read=web.as_bytes_of_results, raise_for_status=False, timeout=60, **query)
+        return web.ask(client, address, read=web.as_bytes_of_results, raise_for_status=False, timeout=60)
     except BucketFullException as error:
         wait_h = float(error.meta_info["remaining_time"]) / 3600
         raise InputError(

@@ -29,7 +29,14 @@ CHUNK_BYTES = 1 << 20
 
 def retries() -> Retry:
     """The policy: six tries, waits of 2, 4, 8, … seconds with jitter or what the answer's Retry-After says."""
-    return Retry(total=5, backoff_factor=BACKOFF_S, backoff_jitter=BACKOFF_S, backoff_max=120, status_forcelist=AGAIN)
+    return Retry(
+        total=5,
+        backoff_factor=BACKOFF_S,
+        backoff_jitter=BACKOFF_S,
+        backoff_max=120,
+        status_forcelist=AGAIN,
+        retry_after_max=10**7,  # so that a longer wait is seen and told, not shortened
+    )
 
 
 def session() -> requests.Session:
