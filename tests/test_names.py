@@ -28,6 +28,13 @@ def test_no_names(text: str | None) -> None:
         ("Lasius niger", "Lasius niger"),
         ("Lasius  niger ", "Lasius niger"),
         ("Lasius_niger", "Lasius niger"),
+        ("LASIUS NIGER", "Lasius niger"),
+        ("Camponotus xerxes Forel", "Camponotus xerxes"),
+        ("Xenomyrmex stolli", "Xenomyrmex stolli"),
+        ("Exochomyrmex x-album", "Exochomyrmex x-album"),
+        ("Lasius spathepus Wheeler", "Lasius spathepus"),  # begins with sp
+        ("Lasius niger ssp. niger", "Lasius niger"),
+        ("Lasius niger auct. non L.", "Lasius niger"),
         ("lasius_niger", "Lasius niger"),
         ("lasius niger", "Lasius niger"),
         ("Lasius niger (Linnaeus, 1758)", "Lasius niger"),
@@ -68,7 +75,14 @@ def test_species(text: str, species: str) -> None:
             "Lasius × mixtus",
         ),
         *("Lasius jtl001", "Lasius jtl-001", "Lasius MG012", "lasius_sp_2", "Lasius incertae sedis", "Lasius n. sp."),
-        "× Lasius mixtus",
+        *("× Lasius mixtus", "cf. Lasius niger", "? Lasius niger", "?Lasius niger", "Lasius niger/flavus"),
+        *(
+            "Lasius niger-group",
+            "Lasius sp.n.",
+            "Lasius nov. sp.",
+            "Lasius sp. aff. niger",
+            "Lasius (Lasius) cf. niger",
+        ),
     ],
 )
 def test_open_nomenclature_stays_at_genus(text: str) -> None:

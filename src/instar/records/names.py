@@ -36,8 +36,8 @@ _OPEN |= {"morphospecies", "nsp", "novsp", "spnov", "gen", "stetit"}
 _NOT_EPITHETS = {"auct", "auctt", "de", "del", "della", "der", "des", "di", "du", "et", "ex", "in", "la", "le", "nec"}
 _NOT_EPITHETS |= {"non", "sensu", "van", "von", "subsp", "ssp", "var", "nom", "emend", "and", "da", "dos"}
 _NO_NAMES = {"unknown", "unidentified", "undetermined", "other", "others", "none", "background", "na", "n/a", "indet"}
-_NO_NAMES |= {"null", "nan", "?", "no", "undet", "misc", "miscellaneous", "unclassified", "unnamed", "incertae"}
-_HYBRID = re.compile(r"(?:^|\s)[x×](?=\s|[A-Z])|×", re.IGNORECASE)
+_NO_NAMES |= {"null", "nan", "no", "undet", "misc", "miscellaneous", "unclassified", "unnamed", "incertae"}
+_HYBRID = re.compile(r"\s[xX]\s|^x(?=\s|[A-Z])|×")
 _HIGHER = re.compile(r"(?:idae|inae|oidea)$")
 
 
@@ -64,16 +64,23 @@ def parse(text: str | None) -> Parsed:
         return nothing
     hybrid = bool(_HYBRID.search(name))
     words = [word for word in (re.sub("^[x×](?=[A-Z])|×", "", word) for word in words) if word not in ("", "x", "X")]
-    if not words or not _GENUS.fullmatch(words[0].rstrip(".?,")):
+    unsure = bool(words) and (_is_open(words[0]) or words[0] == "?")  # "cf. Lasius niger"
+    words = words[1:] if unsure else words
+    if not words or not _GENUS.fullmatch(words[0].strip(".?,")):
         return nothing
-    genus, rest = words[0].rstrip(".?,"), words[1:]
+    genus, rest = words[0].strip(".?,"), words[1:]
     if hybrid:
         return _hybrid(genus, rest)
     if rest and _SUBGENUS.fullmatch(rest[0]):
         rest = rest[1:]
     if _HIGHER.search(genus):
         return Parsed(None, None, genus, bool(rest and _is_open(rest[0])))
-    if "?" in name or any(_is_open(word) for word in rest) or re.search(r"\bs\. ?l(?:at)?\.|\bsensu lato\b", name):
+    if (
+        unsure
+        or "?" in name
+        or any(_is_open(word) for word in rest)
+        or re.search(r"\bs\. ?l(?:at)?\.|\bsensu lato\b", name)
+    ):
         return Parsed(None, genus, None, True)
     if rest and _EPITHET.fullmatch(rest[0]) and rest[0].strip(".") not in _NOT_EPITHETS:
         return Parsed(f"{genus} {rest[0]}", genus, None, False)
@@ -90,19 +97,20 @@ def _hybrid(genus: str, rest: list[str]) -> Parsed:
 
 def _is_open(word: str) -> bool:
     bare = word.lower().replace(".", "").strip("(),[]")
-    return bare in _OPEN or re.fullmatch(r"(?:n|nov)?spp?(?:nov)?[-_#]?\d*[a-z]?", bare) is not None
+    # "sp.1", "nov.sp.", "rufa-group"
+    coded = re.fullmatch(r"(?:n|nov)?spp?(?:n|nov)?[-_#]?\d*[a-z]?", bare)
+    return coded is not None or bare.rpartition("-")[2] in _OPEN
 
 
 def cleaned(text: str | None) -> str:
-    """A name with single spaces; a file's underscores are spaces, a binomial in small letters gets its capital."""
+    """A name with single spaces; a file's underscores are spaces; "lasius niger" and "LASIUS NIGER" are mended."""
     name = unicodedata.normalize("NFC", text or "").replace("\u00a0", " ").strip(" \t\r\n\"'")
     if " " not in name:
         name = name.replace("_", " ")
     name = " ".join(name.split())
-    small = name.split()
-    if len(small) > 1 and name == name.lower() and small[0].lower() not in _NO_NAMES and small[0].isalpha():
-        name = name[0].upper() + name[1:]
-    return name
+    words = name.split()
+    plain = len(words) > 1 and words[0].isalpha() and words[0].lower() not in _NO_NAMES | _OPEN
+    return name.capitalize() if plain and (name == name.lower() or name == name.upper()) else name
 
 
 class Placed(NamedTuple):
