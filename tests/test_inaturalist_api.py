@@ -102,6 +102,17 @@ def test_reasons(tmp_path: Path, changes: dict[str, Any], photo: dict[str, Any],
     assert gathering.found.num_rows == gathering.other_taxon == 0
 
 
+def test_a_null_is_all_rights_reserved_and_no_key_is_unknown(tmp_path: Path) -> None:
+    silent = {name: value for name, value in PHOTO.items() if name != "license_code"} | {"id": 78}
+    page = {"results": [OBSERVATION | {"photos": [PHOTO | {"license_code": None}, silent]}]}
+    (tmp_path / "page.json").write_text(json.dumps(page))
+    every = ["all-rights-reserved", "unknown"]
+    rows = gather(tmp_path, taxon="Formicidae", licences=every, quality_grades=["research"]).found.to_pylist()
+    assert [row["licence"] for row in rows] == every
+    # not in the bucket of open data
+    assert rows[0]["url"] == "https://static.inaturalist.org/photos/77/original.jpeg"
+
+
 def test_missing_keys_and_nulls(tmp_path: Path) -> None:
     for name in OBSERVATION:
         if name in ("photos", "taxon", "quality_grade", "identifications"):

@@ -347,6 +347,7 @@ class TestGbifDownload:
         service.trouble = [about, Answer(self.archive, cut=50), Answer(self.archive)]
         self.fetch(service, tmp_path / "ants", key=KEY)
         assert (tmp_path / f"ants/{KEY}.zip").read_bytes() == self.archive
+        assert len(service.asked) == 3
 
     def test_what_is_no_archive(self, service: Service, tmp_path: Path) -> None:
         self.archive = b"<html>" * 20
