@@ -45,7 +45,11 @@ class Records:
     taxon: str = _key("name of the taxon whose descendants are taken; empty for all")
     licences: list[str] = _key("licences whose photographs may be used", choices=LICENCES)
     quality_grades: list[str] = _key("iNaturalist grades taken", choices=("research", "needs_id", "casual"))
-    annotation_split: str = _key("how annotated photographs are split", choices=("observation", "time_block"))
+    name_confidence: int = _key("of an answer of GBIF's backbone, percent; one with less is no match", ge=0, le=100)
+    annotation_split: str = _key("how annotated photographs are split", choices=("observation", "time_block", "given"))
+    annotation_faults: str = _key(
+        "what happens to an annotated photograph with a wrong label", choices=("refuse", "leave_out")
+    )
     annotation_validation_share: float = _key("of the annotated photographs, for validation", gt=0, lt=1)
     annotation_test_share: float = _key("of the annotated photographs, held out for the figures", gt=0, lt=1)
     annotation_gap_s: float = _key("time_block: seconds dropped at each border between two blocks", ge=0)

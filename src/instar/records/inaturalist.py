@@ -17,6 +17,7 @@ from instar.licences import normalise
 from instar.progress import progress
 from instar.records.delimited import Text, batches, first_row
 from instar.records.gathering import Gathering, coordinates, utc_time
+from instar.records.names import Names
 from instar.records.taxonomy import Lineage, lineage
 
 SOURCE = "inaturalist"
@@ -51,7 +52,9 @@ class Taxon(NamedTuple):
     wanted: bool  # below the taxon that is looked for, or itself; otherwise it is an ancestor
 
 
-def gather(folder: Path, *, taxon: str, licences: list[str], quality_grades: list[str]) -> Gathering:
+def gather(
+    folder: Path, *, taxon: str, licences: list[str], quality_grades: list[str], names: Names | None = None
+) -> Gathering:
     """Read the photographs of a taxon and its descendants.
 
     Names: subspecies and lower ranks count as their species, ranks between species and genus as their genus. An
@@ -62,12 +65,14 @@ def gather(folder: Path, *, taxon: str, licences: list[str], quality_grades: lis
         taxon: its name; empty for all.
         licences: short names of those allowed, of the photograph itself.
         quality_grades: grades of observations taken.
+        names: replaces names by the accepted ones that the backbone tells.
 
     Raises:
         InputError: if a table is missing, incomplete or damaged, or the taxon is not in it.
     """
     taxa = _taxa(folder, taxon)
-    lineages = {taxon_id: _lineage(one, taxa) for taxon_id, one in taxa.items() if one.wanted}
+    names = names or Names()
+    lineages = {taxon_id: _accepted(_lineage(one, taxa), names) for taxon_id, one in taxa.items() if one.wanted}
     observations = _observations(folder, lineages, quality_grades)
     gathering = Gathering()
     gathering.lineages = set(lineages.values())
@@ -139,6 +144,21 @@ def _root(folder: Path, name: str) -> tuple[str, list[str]]:
 
 def _is_active(row: dict[str, Any]) -> bool:
     return row["active"] in ("true", "t")
+
+
+def _accepted(one: Lineage, names: Names) -> Lineage:
+    return names.place(one.species or one.genus, one, trusted=True).lineage if one.taxon_id else one
+
+
+def names_in(folder: Path, *, taxon: str, names: Names) -> None:
+    """Let ``names`` place every taxon below the named one that an observation carries."""
+    taxa = _taxa(folder, taxon)
+    carried: set[str] = set()
+    for batch in progress(_read(folder, "observations", ["taxon_id"]), "blocks of observations"):
+        carried.update(pc.unique(batch["taxon_id"]).drop_null().to_pylist())
+    for taxon_id in sorted(carried & taxa.keys()):
+        if taxa[taxon_id].wanted:
+            _accepted(_lineage(taxa[taxon_id], taxa), names)
 
 
 def _lineage(taxon: Taxon, taxa: dict[str, Taxon]) -> Lineage:

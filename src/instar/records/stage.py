@@ -11,9 +11,11 @@ import pyarrow.compute as pc
 
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
-from instar.records import folder, gbif, inaturalist
+from instar.records import annotated, folder, gbif, gbif_search, inaturalist, inaturalist_api
 from instar.records.annotations import SPLITS, Annotations, coco_json, read_coco, split_by_observation, split_by_time
 from instar.records.gathering import Gathering
+from instar.records.names import FILE as BACKBONE
+from instar.records.names import Names, read_backbone
 from instar.records.taxonomy import taxonomy_rows
 from instar.shards import shard_of
 from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, write_table
@@ -34,7 +36,9 @@ def records(
     taxon: str,
     licences: list[str],
     quality_grades: list[str],
+    name_confidence: int,
     annotation_split: str,
+    annotation_faults: str,
     annotation_validation_share: float,
     annotation_test_share: float,
     annotation_gap_s: float,
@@ -47,8 +51,9 @@ def records(
 
     Args:
         source: kind world: the description of a drawn world. kind tables: a folder with ``inaturalist-open-data``,
-            Darwin Core Archives and, where there are annotations, ``annotations.json``. kind folder: a folder with
-            ``images`` and, where there are annotations, ``labels``.
+            ``inaturalist-api``, Darwin Core Archives, ``gbif-search``, ``backbone.jsonl`` and ``annotations.json``,
+            each of them where there is such a thing. kind folder: a folder with ``images`` and, where there are such,
+            ``table.csv``, ``backbone.jsonl`` and annotations.
         out_source: folder; gets the drawn world, or the names and hashes of the source's files.
         out_records: gets the photographs that are taken, ordered by shard and key.
         out_dropped: gets the dropped photographs and the reasons.
@@ -59,9 +64,11 @@ def records(
         shards: names of the shards, one of which each photograph belongs to.
         kind: world, tables or folder.
         taxon: name of the taxon whose descendants are taken; empty for all.
-        licences: licences whose photographs are taken; one's own photographs are taken whatever they are.
+        licences: licences whose photographs are taken; one's own photographs without any are taken.
         quality_grades: iNaturalist's grades that are taken.
-        annotation_split: observation or time_block.
+        name_confidence: of an answer in the source's ``backbone.jsonl``, percent; one with less places no name.
+        annotation_split: observation, time_block, or given for the set's own.
+        annotation_faults: refuse a set of one's own with a wrong label, or leave_out its photograph.
         annotation_validation_share: of the annotated photographs, for validation.
         annotation_test_share: of the annotated photographs, held out for the figures.
         annotation_gap_s: time_block: seconds left out at the end of a block.
@@ -70,7 +77,8 @@ def records(
         InputError: if the source lacks something or is damaged, or no photograph passes the filters.
     """
     tables = _prepare(source, out_source, kind=kind, seed=seed)
-    gatherings = _gather(tables, kind=kind, taxon=taxon, licences=licences, quality_grades=quality_grades)
+    names = Names(read_backbone(tables / BACKBONE), confidence=name_confidence)
+    gatherings = _gather(tables, kind=kind, taxon=taxon, licences=licences, quality_grades=quality_grades, names=names)
     renamed = sum(_accept_names(gathering, gatherings) for gathering in gatherings)
     found, dropped = _once(gatherings)
     reasons = Counter(dropped["reason"].to_pylist())
@@ -80,7 +88,7 @@ def records(
         taken = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common()) or "the source lists none"
         raise InputError(f"{source}: no photograph is left ({taken}); change records.taxon or the filters in records")
     sorted_records = _with_shards(found, shards)
-    annotations = _annotations(tables, found, kind=kind, category=taxon or "animal")
+    annotations = _annotations(tables, found, kind=kind, category=taxon or "animal", faults=annotation_faults)
     splits = _splits(
         annotations,
         found,
@@ -94,7 +102,14 @@ def records(
     write_table(out_dropped, dropped.sort_by([(name, "ascending") for name in RECORDS_DROPPED.names]), RECORDS_DROPPED)
     write_table(out_taxonomy, taxonomy_rows([one.lineages for one in gatherings], carried), TAXONOMY)
     write_json(out_annotations, coco_json(annotations, splits))
-    write_json(out_metrics, {**_metrics(found, reasons, gatherings, annotations, splits), "synonyms_replaced": renamed})
+    write_json(
+        out_metrics,
+        {
+            **_metrics(found, reasons, gatherings, annotations, splits),
+            "synonyms_replaced": renamed,
+            "annotation_checks": _annotation_checks(annotations, found),
+        },
+    )
 
 
 def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
@@ -120,23 +135,29 @@ def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
     return source
 
 
-def _gather(tables: Path, *, kind: str, taxon: str, licences: list[str], quality_grades: list[str]) -> list[Gathering]:
+def _gather(
+    tables: Path, *, kind: str, taxon: str, licences: list[str], quality_grades: list[str], names: Names
+) -> list[Gathering]:
     if kind == "folder":
-        return [folder.gather(tables)]
+        return [folder.gather(tables, taxon=taxon, licences=licences, names=names)]
+    chosen: dict[str, Any] = {"taxon": taxon, "licences": licences, "names": names}
     gatherings = []
-    known = gbif.INATURALIST.empty_table()
-    if (tables / inaturalist.FOLDER).is_dir():
-        mine = inaturalist.gather(
-            tables / inaturalist.FOLDER, taxon=taxon, licences=licences, quality_grades=quality_grades
-        )
-        gatherings.append(mine)
-        known = _by_number(mine.observations)
+    for module in (inaturalist, inaturalist_api):
+        if (tables / module.FOLDER).is_dir():
+            gatherings.append(module.gather(tables / module.FOLDER, quality_grades=quality_grades, **chosen))
+    known = _by_number(pa.concat_tables([_NO_OBSERVATIONS, *(one.observations for one in gatherings)]))
     for path in sorted(tables.iterdir()):
         if path.suffix.lower() == ".zip" or (path / "meta.xml").is_file():
-            gatherings.append(gbif.gather(path, taxon=taxon, licences=licences, inaturalist=known))
+            gatherings.append(gbif.gather(path, inaturalist=known, **chosen))
+    if (tables / gbif_search.FOLDER).is_dir():
+        gatherings.append(gbif_search.gather(tables / gbif_search.FOLDER, inaturalist=known, **chosen))
     if not gatherings:
-        raise InputError(f"{tables}: neither a folder {inaturalist.FOLDER} nor a Darwin Core Archive in it")
+        folders = ", ".join((inaturalist.FOLDER, inaturalist_api.FOLDER, gbif_search.FOLDER))
+        raise InputError(f"{tables}: neither a folder {folders} nor a Darwin Core Archive in it")
     return gatherings
+
+
+_NO_OBSERVATIONS = pa.schema([(name, pa.string()) for name in gbif.INATURALIST.names]).empty_table()
 
 
 def _by_number(photographs: pa.Table) -> pa.Table:
@@ -178,10 +199,10 @@ def _with_shards(found: pa.Table, shards: list[str]) -> pa.Table:
     return found.append_column("shard", column).sort_by([("shard", "ascending"), ("key", "ascending")])
 
 
-def _annotations(tables: Path, found: pa.Table, *, kind: str, category: str) -> Annotations:
+def _annotations(tables: Path, found: pa.Table, *, kind: str, category: str, faults: str) -> Annotations:
     if kind == "folder":
         urls = dict(zip(found["key"].to_pylist(), found["url"].to_pylist(), strict=True))
-        return folder.annotations(tables, urls, category=category)
+        return annotated.annotations(tables, urls, category=category, faults=faults)
     path = tables / "annotations.json"
     return read_coco(path, found["key"]) if path.is_file() else Annotations(category=category)
 
@@ -191,7 +212,10 @@ def _splits(
 ) -> dict[str, str]:
     """Split of each annotated photograph that has one; the others are counted in ``annotations.left_out``."""
     keys = pa.array(annotations.photographs, pa.string())
-    rows = found.filter(pc.is_in(found["key"], keys)).select(["key", "observation_id", "observed_at"]).to_pylist()
+    rows = found.filter(pc.is_in(found["key"], keys))
+    rows = rows.select(["key", "observation_id", "observed_at", "sha256"]).to_pylist()
+    if by == "given":
+        return _given(annotations, {row["key"]: row["sha256"] or row["key"] for row in rows})
     if by == "observation":
         return split_by_observation({row["key"]: row["observation_id"] for row in rows}, **shares, seed=seed)
     times = {row["key"]: row["observed_at"] for row in rows if row["observed_at"] is not None}
@@ -200,6 +224,27 @@ def _splits(
     annotations.left_out["no time"] += len(rows) - len(times)
     annotations.left_out["too close to a block's border"] += len(splits) - len(kept)
     return kept
+
+
+def _given(annotations: Annotations, sha256: dict[str, str]) -> dict[str, str]:
+    """The set's own splits, without photographs whose very file is held out elsewhere in the set."""
+    given = {key: split for key, split in annotations.given.items() if key in sha256}
+    twice = annotated.in_two_splits(given, sha256)
+    annotations.left_out["no given split"] += len(sha256) - len(given)
+    annotations.left_out["same photograph in two splits"] += len(twice)
+    return {key: split for key, split in given.items() if key not in twice}
+
+
+def _annotation_checks(annotations: Annotations, found: pa.Table) -> dict[str, int]:
+    """What is not wrong with an annotated set and is worth knowing."""
+    rows = found.filter(pc.is_in(found["key"], pa.array(annotations.photographs, pa.string())))
+    sha256 = {row["key"]: row["sha256"] or row["key"] for row in rows.select(["key", "sha256"]).to_pylist()}
+    given = {key: split for key, split in annotations.given.items() if key in sha256}
+    return {
+        "photographs without a box": sum(not one.boxes for one in annotations.photographs.values()),
+        "photographs that are copies of another": len(sha256) - len(set(sha256.values())),
+        "photographs in two given splits": len(annotated.in_two_splits(given, sha256)),
+    }
 
 
 def _metrics(
