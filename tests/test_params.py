@@ -42,7 +42,7 @@ def test_the_committed_file_is_valid() -> None:
         ("labels:\n- species", "labels:\n- species\n- species", "it must hold one name or none"),
         ("- s00\n", "- s01\n", "it must hold at least one name and none twice"),
         ("- s00\n", "- ../s00\n", "shards = '../s00' is not allowed; it must be made of letters"),
-        ("  - cc0\n", "  - free\n", "records.licences = 'free' is not allowed; it must be one of cc0"),
+        ("  - needs_id\n", "  - good\n", "records.quality_grades = 'good' is not allowed; it must be one of research"),
         ("study: demo", "study: [demo", "not YAML"),
         ("study: demo", "study: a/b", "study = 'a/b' is not allowed"),
     ],
