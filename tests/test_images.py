@@ -20,14 +20,33 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
-from instar import images as module
 from instar.decode import decode_upright
 from instar.errors import InputError
-from instar.images import images
+from instar.images import network, stage
+from instar.images.stage import images
 from instar.shards import ShardReader
 from instar.tables import IMAGES, RECORDS, read_table, write_table
 
 HOST = "m.example"
+PARAMETERS: dict[str, Any] = {
+    "connections": 4,
+    "timeout_s": 5.0,
+    "stall_s": 5.0,
+    "attempts": 3,
+    "max_photo_mb": 0.1,
+    "requests_per_s": 1000.0,
+    "gb_per_hour": 5.0,
+    "gb_per_day": 24.0,
+    "unlimited_hosts": [],
+}
+PATHS = ("records.parquet", "local", "source", "spool", "out.parquet", "out.tar")
+
+
+@pytest.fixture(autouse=True)
+def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the bytes are counted in a test: nothing is shared with other tests."""
+    monkeypatch.setenv("INSTAR_STORE", str(tmp_path / "store"))
+    return tmp_path / "traffic.sqlite"
 
 
 def encoded(kind: str = "JPEG", side: int = 24, orientation: int = 1) -> bytes:
@@ -47,17 +66,10 @@ def record(key: str, url: str, **changes: Any) -> dict[str, Any]:
 
 def run(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> dict[str, dict[str, Any]]:
     """The stage's rows by key."""
-    parameters: dict[str, Any] = {
-        "shard": "s0",
-        "mirror": True,
-        "connections": 4,
-        "timeout_s": 5.0,
-        "attempts": 3,
-        "max_photo_mb": 0.1,
-    }
+    parameters = {"shard": "s0", "mirror": True, **PARAMETERS}
     write_table(folder / "records.parquet", rows, RECORDS)
     (folder / "source/mirror").mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in ("records.parquet", "local", "source", "out.parquet", "out.tar")]
+    paths = [folder / name for name in PATHS]
     images(*paths, **(parameters | changes))
     found = read_table(folder / "out.parquet", IMAGES).to_pylist()
     assert [row["key"] for row in found] == sorted(row["key"] for row in rows if row["shard"] == "s0")
@@ -125,12 +137,12 @@ def test_what_is_no_whole_photograph_has_a_reason(tmp_path: Path) -> None:
 
 
 def test_the_rows_are_the_photographs_that_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetch_all = module._all
+    store_all = stage._stored
 
-    async def forgetful(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
-        return (await fetch_all(*arguments, **options))[:-1]
+    def forgetful(*arguments: Any) -> list[dict[str, Any]]:
+        return store_all(*arguments)[:-1]
 
-    monkeypatch.setattr(module, "_all", forgetful)
+    monkeypatch.setattr(stage, "_stored", forgetful)
     for key in ("a", "b"):
         put(tmp_path / f"source/mirror/{HOST}/{key}", encoded())
     with pytest.raises(RuntimeError, match=r"out\.parquet: 1 photographs .*, such as b"):
@@ -142,15 +154,14 @@ def test_the_rows_are_the_photographs_that_were_given(tmp_path: Path, monkeypatc
 def test_no_mirror(tmp_path: Path) -> None:
     write_table(tmp_path / "records.parquet", [record("a", "https://m.example/a")], RECORDS)
     (tmp_path / "source").mkdir()
-    parameters: dict[str, Any] = {"connections": 1, "timeout_s": 1.0, "attempts": 1, "max_photo_mb": 1.0}
-    paths = [tmp_path / name for name in ("records.parquet", "local", "source", "out.parquet", "out.tar")]
+    paths = [tmp_path / name for name in PATHS]
     with pytest.raises(InputError, match="source/mirror: no such folder"):
-        images(*paths, shard="s0", mirror=True, **parameters)
+        images(*paths, shard="s0", mirror=True, **PARAMETERS)
     with pytest.raises(InputError, match=r"none.parquet: no such table"):
-        images(tmp_path / "none.parquet", *paths[1:], shard="s0", mirror=True, **parameters)
+        images(tmp_path / "none.parquet", *paths[1:], shard="s0", mirror=True, **PARAMETERS)
     pq.write_table(pa.table({"shard": ["s0"]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other.parquet: not a table of records"):
-        images(tmp_path / "other.parquet", *paths[1:], shard="s0", mirror=True, **parameters)
+        images(tmp_path / "other.parquet", *paths[1:], shard="s0", mirror=True, **PARAMETERS)
 
 
 def test_photographs_of_ones_own(tmp_path: Path) -> None:
@@ -255,7 +266,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(network, "BACKOFF_S", 0.01)
     with Server() as server:
         yield server
 
@@ -283,7 +294,7 @@ def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
     assert {
         name: (found[f"k-{name}"]["reason"], server.asked[name] - (name == "whole")) for name in expected
     } == expected
-    assert found["k-circle"]["reason"] == "refused: answer"
+    assert found["k-circle"]["reason"] == "refused: redirects"
     assert all(agent.startswith("instar/") for agent in server.agents)
     with ShardReader(tmp_path / "out.tar") as reader:
         row = found["k-later"]
@@ -334,7 +345,7 @@ def test_what_a_run_writes_does_not_depend_on_who_answers_first(tmp_path: Path, 
 
 
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(network, "BACKOFF_S", 0.01)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
@@ -357,12 +368,12 @@ def test_one_server_that_does_not_answer(tmp_path: Path, server: Server) -> None
     [(None, 0), ("", 0), ("7", 7), ("soon", 0), ("Fri, 01 Jan 2010 00:00:00 GMT", 0), ("-3", 0)],
 )
 def test_retry_after(text: str | None, seconds: float) -> None:
-    assert module._seconds(text) == seconds
+    assert network._seconds(text) == seconds
 
 
 def test_retry_after_a_date() -> None:
     text = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    assert module._seconds(text) == pytest.approx(60, abs=2)
+    assert network._seconds(text) == pytest.approx(60, abs=2)
 
 
 def test_the_stored_photograph_decodes_to_the_size_that_is_told(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Progress with rate and remaining time: a bar on a terminal, a line now and then in a log."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -24,11 +24,16 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items while standard error says how many ``what`` are done, how fast, and how long the rest takes."""
+def progress(
+    items: Iterable[T], what: str, total: int | None = None, note: Callable[[], str] | None = None
+) -> Iterator[T]:
+    """Yield the items while standard error says how many ``what`` are done, how fast, and how long the rest takes.
+
+    What ``note`` returns stands at the end of the line, such as "3 refused".
+    """
     terminal = sys.stderr.isatty()
-    layout = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}, {remaining} left"
-    yield from tqdm(
+    layout = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}, {remaining} left{postfix}"
+    with tqdm(
         items,
         desc=what,
         total=total,
@@ -37,4 +42,8 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
         maxinterval=LINE_INTERVAL_S,
         file=None if terminal else _Lines(),
         bar_format=None if terminal else layout,
-    )
+    ) as bar:
+        for item in bar:
+            yield item
+            if note:
+                bar.set_postfix_str(note(), refresh=False)

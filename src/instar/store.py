@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from instar.errors import InputError
-from instar.files import remove, replacing, sha256_of
+from instar.files import remove, replacing, sha256_of, store_root
 
 STATE = Path(".instar")
 RUN_FILE = STATE / "run"
@@ -32,12 +32,6 @@ LOCK_FILE = Path("envs/requirements.lock")
 
 class SupersededError(InputError):
     """The run that started this job is not the workspace's current one."""
-
-
-def store_root() -> Path:
-    """Where entries lie: ``$INSTAR_STORE``, or the user's cache; outside the workspace, so experiments share it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("INSTAR_STORE") or cache / "instar" / "store")
 
 
 def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log: Path, keep: bool) -> int:
