@@ -15,6 +15,6 @@ rule images:
         spool=f".instar/spool/{STUDY}/{{shard}}",
         flags=GRAPH.flags("images", without=("source", "shards")),
     shell:
-        "{params.job} --log {log:q} -- instar images --records {input.records:q} --local {params.local:q}"
-        " --mirror_root {input.source:q} --spool {params.spool:q} --out {output.images:q} --out_tar {output.images_tar:q}"
-        " --shard {wildcards.shard:q} {params.flags}"
+        "{params.job} --scratch {params.spool:q} --log {log:q} -- instar images"
+        " --records {input.records:q} --local {params.local:q} --mirror_root {input.source:q} --spool {params.spool:q}"
+        " --out {output.images:q} --out_tar {output.images_tar:q} --shard {wildcards.shard:q} {params.flags}"
