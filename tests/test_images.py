@@ -1,24 +1,18 @@
 """The stage ``images``: fetching from a folder, from a mirror and from a server that misbehaves."""
 
-import asyncio
 import hashlib
-import io
 import socket
 import tarfile
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from aiohttp import web
-from PIL import Image
+from photo_server import Server, encoded
 
 from instar.decode import decode_upright
 from instar.errors import InputError
@@ -47,15 +41,6 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the bytes are counted in a test: nothing is shared with other tests."""
     monkeypatch.setenv("INSTAR_STORE", str(tmp_path / "store"))
     return tmp_path / "traffic.sqlite"
-
-
-def encoded(kind: str = "JPEG", side: int = 24, orientation: int = 1) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    pixels = np.random.default_rng(0).integers(0, 256, (side, 2 * side, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, exif=exif)
-    return file.getvalue()
 
 
 def record(key: str, url: str, **changes: Any) -> dict[str, Any]:
@@ -180,90 +165,6 @@ def test_a_photograph_that_is_not_the_recorded_one(tmp_path: Path) -> None:
     assert found["a"]["reason"] == "other bytes than recorded"
 
 
-class Server:
-    """A real server on this machine whose paths misbehave each in its way; it counts what it is asked for."""
-
-    def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-        self.at_once = 0
-        self.most_at_once = 0
-        self.agents: set[str] = set()
-        self.port = 0
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{name}"
-
-    def __enter__(self) -> "Server":
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        application = web.Application()
-        application.router.add_get("/{name}", self._answer)
-        runner = web.AppRunner(application, shutdown_timeout=0.1)
-        self._loop.run_until_complete(runner.setup())
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        self._loop.run_until_complete(site.start())
-        self.port = runner.addresses[0][1]
-        self._ready.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-        if handlers := asyncio.all_tasks(self._loop):  # those that still sleep
-            for handler in handlers:
-                handler.cancel()
-            self._loop.run_until_complete(asyncio.wait(handlers))
-        self._loop.close()
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        self.asked[name] += 1
-        self.agents.add(request.headers["User-Agent"])
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            return await self._behave(name, request)
-        finally:
-            self.at_once -= 1
-
-    async def _behave(self, name: str, request: web.Request) -> web.StreamResponse:
-        data = encoded()
-        if name == "moved":
-            raise web.HTTPFound("/whole")
-        if name == "circle":
-            raise web.HTTPFound("/circle")
-        if name.isdecimal():
-            return web.Response(status=int(name), headers={"Retry-After": "0"})
-        if name.startswith("later") and self.asked[name] < 3:
-            wait = format_datetime(datetime.now(UTC) + timedelta(seconds=-5), usegmt=True)
-            return web.Response(status=429 if name == "later-date" else 503, headers={"Retry-After": wait})
-        if name == "slow" or (name == "slow-once" and self.asked[name] == 1):
-            await asyncio.sleep(3)
-        if name == "endless":
-            answer = web.StreamResponse()
-            await answer.prepare(request)
-            for _ in range(1000):
-                await answer.write(b"x" * 10_000)
-            return answer
-        if name == "cut" or (name == "cut-once" and self.asked[name] == 1):
-            answer = web.StreamResponse(headers={"Content-Length": str(len(data))})
-            await answer.prepare(request)
-            await answer.write(data[:100])
-            assert request.transport is not None
-            request.transport.close()
-            return answer
-        await asyncio.sleep(0.02)
-        return web.Response(body=data, content_type="image/jpeg")
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(network, "BACKOFF_S", 0.01)
@@ -285,16 +186,30 @@ def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
         "500": ("refused: 500", 3),
         "429": ("refused: 429", 3),
         "204": ("refused: 204", 1),
-        "slow": ("timeout", 3),
+        "slow": ("stalled", 3),
         "cut": ("truncated", 3),
         "endless": ("too large", 1),
+        "drip": ("timeout", 3),
+        "stall": ("stalled", 3),
+        "html": ("not an image", 1),
+        "xml": ("not an image", 1),
+        "zero": ("empty file", 1),
+        "length-too-small": ("refused: answer", 1),
+        "length-too-large": ("truncated", 3),
+        "length-huge": ("too large", 1),
+        "length-no-number": ("refused: answer", 1),
+        "no-length": (None, 1),
+        "no-http": ("refused: answer", 1),
+        "zipped": (None, 1),
+        "zip-bomb": ("too large", 1),
+        "leave": ("refused: address", 1),
+        "circle": ("refused: redirects", 6),
     }
-    rows = [record(f"k-{name}", server.url(name)) for name in (*expected, "circle")]
-    found = run(tmp_path, rows, mirror=False, timeout_s=0.6)
+    rows = [record(f"k-{name}", server.url(name)) for name in expected]
+    found = run(tmp_path, rows, mirror=False, timeout_s=0.6, stall_s=0.4, connections=16)
     assert {
         name: (found[f"k-{name}"]["reason"], server.asked[name] - (name == "whole")) for name in expected
     } == expected
-    assert found["k-circle"]["reason"] == "refused: redirects"
     assert all(agent.startswith("instar/") for agent in server.agents)
     with ShardReader(tmp_path / "out.tar") as reader:
         row = found["k-later"]
