@@ -92,11 +92,14 @@ async def fetch_all(
 
 async def _fetched(row: Row, spool: Spool, network: "Network") -> NotFetchedError | None:
     try:
-        spool.add(row, await network.fetch(row["url"]))
+        await network.fetch(row)
     except NotFetchedError as error:
         if not error.retryable:
             spool.add(row, b"", str(error))
         return error
+    except OSError:
+        await network.drained()
+        raise
     return None
 
 
@@ -128,6 +131,7 @@ class Network:
         self._spool = spool
         self._paused: dict[str, tuple[float, str]] = {}  # until when, in Unix time, and why
         self._under_way = 0
+        self._full = False
         self._told: set[tuple[str, float]] = set()
         self._traffic: Traffic | None = None
 
@@ -152,15 +156,16 @@ class Network:
             await self._account(self._traffic.close)
         self._accountant.shutdown()
 
-    async def fetch(self, url: str) -> bytes:
-        """The bytes of a photograph.
+    async def fetch(self, row: Row) -> None:
+        """Fetch a photograph into the spool.
 
         Raises:
             NotFetchedError: if the last try failed, or one after which another makes no sense.
+            OSError: if the disk is full.
         """
         for attempt in range(1, self._limits.attempts + 1):
             try:
-                return await self._follow(url)
+                return await self._follow(row)
             except NotFetchedError as error:
                 if not error.retryable or attempt == self._limits.attempts or error.wait_s > LONGEST_WAIT_S:
                     raise
@@ -168,28 +173,35 @@ class Network:
                 await asyncio.sleep(BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError("attempts is at least 1")
 
-    async def _follow(self, url: str) -> bytes:
+    async def drained(self) -> None:
+        """Wait for the photographs that are under way: there is room for them, and they are not to be fetched again."""
+        while self._under_way:
+            await asyncio.sleep(0.05)
+
+    async def _follow(self, row: Row) -> None:
         """Ask at the address, and where it redirects to; each host on the way within its limits."""
+        url = row["url"]
         for _ in range(REDIRECTS + 1):
-            answer = await self._ask(url)
-            if isinstance(answer, bytes):
-                return answer
-            url = urljoin(url, answer)
+            location = await self._ask(url, row)
+            if location is None:
+                return
+            url = urljoin(url, location)
             if urlsplit(url).scheme not in ("http", "https"):
                 raise NotFetchedError("refused: address")
         raise NotFetchedError("refused: redirects")
 
-    async def _ask(self, url: str) -> bytes | str:
-        """One request: the bytes, or the address that it redirects to."""
+    async def _ask(self, url: str, row: Row) -> str | None:
+        """One request; returns the address that it redirects to, None where the photograph came."""
         host = _host(url)
         await self._pause(host)
         permit = None if host in self._limits.unlimited_hosts else await self._permit(host, url)
         size, whole = 0, False
         try:
             async with self._slots:
-                answer = await self._get(url)
-            size, whole = len(answer) if isinstance(answer, bytes) else 0, isinstance(answer, bytes)
-            return answer
+                location = await self._get(url, row)
+            if location is None and (answer := self._spool.answer(row)):
+                size, whole = answer.size, True
+            return location
         except NotFetchedError as error:
             size = error.size
             if error.wait_s:
@@ -201,11 +213,11 @@ class Network:
                 settle = self._traffic.settle
                 await asyncio.shield(self._account(lambda: settle(permit, size, whole=whole)))
 
-    async def _get(self, url: str) -> bytes | str:
+    async def _get(self, url: str, row: Row) -> str | None:
         size = 0
+        self._check_disk()
         self._under_way += 1
         try:
-            self._check_disk()
             async with self._session.get(url, allow_redirects=False) as answer:
                 if answer.status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
                     return answer.headers["Location"]
@@ -218,7 +230,9 @@ class Network:
                     size += len(part)
                     if size > self._limits.max_bytes:
                         raise NotFetchedError("too large", size=size)
-                return b"".join(parts)
+                # at once, before anything else can happen to this process
+                self._spool.add(row, b"".join(parts))
+                return None
         except self._http.SocketTimeoutError:
             raise NotFetchedError("stalled", retryable=True, size=size) from None
         except TimeoutError:
@@ -236,7 +250,8 @@ class Network:
 
     def _check_disk(self) -> None:
         """Room for all that is under way: what the disk can't take must not be fetched."""
-        if self._spool.free_bytes() < self._under_way * self._limits.max_bytes:
+        if self._full or self._spool.free_bytes() < (self._under_way + 1) * self._limits.max_bytes:
+            self._full = True
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._spool.path))
 
     async def _pause(self, host: str) -> None:
