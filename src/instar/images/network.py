@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -116,6 +117,7 @@ def _by_host(rows: Iterable[Row]) -> list[list[Row]]:
     return list(found.values())
 
 
+@lru_cache(1 << 14)  # each address is asked for its host again and again
 def _host(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
