@@ -156,6 +156,8 @@ class Server:
             return web.Response(body=PAGES[name], content_type="text/html")
         if name == "leave":
             raise web.HTTPFound("file:///etc/passwd")
+        if name == "pause" and self.asked[name] == 1:
+            return web.Response(status=429, headers={"Retry-After": "1"})
         if name == "tomorrow":
             return web.Response(status=429, headers={"Retry-After": "86400"})
         await asyncio.sleep(self.delay_s)

@@ -3,6 +3,7 @@
 import hashlib
 import socket
 import tarfile
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -18,6 +19,7 @@ from instar.decode import decode_upright
 from instar.errors import InputError
 from instar.images import network, stage
 from instar.images.stage import images
+from instar.phash import phash
 from instar.shards import ShardReader
 from instar.tables import IMAGES, RECORDS, read_table, write_table
 
@@ -149,6 +151,28 @@ def test_no_mirror(tmp_path: Path) -> None:
         images(tmp_path / "other.parquet", *paths[1:], shard="s0", mirror=True, **PARAMETERS)
 
 
+def test_equal_files_are_stored_once(tmp_path: Path) -> None:
+    files = {"a": encoded(), "b": encoded(side=30), "c": encoded(), "d": encoded()}
+    for key, data in files.items():
+        put(tmp_path / f"source/mirror/{HOST}/{key}", data)
+    found = run(tmp_path, [record(key, f"https://{HOST}/{key}") for key in files])
+    assert names(tmp_path) == ["a.jpg", "b.jpg"]
+    assert len({(found[key]["offset"], found[key]["sha256"], found[key]["phash"]) for key in "acd"}) == 1
+    assert found["b"]["offset"] > found["a"]["offset"]
+    with ShardReader(tmp_path / "out.tar") as reader:
+        for key, data in files.items():
+            assert reader.read(found[key]["offset"], found[key]["size"]) == data
+
+
+def test_the_hash_is_of_the_upright_photograph(tmp_path: Path) -> None:
+    for orientation in (1, 6):
+        put(tmp_path / f"source/mirror/{HOST}/{orientation}", encoded(side=64, orientation=orientation))
+    found = run(tmp_path, [record(f"k{n}", f"https://{HOST}/{n}") for n in (1, 6)])
+    for n in (1, 6):
+        assert found[f"k{n}"]["phash"] == phash(decode_upright(encoded(side=64, orientation=n)))
+    assert found["k1"]["phash"] != found["k6"]["phash"]
+
+
 def test_photographs_of_ones_own(tmp_path: Path) -> None:
     sha256 = put(tmp_path / "local/images/a.jpg", encoded())
     rows = [record("a", "images/a.jpg", sha256=sha256), record("b", "images/b.jpg", sha256=sha256)]
@@ -242,6 +266,24 @@ def test_what_a_later_run_may_get_is_marked(
     assert [line.split(" photographs")[0] for line in told] == ["shard s0: 2"] * retryable
     if retryable:
         assert marker.read_bytes() == b""
+
+
+def test_a_host_that_asks_to_be_left_alone_is(tmp_path: Path, server: Server) -> None:
+    """Retry-After of a day: one request, and the others are refused without asking; other hosts are asked on."""
+    here = [record(f"a{n:02}", server.url("tomorrow")) for n in range(20)]
+    there = [record(f"b{n:02}", server.url(f"p{n}").replace("127.0.0.1", "localhost")) for n in range(5)]
+    found = run(tmp_path, here + there, mirror=False, connections=1)
+    assert server.asked["tomorrow"] == 1
+    assert {(row["reason"], row["retryable"]) for key, row in found.items() if key < "b"} == {("refused: 429", True)}
+    assert {row["reason"] for key, row in found.items() if key > "b"} == {None}
+
+
+def test_retry_after_holds_for_the_whole_host(tmp_path: Path, server: Server) -> None:
+    start = time.monotonic()
+    found = run(tmp_path, [record("a", server.url("pause")), record("b", server.url("p"))], mirror=False, connections=1)
+    assert time.monotonic() - start > 1
+    assert {row["reason"] for row in found.values()} == {None}
+    assert server.asked == {"pause": 2, "p": 1}
 
 
 def test_no_more_connections_than_allowed(tmp_path: Path, server: Server) -> None:

@@ -26,6 +26,8 @@ T = TypeVar("T")
 BACKOFF_S = 1.0
 #: A host that asks by Retry-After for a longer pause is left alone for the rest of the run, seconds.
 LONGEST_WAIT_S = 120.0
+#: Between two looks at a used-up account, seconds: another job may have settled what it had reserved.
+LOOK_S = 60.0
 #: From one address to another, at most.
 REDIRECTS = 5
 #: Between two times that the disk is made to hold what was fetched, seconds.
@@ -274,8 +276,7 @@ class Network:
             if given.window and (host, given.until) not in self._told:
                 self._told.add((host, given.until))
                 print(_message(host, given, self._limits), file=sys.stderr, flush=True)
-            # in steps, since another job may settle a reservation
-            await asyncio.sleep(min(given.until - time.time(), 60))
+            await asyncio.sleep(min(given.until - time.time(), LOOK_S))
 
     def _open_account(self) -> Traffic:
         if not self._traffic:

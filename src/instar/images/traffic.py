@@ -67,10 +67,11 @@ class Traffic:
         self._interval_s = 1 / requests_per_s
         self._limits = (("hour", HOUR_S, bytes_per_hour), ("day", DAY_S, bytes_per_day))
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-        # A killed process harms nothing; to sync at each of two transactions per photograph would cost 20 ms. The
-        # write-ahead log, which would do both, is not for file systems that several nodes share.
-        self._database.execute("PRAGMA synchronous = OFF")
+        with self._errors_told():
+            self._database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+            # A killed process harms nothing; to sync at each of two transactions per photograph would cost 20 ms. The
+            # write-ahead log, which would do both, is not for file systems that several nodes share.
+            self._database.execute("PRAGMA synchronous = OFF")
         with self._transaction():
             for statement in _SCHEMA.split(";"):
                 self._database.execute(statement)
@@ -140,10 +141,15 @@ class Traffic:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
+        with self._errors_told():
             self._database.execute("BEGIN IMMEDIATE")
             with self._database:
                 yield
+
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.DatabaseError as error:
             raise InputError(
                 f"{self._path}: the account of bytes fetched can't be used ({error}); free the disk or delete the file"
