@@ -160,6 +160,9 @@ def test_two_runs_at_once(tmp_path: Path, server: Server) -> None:
     until(lambda: server.held == FAST["connections"])
     second = start(tmp_path)
     until(lambda: "another run fetches this shard" in (tmp_path / "log").read_text())
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(2)
+    assert server.held == FAST["connections"]  # the second asks for nothing
     until(lambda: (tmp_path / "spool").read_bytes().count(b'{"key"') == 10)
     kill(first)
     server.release()

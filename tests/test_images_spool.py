@@ -1,5 +1,6 @@
 """The spool: what was answered, read back whole whatever happened to the file."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,21 @@ def test_a_changed_byte(tmp_path: Path, place: int) -> None:
     assert path.stat().st_size == 0
 
 
-def test_a_spool_that_was_deleted_while_another_run_waited(tmp_path: Path) -> None:
+def test_a_spool_that_was_deleted_while_another_run_waited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "spool"
-    with Spool(path) as first:
-        path.unlink()  # as `instar job` does when the outputs are in place
+
+    def wait_and_add() -> None:
         with Spool(path) as second:
             second.add(ROWS[0], b"new")
+
+    told = ""
+    with Spool(path) as first:
         first.add(ROWS[1], b"old")
+        thread = threading.Thread(target=wait_and_add)
+        thread.start()
+        while "another run fetches this shard" not in told:
+            told += capsys.readouterr().err
+        path.unlink()  # as `instar job` does when the outputs are in place
+    thread.join()
     with Spool(path) as spool:
         assert held(spool) == [b"new", None, None, None]

@@ -33,9 +33,7 @@ def copy(prefix: str = "a ", output: str = "out.txt", keep: bool = True) -> int:
 def spooled(final: bool) -> None:
     """A job with a scratch file, whose output is final or may be bettered by a later run."""
     Path("spool").write_text("answers")
-    code = (
-        "import sys; out, final = sys.argv[1:]; open(out, 'w')\nif final == 'no': open(out + '.retry', 'w')"
-    )
+    code = "import sys; out, final = sys.argv[1:]; open(out, 'w')\nif final == 'no': open(out + '.retry', 'w')"
     command = [sys.executable, "-c", code, "out.txt", "yes" if final else "no"]
     run_job(command, [Path("in.txt")], [Path("out.txt")], log=Path("log.txt"), keep=True, scratch=Path("spool"))
 

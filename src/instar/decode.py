@@ -10,8 +10,8 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 #: Above this a decoded photograph is taken for a decompression bomb (a 45-megapixel tray is the largest we know).
 MAX_PIXELS = 150_000_000
 
-#: Colour spaces of ICC profiles and the modes of the pixels that they describe.
-_PROFILED = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+#: Modes of pixels that an ICC profile may describe.
+_PROFILED = ("RGB", "L", "CMYK")
 
 
 class UndecodableError(Exception):
@@ -83,7 +83,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if image.mode not in _PROFILED.values():
+    if image.mode not in _PROFILED:
         image = image.convert("RGB")
     return (_srgb(image, profile) if profile else image).convert("RGB")
 
@@ -92,14 +92,10 @@ def _srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Turn colours to sRGB; a profile that is damaged or is of other pixels than these says nothing."""
     try:
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "sRGB" in (given.profile.profile_description or "") or _PROFILED.get(_space(given)) != image.mode:
+        if "sRGB" in (given.profile.profile_description or ""):
             return image
         turned = ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError):
         return image
     assert turned is not None
     return turned
-
-
-def _space(profile: ImageCms.ImageCmsProfile) -> str:
-    return str(profile.profile.xcolor_space).strip()
