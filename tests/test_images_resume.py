@@ -21,6 +21,7 @@ from instar.tables import IMAGES, RECORDS, read_table, write_table
 
 COUNT = 60
 FAST = PARAMETERS | {"shard": "s0", "mirror": False, "unlimited_hosts": ["127.0.0.1"], "attempts": 1}
+FAST |= {"timeout_s": 60.0, "stall_s": 60.0}  # a server that holds an answer back is not asked again
 
 
 @pytest.fixture
