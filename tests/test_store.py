@@ -30,6 +30,30 @@ def copy(prefix: str = "a ", output: str = "out.txt", keep: bool = True) -> int:
     return run_job(command, [Path("in.txt")], [Path(output)], log=Path("log.txt"), keep=keep)
 
 
+def spooled(final: bool) -> None:
+    """A job with a scratch file, whose output is final or may be bettered by a later run."""
+    Path("spool").write_text("answers")
+    code = "import sys; out, final = sys.argv[1:]; open(out, 'w')\nif final == 'no': open(out + '.retry', 'w')"
+    command = [sys.executable, "-c", code, "out.txt", "yes" if final else "no"]
+    run_job(command, [Path("in.txt")], [Path("out.txt")], log=Path("log.txt"), keep=True, scratch=Path("spool"))
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_scratch_file_goes_when_the_outputs_are_final(workspace: Path, final: bool) -> None:
+    spooled(final)
+    assert Path("out.txt").is_file()
+    assert Path("spool").exists() != final
+    spooled(final)  # restored from the store, or made again
+    assert Path("spool").exists() != final
+
+
+def test_a_scratch_file_stays_when_the_job_fails(workspace: Path) -> None:
+    Path("spool").write_text("answers")
+    command = [sys.executable, "-c", "import sys; sys.exit(3)", "out.txt"]
+    assert run_job(command, [], [Path("out.txt")], log=Path("log.txt"), keep=True, scratch=Path("spool")) == 3
+    assert Path("spool").exists()
+
+
 def history() -> list[str]:
     noted = [json.loads(line)["what"] for line in Path(".instar/jobs.jsonl").read_text().splitlines()]
     return [what for what in noted if what != "kept"]

@@ -13,7 +13,7 @@ from instar.errors import InputError
 #: name -> (module, function, one line of help); the module is imported only when its command runs
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "records": ("instar.records.stage", "records", "read the sources: one row per photograph"),
-    "images": ("instar.images", "images", "fetch and check the photographs of one shard"),
+    "images": ("instar.images.stage", "images", "fetch and check the photographs of one shard"),
     "detector": ("instar.detector", "detector", "train the detector"),
     "detections": ("instar.detections", "detections", "boxes on the photographs of one shard"),
     "detection_metrics": ("instar.detection_metrics", "detection_metrics", "the detector's COCO figures"),

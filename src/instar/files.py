@@ -10,6 +10,17 @@ from pathlib import Path
 from typing import Any
 
 
+def store_root() -> Path:
+    """Where the store lies: ``$INSTAR_STORE``, or the user's cache; outside the workspace, so experiments share it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("INSTAR_STORE") or cache / "instar" / "store")
+
+
+def traffic_account() -> Path:
+    """Where the bytes are counted that each host gave: beside the store, so that all workspaces share the account."""
+    return store_root().with_name("traffic.sqlite")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place by one rename when the block ends well.

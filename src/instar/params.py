@@ -60,8 +60,13 @@ class Images:
     mirror: bool = _key("read photographs from the mirror below the study's source folder, not from the network")
     connections: int = _key("photographs fetched at the same time", ge=1, le=256)
     timeout_s: float = _key("for one photograph, seconds", gt=0)
+    stall_s: float = _key("without a byte, after which a try has failed, seconds", gt=0)
     attempts: int = _key("tries for one photograph where the answer may get better", ge=1, le=20)
     max_photo_mb: float = _key("a larger answer is refused, megabytes", gt=0)
+    requests_per_s: float = _key("to one host, over all jobs", gt=0)
+    gb_per_hour: float = _key("from one host, over all jobs, gigabytes; iNaturalist allows 5", ge=0.001)
+    gb_per_day: float = _key("the same for a day; iNaturalist allows 24", ge=0.001)
+    unlimited_hosts: list[str] = _key("hosts without the last three limits: open-data buckets", pattern=r"[a-z0-9.-]+")
 
 
 @dataclass

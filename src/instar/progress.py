@@ -1,7 +1,7 @@
 """Progress with rate and remaining time: a bar on a terminal, a line now and then in a log."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -27,7 +27,7 @@ class _Lines:
 def bar(what: str, total: int | None = None, items: Iterable[Any] | None = None) -> "tqdm[Any]":
     """A bar on standard error that says how many ``what`` are done, how fast, and how long the rest takes."""
     terminal = sys.stderr.isatty()
-    layout = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}, {remaining} left"
+    layout = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}, {remaining} left{postfix}"
     return tqdm(
         items,
         desc=what,
@@ -40,6 +40,15 @@ def bar(what: str, total: int | None = None, items: Iterable[Any] | None = None)
     )
 
 
-def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items while standard error says how far it is; see ``bar``."""
-    yield from bar(what, total, items)
+def progress(
+    items: Iterable[T], what: str, total: int | None = None, note: Callable[[], str] | None = None
+) -> Iterator[T]:
+    """Yield the items while standard error says how far it is; see ``bar``.
+
+    What ``note`` returns stands at the end of the line, such as "3 refused".
+    """
+    with bar(what, total, items) as shown:
+        for item in shown:
+            yield item
+            if note:
+                shown.set_postfix_str(note(), refresh=False)

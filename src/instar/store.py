@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from instar.errors import InputError
-from instar.files import remove, replacing, sha256_of
+from instar.files import remove, replacing, sha256_of, store_root
 
 STATE = Path(".instar")
 RUN_FILE = STATE / "run"
@@ -34,13 +34,15 @@ class SupersededError(InputError):
     """The run that started this job is not the workspace's current one."""
 
 
-def store_root() -> Path:
-    """Where entries lie: ``$INSTAR_STORE``, or the user's cache; outside the workspace, so experiments share it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("INSTAR_STORE") or cache / "instar" / "store")
-
-
-def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log: Path, keep: bool) -> int:
+def run_job(
+    command: list[str],
+    inputs: list[Path],
+    outputs: list[Path],
+    *,
+    log: Path,
+    keep: bool,
+    scratch: Path | None = None,
+) -> int:
     """Run a command that writes ``outputs``, or bring them from the store.
 
     Args:
@@ -49,6 +51,8 @@ def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log:
         outputs: files or folders that the command writes.
         log: gets what the command prints; it goes to standard error as well.
         keep: take the outputs from the store if they are there, and put them there if not.
+        scratch: what the command keeps for its next run if it is stopped; deleted when the outputs are in place,
+            unless an empty file ``<output>.retry`` beside one of them says that a later run may get more.
 
     Returns:
         The command's exit status, 0 if the outputs came from the store.
@@ -68,6 +72,7 @@ def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log:
         log.write_text(f"finished before, taken from the store: {key}\n", encoding="utf-8")
         print(f"{log.parent.name}/{log.stem}: finished before, taken from the store", file=sys.stderr)
         _note(outputs, key, "restored")
+        _discard(scratch)
         return 0
     with _staging(outputs) as staged:
         # noted before it starts, so that a killed computation counts as well
@@ -80,12 +85,20 @@ def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log:
                 raise InputError(f"{path}: was not written by: {' '.join(command)}")
         if _fingerprint(inputs) != before:
             raise InputError(f"{_changed(inputs, before)}: changed while a job read it; start the run again")
-        if keep and not any(place.with_name(f"{place.name}.retry").exists() for place in staged.values()):
+        final = not any(place.with_name(f"{place.name}.retry").exists() for place in staged.values())
+        if keep and final:
             _keep(key, outputs, staged)
         with _placing():
             for path, place in staged.items():
                 _place(place, path)
+    if final:
+        _discard(scratch)
     return 0
+
+
+def _discard(scratch: Path | None) -> None:
+    if scratch:
+        remove(scratch)
 
 
 def begin_run() -> str:

@@ -65,6 +65,7 @@ IMAGES = pa.schema(
     [
         *RECORDS.remove(RECORDS.get_field_index("sha256")),
         pa.field("reason", pa.string()),  # null where the photograph lies in the tar
+        pa.field("retryable", pa.bool_()),  # whether a later run may get it; null where there is no reason
         pa.field("offset", pa.int64()),  # bytes into images/<shard>.tar
         pa.field("size", pa.int64()),  # bytes
         pa.field("sha256", pa.string()),

@@ -26,7 +26,7 @@ def job(wildcards, input, output):
 
 def kept_job(wildcards, input, output):
     """The wrapper for one shard, whose outputs are kept in the store."""
-    return job(wildcards, input, output) + " --keep"
+    return job(wildcards, input, output) + f" --keep --of {len(GRAPH.params.shards)}"
 
 
 def begin():
