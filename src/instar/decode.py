@@ -15,13 +15,28 @@ class UndecodableError(Exception):
 
 
 def decode_upright(data: bytes) -> np.ndarray:
+    """A photograph as pixels, with its EXIF orientation applied.
+
+    Args:
+        data: the file's bytes, see ``upright``.
+
+    Returns:
+        uint8, shape (height, width, 3), RGB.
+
+    Raises:
+        UndecodableError: if the bytes are not an image, or a truncated or damaged one, or too large.
+    """
+    return np.asarray(upright(data))
+
+
+def upright(data: bytes) -> Image.Image:
     """Decode a photograph with its EXIF orientation applied.
 
     Args:
         data: the file's bytes, in any format that Pillow reads; of an animation the first frame is taken.
 
     Returns:
-        uint8, shape (height, width, 3), RGB. 16-bit samples are scaled to 8 bit, transparency lies on white.
+        Of mode RGB and without what else the file held. 16-bit samples are scaled to 8 bit, transparency lies on white.
 
     Raises:
         UndecodableError: if the bytes are not an image, or a truncated or damaged one, or too large.
@@ -35,7 +50,10 @@ def decode_upright(data: bytes) -> np.ndarray:
                 if image.width * image.height > MAX_PIXELS:
                     raise UndecodableError("too many pixels")
                 image.load()
-                return np.asarray(_rgb(ImageOps.exif_transpose(image)))
+                ImageOps.exif_transpose(image, in_place=True)
+                picture = _rgb(image)
+                picture.info.clear()
+                return picture
     except UnidentifiedImageError:
         raise UndecodableError("not an image") from None
     except Image.DecompressionBombError:
@@ -50,4 +68,4 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -96,6 +96,7 @@ class Crops:
     margin_percent: float = _key("added on each side, of the box's side", ge=0, le=100)
     max_px: int = _key("longer side of a stored crop; smaller ones are not enlarged", ge=16)
     jpeg_quality: int = _key("of the stored crop", ge=1, le=100)
+    workers: int = _key("threads that decode and encode; the crops do not depend on it", ge=1, le=64)
 
 
 @dataclass
