@@ -7,6 +7,7 @@ range stops everything before the first job.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -217,8 +218,8 @@ def _mistyped(name: str, message: str) -> str:
 
 def _problems(params: Params) -> Iterator[str]:
     for name, key in _fields().items():
-        value = OmegaConf.select(OmegaConf.structured(params), name)
-        for item in value if OmegaConf.is_list(value) else [value]:
+        value = attrgetter(name)(params)
+        for item in value if isinstance(value, list) else [value]:
             if not _allowed(item, key.metadata):
                 yield f"{name} = {item!r} is not allowed; it must be {_describe(key.metadata)} ({key.metadata['help']})"
     if not params.shards or len(set(params.shards)) < len(params.shards):
