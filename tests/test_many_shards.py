@@ -25,9 +25,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.mark.xdist_group("many")
 def test_a_job_that_reads_all_shards_runs(project: Project) -> None:
-    """A command line holds 128 kB at most, and the names of its files would be 150 kB."""
+    """And names their folder: a command line holds 2 MB at most, which the files of 10,000 shards would exceed."""
+    folder = "data/demo/images"
     out = "data/demo/metrics/images.json"
-    project.run("snakemake", "--allowed-rules", "tally", "--", out)
+    printed = project.run("snakemake", "-p", "--allowed-rules", "tally", "--", out)
+    assert f"instar job --inputs {folder} src/instar/tally.py --outputs {out} " in printed
     assert json.loads((project.root / out).read_text())["photographs"] == 0
 
 

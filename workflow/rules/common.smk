@@ -30,7 +30,7 @@ def job(wildcards, input, output):
 
 
 def words(paths):
-    """An input as words of a command: the files of all shards as their folder, since a command holds 128 kB at most."""
+    """An input as words of a command: the files of all shards as their folder, since a command holds 2 MB at most."""
     paths = [paths] if isinstance(paths, str) else list(paths)
     folders = {str(Path(path).parent) for path in paths}
     return list(folders) if folders <= SCATTERED and len(paths) > 1 else paths
