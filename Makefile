@@ -31,7 +31,7 @@ test: env  ## all tests
 	pytest tests --numprocesses 4 --dist loadgroup  # four on two cores: the test of SLURM mostly waits
 
 bench: env  ## all benchmarks, one after the other
-	set -e; for name in $(BENCH); do echo "== $$name"; python benchmarks/$$name.py $(SMALL) 2>/dev/null; done
+	set -e; for name in $(BENCH); do echo "== $$name"; python benchmarks/$$name.py $(SMALL); done
 
 lint: env  ## ruff, mypy, snakefmt and snakemake --lint
 	ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow/rules

@@ -6,6 +6,7 @@ Both average areas to shrink and encode at the same quality; equal crops are ass
 """
 
 import argparse
+import contextlib
 import io
 import os
 import tempfile
@@ -135,17 +136,10 @@ def loop(folder: Path, boxes: dict[str, Boxes]) -> None:
 
 
 def stage(folder: Path, workers: int) -> None:
-    paths = [folder / name for name in ("images.parquet", "images.tar", "detections.parquet")]
-    crops(
-        *paths,
-        folder / "crops.parquet",
-        folder / "crops.tar",
-        confidence=0.5,
-        margin_percent=MARGIN_PERCENT,
-        max_px=MAX_PX,
-        jpeg_quality=QUALITY,
-        workers=workers,
-    )
+    names = ("images.parquet", "images.tar", "detections.parquet", "crops.parquet", "crops.tar")
+    cut = {"margin_percent": MARGIN_PERCENT, "max_px": MAX_PX, "jpeg_quality": QUALITY}
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress
+        crops(*(folder / name for name in names), confidence=0.5, workers=workers, **cut)
 
 
 def assert_equal(folder: Path) -> None:

@@ -29,9 +29,9 @@ def main() -> None:
     for count, (wall, cpu) in seconds.items():
         print(f"  {count:>5} shards  {wall:6.1f} s  {cpu:6.1f} CPU-s")
     for fewer, more in itertools.pairwise(counts):
-        growth = (seconds[more][1] - seconds[counts[0]][1]) / max(seconds[fewer][1] - seconds[counts[0]][1], 1e-9)
-        if fewer > counts[0]:
-            print(f"{fewer} to {more} shards: what they add in CPU-seconds grows {growth:.1f}x for {more / fewer:.1f}x")
+        growth = seconds[more][1] / seconds[fewer][1]
+        each_ms = (seconds[more][1] - seconds[fewer][1]) / (more - fewer) * 1e3
+        print(f"{fewer} to {more} shards: {growth:.1f}x the CPU-seconds, {each_ms:.1f} ms for each further shard")
 
 
 def planned(project: Project, shards: int, repeats: int) -> tuple[float, float]:
