@@ -3,8 +3,8 @@
     python benchmarks/dataset.py --crops 12000000            # all three, equal results asserted first
     python benchmarks/dataset.py --crops 120000000 --only instar
 
-Crops are generated with the columns and the proportions of the published ant set: 11,087 classes with a long tail, many
-observations with several crops, a few photographs in two observations. Every run is a process of its own; printed are
+Crops are generated with the columns and the proportions of the published ant set: 11,087 classes with a long tail,
+many observations with several crops, a few photographs in two observations. Every run is a process of its own; printed are
 wall time, CPU time and peak memory. The stage also makes the leakage report, which the other two do not. Near-duplicates
 are those with equal hashes here, since neither of the other two has an index for more.
 """
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -139,7 +140,7 @@ def run_instar(folder: Path, shards: list[str], out: Path) -> None:
     )
 
 
-def chosen(candidates: "pd.DataFrame", sizes: "pd.Series") -> tuple[set[int], set[int]]:
+def chosen(candidates: Any, sizes: Any) -> tuple[set[int], set[int]]:
     """Keys that validate and keys beyond the quota, from candidate rows in order and crops of each class."""
     validation, surplus = set[int](), set[int]()
     for label, rows in candidates.groupby("label", sort=False):
@@ -235,7 +236,8 @@ def run_duckdb(folder: Path, shards: list[str], out: Path) -> None:
                species, genus,
                CASE WHEN licence NOT IN ({allowed}) THEN 1 WHEN least(box_width, box_height) < {MIN_PX} THEN 2
                     WHEN genus IS NULL THEN 3 ELSE 0 END AS reason
-        FROM read_parquet('{folder}/crops/*.parquet') LEFT JOIN read_parquet('{folder}/taxonomy.parquet') USING (taxon_id)
+        FROM read_parquet('{folder}/crops/*.parquet')
+        LEFT JOIN read_parquet('{folder}/taxonomy.parquet') USING (taxon_id)
         WHERE reason IS NULL""")
     base.execute("""
         CREATE TABLE twice AS
@@ -249,7 +251,8 @@ def run_duckdb(folder: Path, shards: list[str], out: Path) -> None:
     base.execute(f"""
         UPDATE rows SET reason = 6 FROM sizes WHERE rows.label = sizes.label AND reason = 0 AND n < {MIN_CLASS}""")
     base.execute(
-        "CREATE TABLE mixed AS SELECT observation FROM rows WHERE reason = 0 GROUP BY observation HAVING min(label) < max(label)"
+        "CREATE TABLE mixed AS SELECT observation FROM rows WHERE reason = 0 "
+        "GROUP BY observation HAVING min(label) < max(label)"
     )
     candidates = base.execute(f"""
         WITH observations AS (SELECT label, observation FROM rows WHERE reason = 0 AND species IS NOT NULL GROUP BY ALL),
@@ -269,9 +272,11 @@ def run_duckdb(folder: Path, shards: list[str], out: Path) -> None:
     base.register("held", held)
     base.execute(f"""
         COPY (SELECT {", ".join(f"c.{name}" for name in COLUMNS)}, label,
-                     CASE WHEN validates THEN 'validation' WHEN rows.reason = 0 AND validates IS NULL THEN 'train' END AS split,
+                     CASE WHEN validates THEN 'validation'
+                          WHEN rows.reason = 0 AND validates IS NULL THEN 'train' END AS split,
                      CASE WHEN NOT validates THEN '7' WHEN rows.reason > 0 THEN rows.reason::VARCHAR END AS reason
-              FROM read_parquet('{folder}/crops/*.parquet') c JOIN rows USING (key_hash) LEFT JOIN held USING (key_hash))
+              FROM read_parquet('{folder}/crops/*.parquet') c
+              JOIN rows USING (key_hash) LEFT JOIN held USING (key_hash))
         TO '{out}' (FORMAT parquet, COMPRESSION zstd)""")
 
 
@@ -313,7 +318,10 @@ def main() -> None:
         start = time.perf_counter()
         RUNS[given.run](given.folder, shards, given.out)
         wall, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-        print(json.dumps({"wall_s": wall, "cpu_s": used.ru_utime + used.ru_stime, "peak_gib": used.ru_maxrss / 2**20}))
+        # ru_maxrss would count what the parent held before exec
+        status = Path("/proc/self/status").read_text()
+        peak_kib = int(status.split("VmHWM:")[1].split()[0])
+        print(json.dumps({"wall_s": wall, "cpu_s": used.ru_utime + used.ru_stime, "peak_gib": peak_kib / 2**20}))
         return
     crops = 200_000 if given.small else given.crops
     with tempfile.TemporaryDirectory(prefix="instar-benchmark-") as temporary:

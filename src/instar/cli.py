@@ -9,6 +9,7 @@ from typing import Any
 
 import instar
 from instar.errors import InputError
+from instar.files import naming_full_disk
 
 #: name -> (module, function, one line of help); the module is imported only when its command runs
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -56,7 +57,8 @@ def main() -> int:
         print(f"instar: no command {arguments[0]!r}; 'instar --help' lists them", file=sys.stderr)
         return 2
     try:
-        return _dispatch(arguments[0], arguments[1:])
+        with naming_full_disk(Path.cwd()):
+            return _dispatch(arguments[0], arguments[1:])
     except InputError as error:
         print(f"instar {arguments[0]}: {error}", file=sys.stderr)
         return 2

@@ -19,6 +19,21 @@ class UndecodableError(Exception):
 
 
 def decode_upright(data: bytes) -> np.ndarray:
+    """A photograph as pixels, with its EXIF orientation applied.
+
+    Args:
+        data: the file's bytes, see ``upright``.
+
+    Returns:
+        uint8, shape (height, width, 3), RGB.
+
+    Raises:
+        UndecodableError: if the bytes are not an image, or a truncated or damaged one, or too large.
+    """
+    return np.asarray(upright(data))
+
+
+def upright(data: bytes) -> Image.Image:
     """Decode a photograph with its EXIF orientation applied.
 
     A JPEG file whose damage libjpeg notices is refused. Damage that is valid code for other pixels, about half of all,
@@ -28,8 +43,8 @@ def decode_upright(data: bytes) -> np.ndarray:
         data: the file's bytes, in any format that Pillow reads; of an animation the first frame is taken.
 
     Returns:
-        uint8, shape (height, width, 3), RGB. 16-bit samples are scaled to 8 bit, transparency lies on white, and
-        colours with an ICC profile are turned to sRGB.
+        Of mode RGB and without what else the file held. 16-bit samples are scaled to 8 bit, transparency lies on white,
+        and colours with an ICC profile are turned to sRGB.
 
     Raises:
         UndecodableError: if the bytes are not an image, or a truncated or damaged one, or too large.
@@ -46,7 +61,9 @@ def decode_upright(data: bytes) -> np.ndarray:
                     raise UndecodableError("no pixels")
                 pixels = _jpeg_pixels(image, data) or image
                 ImageOps.exif_transpose(pixels, in_place=True)
-                return np.asarray(_rgb(pixels))
+                picture = _rgb(pixels)
+                picture.info.clear()
+                return picture
     except UnidentifiedImageError:
         raise UndecodableError("not an image") from None
     except Image.DecompressionBombError:
@@ -85,7 +102,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     if image.mode not in _PROFILED:
         image = image.convert("RGB")
-    return (_srgb(image, profile) if profile else image).convert("RGB")
+    image = _srgb(image, profile) if profile else image
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+from instar.files import naming_full_disk
 from instar.store import run_job
 
 
@@ -25,14 +26,15 @@ def job(words: list[str]) -> int:
         parser.error("no command after --")
     # SLURM ends a job with SIGTERM: end the command too and leave no staging folder
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    status = run_job(
-        words[split + 1 :],
-        options.inputs,
-        options.outputs,
-        log=options.log,
-        keep=options.keep,
-        scratch=options.scratch,
-    )
+    with naming_full_disk(options.outputs[0]):
+        status = run_job(
+            words[split + 1 :],
+            options.inputs,
+            options.outputs,
+            log=options.log,
+            keep=options.keep,
+            scratch=options.scratch,
+        )
     if options.of and not status:
         first: Path = options.outputs[0]
         done = len(list(first.parent.glob(f"*{first.suffix}")))

@@ -7,6 +7,7 @@ range stops everything before the first job.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ class Crops:
     margin_percent: float = _key("added on each side, of the box's side", ge=0, le=100)
     max_px: int = _key("longer side of a stored crop; smaller ones are not enlarged", ge=16)
     jpeg_quality: int = _key("of the stored crop", ge=1, le=100)
+    workers: int = _key("threads that decode and encode; the crops do not depend on it", ge=1, le=64)
 
 
 @dataclass
@@ -237,8 +239,8 @@ def _mistyped(name: str, message: str) -> str:
 
 def _problems(params: Params) -> Iterator[str]:
     for name, key in _fields().items():
-        value = OmegaConf.select(OmegaConf.structured(params), name)
-        for item in value if OmegaConf.is_list(value) else [value]:
+        value = attrgetter(name)(params)
+        for item in value if isinstance(value, list) else [value]:
             if not _allowed(item, key.metadata):
                 yield f"{name} = {item!r} is not allowed; it must be {_describe(key.metadata)} ({key.metadata['help']})"
     if not params.shards or len(set(params.shards)) < len(params.shards):
