@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from photo_shards import encoded, write_annotations, write_images
+from project import ROOT
 from test_yolo import scene
 
 from instar.detector import detector
@@ -17,6 +18,8 @@ OPTIONS: dict[str, Any] = {
     "shards": ["s0", "s1"],
     "family": "yolo",
     "model": "yolo11n.yaml",
+    "weights": str(ROOT / "workflow/conf/detector/random.md"),
+    "options": {},
     "image_px": 64,
     "epochs": 2,
     "batch": 4,
@@ -33,7 +36,8 @@ def trained(folder: Path, annotated: dict[str, Any], images: dict[str, Any], **o
         write_images(folder / "images", shard, chosen, (96, 64))
     write_annotations(folder / "a.json", annotated, (96, 64))
     outs = [folder / "detector", folder / "detector.json", folder / "detector.csv"]
-    detector(folder / "a.json", folder / "images", *outs, **{**OPTIONS, **options})
+    paths = [folder / "a.json", folder / "images", *outs, folder / "checkpoints"]
+    detector(*paths, **{**OPTIONS, **options})
     with outs[2].open() as file:
         return json.loads(outs[1].read_text()), list(csv.DictReader(file))
 

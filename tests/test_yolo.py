@@ -2,18 +2,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from project import ROOT
 
 from instar.decode import UndecodableError, decode_upright
-from instar.detectors import DESCRIPTION, Boxes, Detector, Example, load
-from instar.detectors.yolo import Recipe, train, yolo_lines
+from instar.detectors import DESCRIPTION, Boxes, Detector, Example, Recipe, load
+from instar.detectors.yolo import train, yolo_lines
 from instar.errors import InputError
 from instar.files import sha256_of
 
 RECIPE = Recipe(
+    weights=str(ROOT / "workflow/conf/detector/random.md"),
+    options={},
     model="yolo11n.yaml",
     image_px=64,
     epochs=1,
@@ -44,7 +49,7 @@ def examples(n: int = 6) -> Iterator[Example]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector after one epoch: it finds nothing of use, but what it finds is well formed."""
     path = tmp_path_factory.mktemp("detector")
-    train(examples(), ["ant"], RECIPE, path)
+    train(examples(), ["ant"], RECIPE, path, tmp_path_factory.mktemp("work"))
     return path
 
 
@@ -62,19 +67,26 @@ def test_yolo_lines() -> None:
     ]
 
 
+def trained(out: Path, **changes: Any) -> Path:
+    """A detector trained in the folder ``out``."""
+    (out / "work").mkdir(parents=True)
+    (out / "detector").mkdir()
+    train(examples(), ["ant"], replace(RECIPE, **changes), out / "detector", out / "work")
+    return out / "detector"
+
+
 def test_training_again_gives_equal_weights(folder: Path, tmp_path: Path) -> None:
-    train(examples(), ["ant"], RECIPE, tmp_path)
+    tmp_path = trained(tmp_path / "again")
     assert sha256_of(folder) == sha256_of(tmp_path)
 
 
 def test_training_depends_on_the_seed(folder: Path, tmp_path: Path) -> None:
-    train(examples(), ["ant"], Recipe(**{**vars(RECIPE), "seed": 1}), tmp_path)
+    tmp_path = trained(tmp_path / "other", seed=1)
     assert load(folder).name != load(tmp_path).name
 
 
 def test_training_goes_on_from_given_weights(folder: Path, tmp_path: Path) -> None:
-    recipe = Recipe(**{**vars(RECIPE), "model": str(folder / "model.pt"), "learning_rate": 1e-9})
-    train(examples(), ["ant"], recipe, tmp_path)
+    tmp_path = trained(tmp_path / "further", weights=str(folder / "model.pt"), learning_rate=1e-9)
     picture, _ = scene(9)
     first, second = (predicted(load(path), [picture])[0] for path in (folder, tmp_path))
     # with a learning rate of nothing they stay what they were, but for the running means of the layers
@@ -131,7 +143,7 @@ def test_load_refuses_other_weights(folder: Path, tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import socket, sys
+import shutil, socket, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 def refuse(*args, **kwargs):
@@ -143,7 +155,9 @@ threads = torch.get_num_threads()
 from test_yolo import RECIPE, examples
 from instar.detectors.yolo import train
 Path("out").mkdir()
-train(examples(), ["ant"], RECIPE, Path("out"))
+Path("work").mkdir()
+train(examples(), ["ant"], RECIPE, Path("out"), Path("work"))
+shutil.rmtree("work")
 assert torch.get_num_threads() == threads
 """
 
