@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "report": ("instar.report.stage", "report", "the page about all of it"),
     "tally": ("instar.tally", "tally", "count what became of the rows of a scattered stage"),
     "study": ("instar.study", "study", "write params.yaml from a preset: instar study ants beta=0.999"),
+    "compare": ("instar.compare", "compare", "train several detectors on the same split and compare them"),
     "run": ("instar.workflow", "run", "run one stage through Snakemake, as dvc repro does"),
     "record": ("instar.workflow", "record", "record in DVC what snakemake all made; runs nothing"),
     "sync": ("instar.workflow", "sync", "dvc pull, then tell Snakemake that nothing is to be done"),
@@ -33,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 #: commands that read their words themselves
-RAW = {"study", "job"}
+RAW = {"study", "job", "compare"}
 #: commands whose arguments are given by place, not by name
 POSITIONAL = {"run"}
 

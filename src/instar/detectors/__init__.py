@@ -1,12 +1,12 @@
 """Detectors: one file per family behind one small protocol.
 
-A family that is trained has ``train(examples, names, recipe, out, work)``, see ``yolo.train``, and all have a class that
-keeps the promises of ``Detector``.
+A family that is trained has ``train(examples, names, recipe, out, work)``, see ``yolo.train``, and each has a class
+that keeps the promises of ``Detector``.
 """
 
 import difflib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -129,6 +129,9 @@ def family(name: str) -> ModuleType:
     return {"yolo": yolo, "rfdetr": rfdetr}[name]
 
 
+#: Of a model's tensors; given weights that fit less of it are another model's.
+FITTING = 0.9
+
 #: Of a file that stands for no weights, since an input of a stage has to be a file.
 RANDOM = "random.md"
 
@@ -144,12 +147,18 @@ def weights_file(weights: str) -> Path | None:
     return None if Path(weights).name == RANDOM else Path(weights)
 
 
-def check_options(options: dict[str, Any], allowed: Collection[str], library: str) -> None:
+def check_options(options: dict[str, Any], names: str, library: str) -> None:
     """Refuse a training option whose name the library does not have, or that the stage itself decides.
+
+    Args:
+        options: values by name.
+        names: those that may be given, with blanks between.
+        library: for the message.
 
     Raises:
         InputError: naming the option and the nearest ones.
     """
+    allowed = names.split()
     for name in options:
         if name not in allowed:
             near = difflib.get_close_matches(name, allowed) or sorted(allowed)

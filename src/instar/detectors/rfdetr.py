@@ -17,7 +17,17 @@ from typing import Any
 import numpy as np
 
 from instar.boxes import clipped_boxes, non_empty
-from instar.detectors import DESCRIPTION, Boxes, Example, Recipe, Training, check_options, class_name, weights_file
+from instar.detectors import (
+    DESCRIPTION,
+    FITTING,
+    Boxes,
+    Example,
+    Recipe,
+    Training,
+    check_options,
+    class_name,
+    weights_file,
+)
 from instar.errors import InputError
 from instar.files import remove, sha256_of, write_json
 from instar.photographs import jpeg, shrunk
@@ -33,7 +43,7 @@ _OPTIONS = """lr_encoder grad_accum_steps eval_batch_size ema_decay ema_tau ema_
 skip_best_epochs warmup_epochs lr_vit_layer_decay lr_component_decay drop_path cls_loss_coef square_resize_div_64
 multi_scale expanded_scales scale_jitter weight_decay best_model_metric early_stopping early_stopping_patience
 early_stopping_min_delta early_stopping_use_ema eval_max_dets eval_interval clip_max_norm sync_bn lr_scheduler
-lr_scheduler_interval optimizer""".split()
+lr_scheduler_interval optimizer"""
 
 #: Columns of the curve and what rfdetr calls them.
 _CURVE = {
@@ -85,9 +95,11 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
 
 
 def _prepare() -> None:
-    """Nothing that rfdetr brings along may look at the network."""
+    """Import rfdetr so that nothing it brings along looks at the network."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with _told_warnings():
+        pass
 
 
 @contextmanager
@@ -100,15 +112,15 @@ def _told_warnings() -> Iterator[None]:
 
 def _check(recipe: Recipe) -> None:
     """Whether rfdetr has the model, the options and the side."""
-    from rfdetr.config import TrainConfig
+    from rfdetr import config
 
     check_options(recipe.options, _OPTIONS, "rfdetr")
     try:
-        TrainConfig(dataset_dir=None, **recipe.options)
+        config.TrainConfig(dataset_dir=None, **recipe.options)
     except ValueError as error:  # pydantic's is one
         raise InputError(f"detector.options: {' '.join(str(error).split())}") from None
-    config = _class(recipe.model)._model_config_class.model_fields
-    block = config["patch_size"].default * config["num_windows"].default
+    fields = getattr(config, f"{_class(recipe.model).__name__}Config").model_fields
+    block = fields["patch_size"].default * fields["num_windows"].default
     if recipe.image_px % block:
         told = f"{recipe.model} takes multiples of {block}, such as {round(recipe.image_px / block) * block}"
         raise InputError(f"detector.image_px = {recipe.image_px}: {told}")
@@ -127,24 +139,40 @@ def _class(name: str) -> Any:
 def _model(name: str, image_px: int, start: Path | None = None, told: str = "") -> Any:
     """A model of one class, with random weights or those of a file.
 
+    Args:
+        name: of the class.
+        image_px: side of its input.
+        start: the file, which rfdetr is to load.
+        told: the file's name for messages.
+
     Raises:
         InputError: if the file holds no weights, or those of another model.
     """
     from rfdetr.config import PretrainWeightsCompatibilityWarning
 
     with warnings.catch_warnings():
-        # without weights it says so, which is known; with weights it says that they fit in part only
-        warnings.simplefilter("error" if start else "ignore", PretrainWeightsCompatibilityWarning)
+        warnings.simplefilter("ignore", PretrainWeightsCompatibilityWarning)  # that random weights are worse
+        if start is None:
+            return _class(name)(pretrain_weights=None, num_classes=1, resolution=image_px)
         try:
-            weights = str(start) if start else None
-            return _class(name)(pretrain_weights=weights, num_classes=1, resolution=image_px)
-        except PretrainWeightsCompatibilityWarning:
-            wrong = f"fits detector.model = {name} in part only; name the model that the weights are of"
+            model = _class(name)(pretrain_weights=str(start), num_classes=1, resolution=image_px)
+            fitting = _fitting(start, model)
         except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
-            if start is None:
-                raise
-            wrong = f"no weights of {name}, or damaged; fetch it again"
-    raise InputError(f"detector.weights = {told}: {wrong}")
+            raise InputError(f"detector.weights = {told}: no weights of {name}, or damaged; fetch it again") from None
+    if fitting < FITTING:
+        wrong = f"fits {fitting:.0%} of detector.model = {name}; name the model that the weights are of"
+        raise InputError(f"detector.weights = {told}: {wrong}")
+    return model
+
+
+def _fitting(start: Path, model: Any) -> float:
+    """The share of the model's tensors that the file has; rfdetr only warns where some are missing."""
+    from rfdetr.utilities.io import _safe_torch_load
+
+    given = _safe_torch_load(start)
+    names = given["model"] if "model" in given else [name.removeprefix("model.") for name in given["state_dict"]]
+    wanted = model.model.model.state_dict()
+    return len(set(wanted) & set(names)) / len(wanted)
 
 
 def _private_copy(start: Path, work: Path) -> Path:
@@ -157,7 +185,7 @@ def _write_dataset(examples: Iterable[Example], name: str, root: Path, *, max_px
     remove(root)
     images: dict[str, list[dict[str, Any]]] = {split: [] for split in _FOLDERS}
     boxes: dict[str, list[dict[str, Any]]] = {split: [] for split in _FOLDERS}
-    for split, folder in _FOLDERS.items():
+    for folder in _FOLDERS.values():
         (root / folder).mkdir(parents=True)
     for example in examples:
         split = example.split
@@ -168,7 +196,9 @@ def _write_dataset(examples: Iterable[Example], name: str, root: Path, *, max_px
         images[split].append({"id": image_id, "file_name": f"{example.name}.jpg", **size})
         for bbox in _coco_boxes(example, picture):
             more = {"area": bbox[2] * bbox[3], "iscrowd": 0}
-            boxes[split].append({"id": len(boxes[split]) + 1, "image_id": image_id, "category_id": 0, "bbox": bbox, **more})
+            boxes[split].append(
+                {"id": len(boxes[split]) + 1, "image_id": image_id, "category_id": 0, "bbox": bbox, **more}
+            )
     for split, folder in _FOLDERS.items():
         categories = [{"id": 0, "name": name, "supercategory": "none"}]
         coco = {"images": images[split], "annotations": boxes[split], "categories": categories}
@@ -284,8 +314,8 @@ class RfDetr:
         small = [shrunk(picture, 2 * self._image_px) for picture in pictures]  # as the photographs of training
         with torch.inference_mode():
             found = self._model.predict(small, threshold=floor, include_source_image=False)
-        limits = {"nms_iou": nms_iou, "max_boxes": max_boxes}
-        return [_boxes(*answer, **limits) for answer in zip(found, small, pictures, strict=True)]
+        answers = zip(found, small, pictures, strict=True)
+        return [_boxes(*answer, nms_iou=nms_iou, max_boxes=max_boxes) for answer in answers]
 
 
 def _boxes(found: Any, small: np.ndarray, picture: np.ndarray, *, nms_iou: float, max_boxes: int) -> Boxes:

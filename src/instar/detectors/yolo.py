@@ -17,7 +17,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from instar.detectors import DESCRIPTION, Boxes, Example, Recipe, Training, check_options, class_name, weights_file
+from instar.detectors import (
+    DESCRIPTION,
+    FITTING,
+    Boxes,
+    Example,
+    Recipe,
+    Training,
+    check_options,
+    class_name,
+    weights_file,
+)
 from instar.detectors.checkpoints import Checkpoints
 from instar.errors import InputError
 from instar.files import remove, sha256_of, write_json
@@ -32,12 +42,15 @@ _FILES = (("images", "jpg"), ("labels", "txt"))
 
 #: Training options that params.yaml may hand on. The others are keys of their own there, or would change what is
 #: trained on, where files go, or what the figures mean.
-_OPTIONS = """patience optimizer lrf momentum weight_decay warmup_epochs warmup_momentum warmup_bias_lr cos_lr nbs freeze
-multi_scale rect cache compile channels_last deterministic box cls cls_pw dfl iou max_det hsv_h hsv_s hsv_v degrees
-translate scale shear perspective flipud fliplr bgr mosaic mixup cutmix""".split()
+_OPTIONS = """patience optimizer lrf momentum weight_decay warmup_epochs warmup_momentum warmup_bias_lr cos_lr nbs
+freeze multi_scale rect cache compile channels_last deterministic box cls cls_pw dfl iou max_det hsv_h hsv_s hsv_v
+degrees translate scale shear perspective flipud fliplr bgr mosaic mixup cutmix"""
 
-#: Of the tensors; given weights that fit less of the model are another model's.
-_FITTING = 0.9
+#: What ultralytics and torch raise over a file that holds no weights; the last one where its name ends wrong.
+_UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ImportError, AttributeError, KeyError, TypeError),
+    *(pickle.UnpicklingError, AssertionError),
+)
 
 
 def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Path, work: Path) -> Training:
@@ -120,11 +133,13 @@ def _check(recipe: Recipe) -> None:
     try:
         yaml_model_load(recipe.model)
     except (FileNotFoundError, AssertionError):  # the latter for another ending
-        raise InputError(f"detector.model = {recipe.model}: ultralytics has no such model; one is yolo11n.yaml") from None
+        raise InputError(
+            f"detector.model = {recipe.model}: ultralytics has no such model; one is yolo11n.yaml"
+        ) from None
     if weights := weights_file(recipe.weights):
         wanted = DetectionModel(recipe.model, nc=1, verbose=False).state_dict()
         fitting = len(intersect_dicts(_state(weights), wanted)) / len(wanted)
-        if fitting < _FITTING:
+        if fitting < FITTING:
             told = f"fits {fitting:.0%} of detector.model = {recipe.model}; name the model that the weights are of"
             raise InputError(f"detector.weights = {weights}: {told}")
 
@@ -135,8 +150,10 @@ def _state(weights: Path) -> dict[str, Any]:
 
     try:
         state: dict[str, Any] = load_checkpoint(weights)[0].state_dict()
-    except (OSError, EOFError, RuntimeError, ImportError, AttributeError, KeyError, TypeError, pickle.UnpicklingError):
-        raise InputError(f"detector.weights = {weights}: no weights of ultralytics, or damaged; fetch it again") from None
+    except _UNREADABLE:
+        raise InputError(
+            f"detector.weights = {weights}: no weights of ultralytics, or damaged; fetch it again"
+        ) from None
     return state
 
 
