@@ -100,8 +100,8 @@ def _section(study: str, preset: str, overrides: list[str]) -> dict[str, Any]:
 
 def _with(params: Params, section: dict[str, Any]) -> Params:
     """The parameters of the study in params.yaml with another section ``detector``."""
-    merged = OmegaConf.merge(OmegaConf.structured(params), {"detector": None}, {"detector": section})
-    found = OmegaConf.to_object(merged)
+    given: Any = OmegaConf.to_container(OmegaConf.structured(params))
+    found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Params), {**given, "detector": section}))
     assert isinstance(found, Params)
     return found
 

@@ -150,7 +150,7 @@ def _model(name: str, image_px: int, start: Path | None = None, told: str = "") 
     """
     from rfdetr.config import PretrainWeightsCompatibilityWarning
 
-    with warnings.catch_warnings():
+    with _told_warnings():
         warnings.simplefilter("ignore", PretrainWeightsCompatibilityWarning)  # that random weights are worse
         if start is None:
             return _class(name)(pretrain_weights=None, num_classes=1, resolution=image_px)
