@@ -25,7 +25,7 @@ RECIPE = Recipe(
     model="RFDETRNano",
     weights=str(ROOT / "workflow/conf/detector/random.md"),
     image_px=64,
-    epochs=3,
+    epochs=2,
     batch=4,
     learning_rate=0.0001,
     plain_epochs=0,
@@ -60,7 +60,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("rfdetr")
     (root / "out").mkdir()
     (root / "work").mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)]
     with (root / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log)
@@ -86,11 +86,10 @@ def predicted(folder: Path, pictures: list[np.ndarray], floor: float = 0.001, ma
 
 def test_a_killed_training_goes_on(trained: tuple[Path, Training]) -> None:
     folder, training = trained
-    assert [row["epoch"] for row in training.curve] == [1, 2, 3]
-    assert len(training.resumed_after) == 1
-    assert training.resumed_after[0] in (1, 2)
+    assert [row["epoch"] for row in training.curve] == [1, 2]
+    assert training.resumed_after == [1]
     assert all(row["loss"] > 0 and 0 <= row["mAP50-95"] <= 1 for row in training.curve)
-    assert 1 <= training.best_epoch <= 3
+    assert 1 <= training.best_epoch <= 2
     assert 29e6 < training.parameters < 31e6
     description = json.loads((folder / DESCRIPTION).read_text())
     assert (description["licence"], description["names"], description["weights"]) == ("Apache-2.0", ["ant"], None)

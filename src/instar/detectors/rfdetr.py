@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
         _write_dataset(examples, class_name(names), work / "data", max_px=2 * recipe.image_px)
         resumed_after = _resumed_after(work)
         model.train(**_options(recipe, work))
-    best = _best(work / "run")
-    weights = _bytes({"model": best["model"], "args": {"class_names": [class_name(names)]}})
+    state, best_epoch = _best(work / "run")
+    weights = _bytes({"model": state, "args": {"class_names": [class_name(names)]}})
     (out / WEIGHTS).write_bytes(weights)
     description = {
         "family": "rfdetr",
@@ -89,7 +90,7 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
     }
     write_json(out / DESCRIPTION, description)
     curve = _curve(work / "run/metrics.csv")
-    epoch = int(best["epoch"]) + 1
+    epoch = min(best_epoch, len(curve))
     parameters = sum(parameter.numel() for parameter in model.model.model.parameters())
     return Training(curve, epoch, curve[epoch - 1]["mAP50-95"], parameters, resumed_after)
 
@@ -99,7 +100,7 @@ def _prepare() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with _told_warnings():
-        pass
+        import_module("rfdetr.training")
 
 
 @contextmanager
@@ -259,12 +260,14 @@ def _resumed_after(work: Path) -> list[int]:
     return epochs
 
 
-def _best(run: Path) -> dict[str, Any]:
-    """Weights and epoch, from 0, of the checkpoint that rfdetr chose."""
+def _best(run: Path) -> tuple[dict[str, Any], int]:
+    """The weights that rfdetr chose and their epoch, from 1; one more than all where no epoch was better than none."""
     import torch
 
-    found: dict[str, Any] = torch.load(run / "checkpoint_best_total.pth", map_location="cpu", weights_only=False)
-    return found
+    total = torch.load(run / "checkpoint_best_total.pth", map_location="cpu", weights_only=False)
+    source = run / f"checkpoint_best_{total['best_total_source']}.pth"
+    epoch = torch.load(source, map_location="cpu", mmap=True, weights_only=False)["epoch"]
+    return total["model"], int(epoch) + 1
 
 
 def _bytes(content: dict[str, Any]) -> bytes:
