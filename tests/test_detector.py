@@ -17,7 +17,7 @@ from project import ROOT
 from test_yolo import scene
 
 from instar.annotations import Annotated
-from instar.detector import _key, detector
+from instar.detector import CURVE, _key, _write_curve, detector
 from instar.detectors import Recipe, load
 from instar.detectors.whole_image import WholeImage
 from instar.errors import InputError
@@ -182,3 +182,11 @@ def test_a_training_is_not_gone_on_with_from_another_ones_state(tmp_path: Path) 
         _key("yolo", recipe, start, ["ant"], [photograph], table.set_column(1, "sha256", [["3", "2"]])),
     ]
     assert len({same, *others}) == len(others) + 1
+
+
+def test_curve_by_hand(tmp_path: Path) -> None:
+    _write_curve(tmp_path / "a.csv", [])
+    assert (tmp_path / "a.csv").read_text() == ",".join(CURVE) + "\n"
+    # an epoch of a killed training may lack its losses
+    _write_curve(tmp_path / "a.csv", [{"epoch": 1, "mAP50": 0.25}, {"epoch": 2, "loss": 3.5, "mAP50": 0.5}])
+    assert (tmp_path / "a.csv").read_text() == "epoch,mAP50,loss\n1,0.25,\n2,0.5,3.5\n"

@@ -88,7 +88,8 @@ def test_a_killed_training_goes_on(trained: tuple[Path, Training]) -> None:
     folder, training = trained
     assert [row["epoch"] for row in training.curve] == [1, 2]
     assert training.resumed_after == [1]
-    assert all(row["loss"] > 0 and 0 <= row["mAP50-95"] <= 1 for row in training.curve)
+    assert training.curve[-1]["loss"] > 0
+    assert all(0 <= row["mAP50-95"] <= 1 for row in training.curve)
     assert 1 <= training.best_epoch <= 2
     assert 29e6 < training.parameters < 31e6
     description = json.loads((folder / DESCRIPTION).read_text())
@@ -116,7 +117,9 @@ def test_predict_keeps_its_promises(trained: tuple[Path, Training]) -> None:
 
 def test_given_weights_must_be_the_models(trained: tuple[Path, Training], tmp_path: Path) -> None:
     weights = trained[0] / "model.pth"
-    with pytest.raises(InputError, match=r"detector\.weights = .*model\.pth: .*(fits|no weights of)"):
+    with pytest.raises(
+        InputError, match=r"detector\.weights = .*model\.pth: fits \d+% of detector\.model = RFDETRMedium"
+    ):
         train([], ["ant"], replace(RECIPE, model="RFDETRMedium", weights=str(weights)), tmp_path, tmp_path)
     (tmp_path / "cut.pth").write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"cut\.pth: no weights of RFDETRNano, or damaged"):

@@ -147,7 +147,8 @@ def _examples(
 
 def _write_curve(path: Path, curve: list[dict[str, float]]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(curve[0]) if curve else CURVE, lineterminator="\n")
+        names = list(dict.fromkeys(name for row in curve for name in row))
+        writer = csv.DictWriter(file, names or CURVE, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: f"{number:.6g}" for name, number in row.items()} for row in curve)
 

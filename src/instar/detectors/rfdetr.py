@@ -279,7 +279,10 @@ def _bytes(content: dict[str, Any]) -> bytes:
 
 
 def _curve(path: Path) -> list[dict[str, float]]:
-    """Losses and figures of every epoch; rfdetr writes them in several rows, and again where it was interrupted."""
+    """Losses and figures of every epoch.
+
+    Rfdetr writes them in several rows, and again where it was interrupted; losses of the epoch before that are lost.
+    """
     found: dict[int, dict[str, float]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -314,7 +317,8 @@ class RfDetr:
 
         if not pictures:
             return []
-        small = [shrunk(picture, 2 * self._image_px) for picture in pictures]  # as the photographs of training
+        # as the photographs of training; copies, since torch wants arrays that it could write to
+        small = [np.array(shrunk(picture, 2 * self._image_px)) for picture in pictures]
         with torch.inference_mode():
             found = self._model.predict(small, threshold=floor, include_source_image=False)
         answers = zip(found, small, pictures, strict=True)
