@@ -13,13 +13,13 @@ from instar.detectors import yolo as yolo_family
 from instar.errors import InputError
 from instar.study import compose, names
 
-#: With one class, as ultralytics and rfdetr count them.
+#: With one class, as counted on the versions in the lock; a renamed or changed model is noticed.
 PARAMETERS = {
     "yolo11n": 2_590_035,
     "yolo11s": 9_428_179,
     "yolo11m": 20_053_779,
     "yolov8s": 11_135_987,
-    "rfdetr_large": 33_000_000,
+    "rfdetr_large": 33_483_972,
 }
 
 
