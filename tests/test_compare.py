@@ -10,8 +10,9 @@ from photo_shards import write_annotations, write_images
 from project import ROOT
 from test_detector import drawn
 
-from instar import compare as module
-from instar.compare import compare, table_text
+from instar.compare import detectors as module
+from instar.compare.command import compare
+from instar.compare.detectors import table_text
 from instar.errors import InputError
 from instar.study import compose
 

@@ -1,12 +1,6 @@
-"""`instar compare detectors`: train several presets on the same split and say which one to take.
+"""Train several presets of detectors on the same split and say which one to take."""
 
-A command beside the DAG: which presets to compare is asked once, and what it times belongs to a machine, so none of it
-is recorded with the study's figures.
-"""
-
-import argparse
 import csv
-import hashlib
 import json
 import os
 import platform
@@ -14,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +18,12 @@ from omegaconf import OmegaConf
 
 from instar import detectors
 from instar.annotations import read_annotations
+from instar.compare.reuse import key_of, once
 from instar.detection_metrics import detection_metrics
 from instar.detections import detections
 from instar.detector import detector
 from instar.errors import InputError
-from instar.files import remove, replacing, sha256_of, write_json
+from instar.files import replacing, sha256_of, write_json
 from instar.params import Params, load
 from instar.photographs import decoded
 from instar.progress import progress
@@ -58,35 +52,30 @@ COLUMNS = {
 }
 
 
-def compare(words: list[str]) -> int:
+def compare_detectors(presets: list[str], overrides: list[str], out: Path | None) -> str:
     """Train presets of the group detector on the study's annotated photographs and compare them.
+
+    Args:
+        presets: their names.
+        overrides: for all of them, in Hydra's grammar.
+        out: folder to write; ``data/<study>/comparison`` if None.
+
+    Returns:
+        The comparison as a Markdown table.
 
     Raises:
         InputError: if a preset is unknown, an override is wrong, or the study has no annotated photographs.
     """
-    parser = argparse.ArgumentParser(
-        prog="instar compare",
-        description="Train presets on the same annotated photographs, and write a table of their figures and their "
-        "speed here. A preset that was trained on the same before is not trained again; an interrupted one goes on.",
-    )
-    parser.add_argument("kind", choices=["detectors"], help="what is compared")
-    parser.add_argument("presets", nargs="+", metavar="preset", help=f"of {', '.join(names('detector'))}")
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="for all presets, for example detector.epochs=20"
-    )
-    parser.add_argument("--out", type=Path, help="folder to write; data/<study>/comparison if not given")
-    options = parser.parse_args(words)
-    for preset in options.presets:
+    for preset in presets:
         if preset not in names("detector"):
             raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(names('detector'))}")
     params = load()
     study = Path("data") / params.study
-    out = options.out or study / "comparison"
-    chosen = {preset: _section(params.study, preset, options.set) for preset in dict.fromkeys(options.presets)}
+    out = out or study / "comparison"
+    chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
     rows = [_row(preset, _with(params, section), study, out / preset) for preset, section in chosen.items()]
     _write(out, rows, params.study, params.detections.batch)
-    print((out / "comparison.md").read_text(encoding="utf-8"))
-    return 0
+    return (out / "comparison.md").read_text(encoding="utf-8")
 
 
 def _section(study: str, preset: str, overrides: list[str]) -> dict[str, Any]:
@@ -132,30 +121,29 @@ def _row(preset: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
 
 def _figures(params: Params, study: Path, out: Path) -> dict[str, Any]:
     """The figures of ``detection_metrics``, from the folder ``out`` if all they depend on is as it was."""
-    key, done = _key(params, study), out / "key"
     metrics = out / "detection_metrics.json"
-    if not (done.is_file() and done.read_text(encoding="utf-8") == key):
-        remove(done)
-        found = out / "detector", out / "detector.json", out / "detector.csv"
-        given = study / "annotations.json", study / "images"
-        detector(*given, *found, STATE / "training", seed=params.seed, shards=params.shards, **asdict(params.detector))
-        _search(params, study, out)
-        detection_metrics(
-            study / "annotations.json",
-            out / "detections",
-            out / "images",
-            metrics,
-            out / "detection_pr.csv",
-            seed=params.seed,
-            shards=params.shards,
-            wanted_recall=params.detection_metrics.wanted_recall,
-            max_boxes=params.detections.max_boxes,
-            confidence=params.crops.confidence,
-            bootstrap=params.evaluation.bootstrap,
-            annotation_split=params.records.annotation_split,
-        )
-        with replacing(done) as temporary:
-            temporary.write_text(key, encoding="utf-8")
+    with once(out, _key(params, study)) as due:
+        if due:
+            found = out / "detector", out / "detector.json", out / "detector.csv"
+            given = study / "annotations.json", study / "images"
+            detector(
+                *given, *found, STATE / "training", seed=params.seed, shards=params.shards, **asdict(params.detector)
+            )
+            _search(params, study, out)
+            detection_metrics(
+                study / "annotations.json",
+                out / "detections",
+                out / "images",
+                metrics,
+                out / "detection_pr.csv",
+                seed=params.seed,
+                shards=params.shards,
+                wanted_recall=params.detection_metrics.wanted_recall,
+                max_boxes=params.detections.max_boxes,
+                confidence=params.crops.confidence,
+                bootstrap=params.evaluation.bootstrap,
+                annotation_split=params.records.annotation_split,
+            )
     figures: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
     if "test" not in figures:
         raise InputError(f"{study / 'annotations.json'}: no photograph is annotated, so detectors cannot be compared")
@@ -164,18 +152,12 @@ def _figures(params: Params, study: Path, out: Path) -> dict[str, Any]:
 
 def _key(params: Params, study: Path) -> str:
     """sha256 of all that a preset's figures depend on."""
-    code = [sha256_of(path) for path in sorted(Path(detectors.__file__).parents[1].glob("**/*.py"))]
     inputs = [study / "annotations.json", *(study / "images" / f"{shard}.parquet" for shard in params.shards)]
-    for path in inputs:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; run the stage {'records' if path == inputs[0] else 'images'}")
     weights = detectors.weights_file(params.detector.weights)
     sections = [asdict(one) for one in (params.detector, params.detections, params.detection_metrics)]
     told = [*sections, params.seed, params.shards, params.crops.confidence, params.evaluation.bootstrap]
     told += [params.records.annotation_split, sha256_of(weights) if weights else None]
-    libraries = [version(library) for library in ("torch", "ultralytics", "rfdetr", "sahi")]
-    text = json.dumps([told, [sha256_of(path) for path in inputs], code, libraries])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return key_of(told, inputs, ["torch", "ultralytics", "rfdetr", "sahi"])
 
 
 def _search(params: Params, study: Path, out: Path) -> None:
