@@ -76,7 +76,9 @@ class Detector:
     model: str = _key("the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr")
     weights: str = _key("file of weights to start from; one that is called random.md stands for random weights")
     image_px: int = _key("side of the network's input, a multiple of 32", ge=32, le=2048)
-    epochs: int = _key("passes over the training photographs", ge=1)
+    epochs: int = _key(
+        "passes over the training photographs; 0 takes the trained detector that weights belong to", ge=0
+    )
     batch: int = _key("photographs in a step", ge=1)
     learning_rate: float = _key("of AdamW at its height", gt=0, lt=1)
     plain_epochs: int = _key("last epochs without mosaic augmentation", ge=0)
