@@ -15,6 +15,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from instar.errors import InputError
+from instar.extent import extent_problems
 from instar.licences import LICENCES
 
 PATH = Path("params.yaml")
@@ -45,6 +46,10 @@ class Records:
     taxon: str = _key("name of the taxon whose descendants are taken; empty for all")
     licences: list[str] = _key("licences whose photographs may be used", choices=LICENCES)
     quality_grades: list[str] = _key("iNaturalist grades taken", choices=("research", "needs_id", "casual"))
+    bbox: list[float] = _key("west, south, east, north in degrees; west above east crosses 180°; [] for all")
+    observed_from: str = _key("first day of observation, as 2024-05-31; empty for all")
+    observed_to: str = _key("last day of observation, likewise")
+    max_per_species: int = _key("photographs kept of a species, whole observations drawn by the seed; 0 for all", ge=0)
     annotation_split: str = _key("how annotated photographs are split", choices=("observation", "time_block"))
     annotation_validation_share: float = _key("of the annotated photographs, for validation", gt=0, lt=1)
     annotation_test_share: float = _key("of the annotated photographs, held out for the figures", gt=0, lt=1)
@@ -187,7 +192,8 @@ def describe() -> str:
 
 
 def _type(key: Any) -> str:
-    return getattr(key.type, "__name__", str(key.type)) if key.type is not list[str] else "list of str"
+    item = getattr(key.type, "__args__", None)
+    return f"list of {item[0].__name__}" if item else key.type.__name__
 
 
 def _fields() -> dict[str, Any]:
@@ -222,6 +228,9 @@ def _problems(params: Params) -> Iterator[str]:
                 yield f"{name} = {item!r} is not allowed; it must be {_describe(key.metadata)} ({key.metadata['help']})"
     if not params.shards or len(set(params.shards)) < len(params.shards):
         yield f"shards = {params.shards} is not allowed; it must hold at least one name and none twice"
+    records = params.records
+    for problem in extent_problems(records.bbox, records.observed_from, records.observed_to):
+        yield f"records.{problem}"
     if len(params.labels) > 1:
         yield f"labels = {params.labels} is not allowed; it must hold one name or none"
     if params.detector.image_px % 32:

@@ -2,21 +2,26 @@
 
 import csv
 import io
+import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from instar.errors import InputError
 
-#: Parsed at a time. A larger block makes the look-up in the kept rows, once per block, cheaper.
-BLOCK_BYTES = 32 << 20
+#: Parsed at a time.
+BLOCK_BYTES = 8 << 20
+
+_EXAMPLES = 3
+_EXAMPLE_LENGTH = 200
 
 _BROKEN = (pa.ArrowInvalid, OSError, EOFError, UnicodeError, BadZipFile, zlib.error, NotImplementedError)
 
@@ -44,6 +49,36 @@ class Text:
     heading: int = 1
     ends_in_newline: bool = False
     short_lines: bool = False
+
+
+@dataclass
+class Malformed:
+    """Rows that could not be read: with another number of fields, or with bytes that are not in the encoding.
+
+    Attributes:
+        id_position: of the field that says which row it is; None where that is not asked.
+        rows: how many.
+        ids: their ids since they were last asked for.
+        examples: the first few of them, cut to a readable length.
+    """
+
+    id_position: int | None = None
+    rows: int = 0
+    ids: list[str] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, text: str, fields: dict[int, str]) -> None:
+        """Count a row that looks like ``text`` and has fields at these positions."""
+        self.rows += 1
+        if self.id_position is not None and fields.get(self.id_position):
+            self.ids.append(fields[self.id_position])
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(repr(text[:_EXAMPLE_LENGTH]))
+
+    def taken_ids(self) -> list[str]:
+        """Takes the ids out."""
+        # Arrow reads ahead on a thread of its own, which may add some meanwhile
+        return [self.ids.pop() for _ in range(len(self.ids))]
 
 
 class _Tail:
@@ -78,64 +113,124 @@ def first_row(text: Text, *, after: int) -> list[str]:
         raise InputError(f"{text.name}: line {after + 1}: {_words(error)}; download the file again") from None
 
 
-def batches(text: Text, columns: Sequence[str], wanted: dict[str, int]) -> Iterator[pa.RecordBatch]:
+def batches(
+    text: Text, columns: Sequence[str], wanted: dict[str, int], malformed: Malformed | None = None
+) -> Iterator[pa.RecordBatch]:
     """The rows of a text, a block at a time.
 
     Args:
         text: what to read.
         columns: the name of every field of a line, for messages.
         wanted: the position of each field to return.
+        malformed: gets the rows with another number of fields, or with bytes in the wanted fields that are not UTF-8;
+            they are told on standard error. Without it the first such row is an error.
 
     Yields:
         Batches with the wanted columns as strings; an empty field is null. The order of rows is not kept.
 
     Raises:
-        InputError: if a line has another number of fields or bytes that are not in the encoding, or the text is cut.
+        InputError: if a row is malformed and there is no ``malformed``, or more rows are than are not; if the text is
+            cut, or has bytes that are not in another encoding than UTF-8.
     """
-    numbers = [str(position) for position in range(len(columns))]
-    included = list(dict.fromkeys(str(position) for position in wanted.values()))
     tail = _Tail(text.open())
     short: list[str] = []
+    well, before = 0, malformed.rows if malformed else 0
 
     def handle(row: pyarrow.csv.InvalidRow) -> str:
-        if not text.short_lines or row.actual_columns > row.expected_columns:
+        if text.short_lines and row.actual_columns <= row.expected_columns:
+            short.append(row.text)
+        elif malformed:
+            malformed.add(row.text, dict(enumerate(row.text.split(text.delimiter))))
+        else:
             return "error"
-        short.append(row.text)
         return "skip"
 
     try:
-        reader = pyarrow.csv.open_csv(
-            tail,
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=numbers, skip_rows=text.heading, block_size=BLOCK_BYTES, encoding=text.encoding
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=text.delimiter,
-                quote_char=text.quote or False,
-                newlines_in_values=bool(text.quote),
-                invalid_row_handler=handle,
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(numbers, pa.string()),
-                include_columns=included,
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
-        for batch in reader:
-            taken = [batch.column(str(position)) for position in wanted.values()]
-            yield pa.RecordBatch.from_arrays(taken, names=list(wanted))
+        for batch in _parsed(tail, text, columns, wanted, handle):
+            taken = pa.RecordBatch.from_arrays([batch.column(str(at)) for at in wanted.values()], names=list(wanted))
+            decoded = _decoded(taken, list(wanted.values()), malformed)
+            well += decoded.num_rows
+            yield decoded
             if short:
-                yield _completed(text, short, wanted)
+                completed = _completed(text, short, wanted)
+                well += completed.num_rows
+                yield completed
     except _BROKEN as error:
         if not _empty(error):
             raise _explained(text, columns, error) from None
     finally:
         tail.close()
     if short:
-        yield _completed(text, short, wanted)
+        completed = _completed(text, short, wanted)
+        well += completed.num_rows
+        yield completed
+    if malformed and malformed.rows - before > well:
+        raise _explained(text, columns, ValueError("most of its rows cannot be read"))
     if text.ends_in_newline and tail.last not in (b"", b"\n"):
         raise _cut(text, columns)
+    if malformed and malformed.rows > before:
+        _tell(text, malformed, before)
+
+
+def _parsed(
+    file: _Tail, text: Text, columns: Sequence[str], wanted: dict[str, int], handle: Callable[[Any], str]
+) -> Iterator[pa.RecordBatch]:
+    """Blocks of the wanted fields as bytes or strings, each column named by its position."""
+    numbers = [str(position) for position in range(len(columns))]
+    # bytes that are not UTF-8 end the reading of strings; those of other encodings Arrow has turned into UTF-8 before
+    kind = pa.binary() if _is_utf8(text) else pa.string()
+    return pyarrow.csv.open_csv(
+        file,
+        read_options=pyarrow.csv.ReadOptions(
+            column_names=numbers, skip_rows=text.heading, block_size=BLOCK_BYTES, encoding=text.encoding
+        ),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=text.delimiter,
+            quote_char=text.quote or False,
+            newlines_in_values=bool(text.quote),
+            invalid_row_handler=handle,
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(numbers, kind),
+            include_columns=list(dict.fromkeys(str(position) for position in wanted.values())),
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    )
+
+
+def _is_utf8(text: Text) -> bool:
+    return text.encoding.lower() in ("utf-8", "utf8")
+
+
+def _decoded(batch: pa.RecordBatch, positions: list[int], malformed: Malformed | None) -> pa.RecordBatch:
+    """Bytes as strings; rows with bytes that are not UTF-8 go to ``malformed``."""
+    schema = pa.schema([pa.field(name, pa.string()) for name in batch.schema.names])
+    try:
+        return batch.cast(schema)
+    except pa.ArrowInvalid:
+        if malformed is None:
+            raise
+    wrong = np.zeros(batch.num_rows, bool)
+    for column in batch.columns:
+        wrong |= [_undecodable(value) for value in column.to_pylist()]
+    for row in batch.filter(pa.array(wrong)).to_pylist():
+        fields = [(value or b"").decode("utf-8", "backslashreplace") for value in row.values()]
+        malformed.add(" ".join(fields), dict(zip(positions, fields, strict=True)))
+    return batch.filter(pa.array(~wrong)).cast(schema)
+
+
+def _undecodable(value: bytes | None) -> bool:
+    try:
+        str(value or b"", "utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _tell(text: Text, malformed: Malformed, before: int) -> None:
+    examples = "; ".join(malformed.examples)
+    print(f"{text.name}: {malformed.rows - before} malformed rows are left out, such as {examples}", file=sys.stderr)
 
 
 def _completed(text: Text, short: list[str], wanted: dict[str, int]) -> pa.RecordBatch:
@@ -158,7 +253,7 @@ def _dialect(text: Text) -> dict[str, Any]:
 
 def _characters(text: Text, file: BinaryIO) -> io.TextIOWrapper:
     # bytes outside the encoding become lone surrogates, so that the reading goes on to the column that holds them
-    encoding = "utf-8-sig" if text.encoding.lower() in ("utf-8", "utf8") else text.encoding
+    encoding = "utf-8-sig" if _is_utf8(text) else text.encoding
     return io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
 
 
