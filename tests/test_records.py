@@ -20,6 +20,7 @@ from instar.records.gathering import short_hash
 from instar.records.stage import records
 from instar.records.taxonomy import lineage, taxonomy_rows
 from instar.shards import shard_of
+from instar.splits import stable_hash
 from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, read_table
 
 TINY = Path(__file__).parent / "world/tiny.yaml"
@@ -203,6 +204,105 @@ def test_an_occurrence_republished_in_part_is_one_observation(
     write_archive(source / "gbif.zip", [ANT], [photo, more] if first else [more, photo])
     observations = {row["key"]: row["observation_id"] for row in run(source, tmp_path).rows}
     assert observations["gbif-77"] == observation
+
+
+def test_place_and_time_hold_for_all_sources(source: Path, tmp_path: Path) -> None:
+    place = {"decimalLatitude": "52", "decimalLongitude": "13", "eventDate": "2011-05-30"}
+    far = place | {"gbifID": "2", "decimalLongitude": "14.1"}
+    media = [PHOTO | {"gbifID": str(number), "identifier": f"https://m.example/{number}.jpg"} for number in (1, 2, 3)]
+    write_archive(source / "gbif.zip", [ANT | place, ANT | far, ANT | {"gbifID": "3"}], media)
+    keys = {f"gbif-{short_hash(f'https://m.example/{number}.jpg')}": number for number in (1, 2, 3)}
+    outputs = run(source, tmp_path, bbox=[13, 52, 14, 53], observed_from="2011-05-30", observed_to="2011-12-31")
+    assert {keys.get(row["key"], row["key"]) for row in outputs.rows} == {"inaturalist-1", 1}
+    reasons = {keys.get(key, key): reason for key, reason in outputs.dropped}
+    assert [reasons[2], reasons[3]] == ["outside the box", "no coordinates"]
+    assert [reasons[f"inaturalist-{number}"] for number in (3, 4, 2)] == [
+        "no coordinates",
+        "outside the box",
+        "licence not allowed",  # what the source says comes first
+    ]
+    outputs = run(source, tmp_path / "again", observed_to="2011-12-31")
+    assert ("inaturalist-4", "outside the dates") in outputs.dropped
+    assert ("inaturalist-3", "no date") in outputs.dropped
+    with pytest.raises(InputError, match=r"no photograph is left \(outside the box: 5, .*no coordinates: 2"):
+        run(source, tmp_path / "third", bbox=[-10, -10, -9, -9])
+    assert [path.name for path in (tmp_path / "third").iterdir()] == ["source"]
+
+
+def test_a_wrong_box_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"records.bbox = \[1, 2\] is not allowed"):
+        run(tmp_path / "nothing", tmp_path, bbox=[1, 2])
+
+
+def more_photographs(folder: Path, order: int = 1) -> None:
+    """20 observations of Lasius niger with 1, 2, 3, 1, … photographs, and one of the genus with 2."""
+    observations = [f"o{number}\t7\t1\t1\t5\t12\tresearch\t2011-05-30\n" for number in range(20)]
+    observations.append("o20\t7\t1\t1\t5\t11\tresearch\t2011-05-30\n")
+    owners = [number for number in range(20) for _ in range(1 + number % 3)] + [20, 20]
+    photos = [f"u\t{100 + at}\to{owner}\t7\tjpg\tCC0\t1\t1\t0\n" for at, owner in enumerate(owners)]
+    for name, text, lines in (("observations", OBSERVATIONS, observations), ("photos", PHOTOS, photos)):
+        write(folder / "inaturalist-open-data", name, text.splitlines()[0] + "\n" + "".join(lines[::order]))
+
+
+def test_a_maximum_per_species_takes_whole_observations(source: Path, tmp_path: Path) -> None:
+    (source / "gbif.zip").unlink()
+    more_photographs(source)
+    every = run(source, tmp_path).rows
+    of = {row["key"]: row["observation_id"] for row in every}
+    ants = [key for key, name in of.items() if name != "inaturalist-o20"]
+    assert (len(every), len(ants)) == (41, 39)
+    expected = sorted(ants, key=lambda key: (stable_hash(5, of[key]), key))[:10]
+    outputs = run(source, tmp_path / "some", max_per_species=10, seed=5)
+    kept = {row["key"] for row in outputs.rows}
+    assert kept == {*expected, "inaturalist-139", "inaturalist-140"}  # a genus is counted for itself
+    assert {key for key, _ in outputs.dropped} == set(ants) - kept
+    assert outputs.json("metrics.json")["rows"]["dropped"] == {"beyond the maximum per species": 29}
+    cut = [
+        name for name in set(of.values()) if 0 < sum(of[key] == name for key in kept) < list(of.values()).count(name)
+    ]
+    assert len(cut) <= 1
+    again = run(source, tmp_path / "one", max_per_species=1, seed=5)
+    assert {row["key"] for row in again.rows} == {expected[0], "inaturalist-139"}
+    other = {row["key"] for row in run(source, tmp_path / "other", max_per_species=10, seed=6).rows}
+    assert other != kept
+
+
+def test_neither_order_nor_memory_nor_shards_show(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more_photographs(source)
+    changes: dict[str, Any] = {"max_per_species": 10, "bbox": [0, 0, 20, 60]}
+    run(source, tmp_path / "a", **changes)
+    more_photographs(source, order=-1)
+    monkeypatch.setattr("instar.records.spill.HELD_ROWS", 8)
+    monkeypatch.setattr("instar.records.spill.BLOCK_ROWS", 2)
+    monkeypatch.setattr("instar.records.delimited.BLOCK_BYTES", 256)
+    outputs = run(source, tmp_path / "b", **changes)
+    for name in ("records.parquet", "dropped.parquet", "taxonomy.parquet", "metrics.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    one = run(source, tmp_path / "c", shards=["only"], **changes)
+    assert [row["key"] for row in one.rows] == sorted(row["key"] for row in outputs.rows)
+    assert sorted(one.dropped) == sorted(outputs.dropped)
+
+
+def test_what_could_not_be_read_and_was_not_allowed_is_in_the_metrics(source: Path, tmp_path: Path) -> None:
+    write(source / "inaturalist-open-data", "photos", PHOTOS.replace("u\t1\t", "u\t\t1\t"))
+    write(source / "inaturalist-open-data", "observations", OBSERVATIONS.replace("c\t8\t", "c\t8\t\t"))
+    refused = PHOTO | {"license": "http://creativecommons.org/licenses/by-nc/4.0/"}
+    write_archive(source / "gbif.zip", [ANT], [PHOTO, refused])
+    metrics = run(source, tmp_path).json("metrics.json")
+    assert metrics["malformed_rows"] == {"inaturalist observations": 1, "inaturalist photos": 1}
+    assert metrics["licences_excluded"] == {"all-rights-reserved": 1, "cc-by-nc": 1}
+    dropped = metrics["rows"]["dropped"]
+    assert (dropped["malformed row"], dropped["malformed observation"]) == (1, 1)
+    assert metrics["rows"]["in"] == metrics["rows"]["out"] + sum(dropped.values()) == 13
+
+
+def test_wrong_annotations_are_told_before_the_tables_are_read(source: Path, tmp_path: Path) -> None:
+    (source / "annotations.json").write_text(coco([IMAGE], [BOX | {"bbox": [10, 20, 30]}]))
+    write(source / "inaturalist-open-data", "photos", "")
+    with pytest.raises(InputError, match="annotation 1: bbox has 3 columns"):
+        run(source, tmp_path)
 
 
 def test_the_manifest_tells_what_was_read(source: Path, tmp_path: Path) -> None:

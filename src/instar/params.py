@@ -215,7 +215,7 @@ def _unknown(name: str) -> str:
 
 
 def _mistyped(name: str, message: str) -> str:
-    key = _fields().get(name)
+    key = _fields().get(name.partition("[")[0])  # of an item of a list, the list's
     wanted = f"; it must be {_type(key)} ({key.metadata['help']})" if key else ""
     return f"{name or 'the top level'}: {message.splitlines()[0]}{wanted}"
 

@@ -21,6 +21,7 @@ from instar.errors import InputError
 BLOCK_BYTES = 8 << 20
 
 _EXAMPLES = 3
+_HEAD_BYTES = 4 << 20
 _EXAMPLE_LENGTH = 200
 
 _BROKEN = (pa.ArrowInvalid, OSError, EOFError, UnicodeError, BadZipFile, zlib.error, NotImplementedError)
@@ -81,6 +82,22 @@ class Malformed:
         return [self.ids.pop() for _ in range(len(self.ids))]
 
 
+class _Head(io.RawIOBase):
+    """The first bytes of a binary file: a line without an end must not fill the memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, _HEAD_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+
 class _Tail:
     """A binary file that remembers the last byte it gave."""
 
@@ -107,7 +124,8 @@ def first_row(text: Text, *, after: int) -> list[str]:
     """
     try:
         with text.open() as file:
-            reader = csv.reader(_characters(text, file), **_dialect(text))
+            head = io.BufferedReader(_Head(file))
+            reader = csv.reader(_characters(text, head), **_dialect(text))
             return next((fields for fields in islice(reader, after, None) if fields), [])
     except (*_BROKEN, csv.Error) as error:
         raise InputError(f"{text.name}: line {after + 1}: {_words(error)}; download the file again") from None
@@ -156,6 +174,8 @@ def batches(
                 well += completed.num_rows
                 yield completed
     except _BROKEN as error:
+        if "straddling object" in str(error):
+            raise InputError(f"{text.name}: a line of more than {BLOCK_BYTES} bytes; download the file again") from None
         if not _empty(error):
             raise _explained(text, columns, error) from None
     finally:
@@ -251,7 +271,7 @@ def _dialect(text: Text) -> dict[str, Any]:
     return {"delimiter": text.delimiter, "quotechar": text.quote or None, "quoting": quoting}
 
 
-def _characters(text: Text, file: BinaryIO) -> io.TextIOWrapper:
+def _characters(text: Text, file: BinaryIO | io.BufferedReader) -> io.TextIOWrapper:
     # bytes outside the encoding become lone surrogates, so that the reading goes on to the column that holds them
     encoding = "utf-8-sig" if _is_utf8(text) else text.encoding
     return io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")

@@ -12,7 +12,8 @@ from instar.errors import InputError
 from instar.licences import normalise
 from instar.progress import progress
 from instar.records.darwin_core import Archive, Table, read_archive
-from instar.records.gathering import Gathering, coordinates, short_hash, utc_time
+from instar.records.delimited import Malformed
+from instar.records.gathering import MALFORMED_OBSERVATION, Gathering, coordinates, short_hash, utc_time
 from instar.records.taxonomy import Lineage, lineage
 
 SOURCE = "gbif"
@@ -79,11 +80,12 @@ def gather(path: Path, *, taxon: str, licences: list[str], inaturalist: pa.Table
     archive = read_archive(path)
     media = _media(archive, path)
     gathering = Gathering()
-    occurrences = _occurrences(archive.core, taxon, gathering)
+    occurrences = _occurrences(archive.core, taxon, gathering, path.name)
     wanted = occurrences["id"].combine_chunks()
     numbers = inaturalist["photo_id"].to_numpy()
     republished = []
-    for batch in progress(media.read(_MEDIA_TERMS), "blocks of multimedia"):
+    malformed = Malformed()
+    for batch in progress(media.read(_MEDIA_TERMS, malformed), "blocks of multimedia"):
         positions = pc.index_in(batch["id"], value_set=wanted)
         here = pc.and_(positions.is_valid(), batch["id"].is_valid())
         gathering.other_taxon += batch.num_rows - (pc.sum(here).as_py() or 0)
@@ -97,6 +99,7 @@ def gather(path: Path, *, taxon: str, licences: list[str], inaturalist: pa.Table
         )
         observations = [theirs["observation_id"], inaturalist["observation_id"].take(places)]
         republished.append(pa.table(observations, _REPUBLISHED).drop_null())
+    gathering.add_malformed(f"{path.name} multimedia", malformed, SOURCE)
     _join_observations(gathering, pa.concat_tables([_REPUBLISHED.empty_table(), *republished]))
     return gathering
 
@@ -129,10 +132,11 @@ def _places(numbers: list[int], ordered: np.ndarray) -> pa.Array:
     return pa.array(places, mask=~found)
 
 
-def _occurrences(core: Table, taxon: str, gathering: Gathering) -> pa.Table:
-    """Occurrences of the taxon or of no taxon, as ``_OCCURRENCE``."""
+def _occurrences(core: Table, taxon: str, gathering: Gathering, archive: str) -> pa.Table:
+    """Occurrences of the taxon or of no taxon, and those that cannot be read, as ``_OCCURRENCE``."""
     kept = []
-    for batch in core.read(_OCCURRENCE_TERMS):
+    malformed = Malformed()
+    for batch in core.read(_OCCURRENCE_TERMS, malformed):
         rows = [row for row in batch.to_pylist() if _belongs(row, taxon)]
         found = [(row, _lineage(row)) for row in rows]
         for row, one in found:
@@ -140,6 +144,9 @@ def _occurrences(core: Table, taxon: str, gathering: Gathering) -> pa.Table:
             if old := _synonym(row, one):
                 gathering.synonyms.setdefault(f"species:{old}", set()).add(f"species:{one.species}")
         kept.append(pa.RecordBatch.from_pylist([_occurrence(row, one) for row, one in found], _OCCURRENCE))
+    broken = [{"id": name, "reason": MALFORMED_OBSERVATION} for name in malformed.taken_ids()]
+    kept.append(pa.RecordBatch.from_pylist(broken, _OCCURRENCE))
+    gathering.add_malformed(f"{archive} occurrences", malformed)
     return pa.Table.from_batches(kept, _OCCURRENCE)
 
 

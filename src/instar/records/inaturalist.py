@@ -100,6 +100,8 @@ def gather(
         gathering.other_taxon += rows.num_rows - int(wanted.sum())
         photos.add(rows.filter(pa.array(wanted)), numbers[wanted])
     for theirs, rows in zip(observations, photos, strict=True):
+        if not rows.num_rows:
+            continue
         found, reasons = _joined(rows, theirs, licences)
         gathering.other_taxon += rows.num_rows - found.num_rows
         gathering.add_table(found, reasons)
@@ -297,7 +299,9 @@ def _name_rights_holders(folder: Path, gathering: Gathering, wanted: Sieve) -> N
     found = []
     for batch, _ in _read(folder, "observers", _OBSERVERS, gathering):
         rows = batch.filter(pa.array(wanted.may_hold(hashes(batch["observer_id"]))))
-        found.append(rows.set_column(2, "name", pc.coalesce(rows["name"], rows["login"])))
+        # copies of the table that went through Python say None where there is no name
+        named = pc.fill_null(pc.not_equal(rows["name"], "None"), False)
+        found.append(rows.set_column(2, "name", pc.if_else(named, rows["name"], rows["login"])))
     observers = pa.Table.from_batches(found, batch_schema(_OBSERVERS)).combine_chunks()
     ids, names = (observers[name].combine_chunks() for name in ("observer_id", "name"))
     for column in ("rights_holder", "creator"):

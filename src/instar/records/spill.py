@@ -115,7 +115,7 @@ class Rows:
     def add(self, rows: pa.Table) -> None:
         """Add rows, which have the columns of the schema."""
         if self._held.add(rows):
-            self._blocks += [self._spill.append(batch) for batch in self._held.take().to_batches(HELD_ROWS // 4)]
+            self._blocks += [self._spill.append(batch) for batch in self._held.take().to_batches(-(-HELD_ROWS // 4))]
 
     def __iter__(self) -> Iterator[pa.Table]:
         for block in self._blocks:
