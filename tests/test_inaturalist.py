@@ -267,6 +267,11 @@ def test_quotes_are_characters_like_others(tables: Path) -> None:
     assert (rows["9"], rows["4"]) == ('"Cy', '"B" "')
 
 
+def test_the_word_none_is_no_name(tables: Path) -> None:
+    write(tables, "observers", OBSERVERS.replace("cy\tCy", "cy\tNone"))
+    assert {row["photo_id"]: row["rights_holder"] for row in read(tables).found.to_pylist()}["9"] == "cy"
+
+
 def test_an_observation_that_is_there_twice(tables: Path) -> None:
     again = "a\t7\t10\t10\t5\t12\tresearch\t2011-05-30\n"
     head, *lines = (OBSERVATIONS + again).splitlines(keepends=True)

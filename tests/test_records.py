@@ -178,6 +178,9 @@ def test_gbif_alone_gives_inaturalists_photographs(source: Path, tmp_path: Path)
 def test_a_photograph_of_two_observations_counts_once(source: Path, tmp_path: Path) -> None:
     # the first observation, a, has it; of 6 the first is not taken, so that it counts under b
     more = "u\t3\ta\t7\tpng\tCC0\t10\t10\t3\nu\t6\tb\t7\tjpg\tCC-BY\t10\t10\t3\n"
+    more += "".join(f"u\t3\to{number}\t7\tpng\tCC0\t10\t10\t3\n" for number in range(8))
+    ids = "".join(f"o{number}\t7\t1\t1\t5\t12\tresearch\t2011-05-30\n" for number in range(8))
+    write(source / "inaturalist-open-data", "observations", OBSERVATIONS + ids)
     write(source / "inaturalist-open-data", "photos", PHOTOS + more)
     outputs = run(source, tmp_path)
     observations = {row["key"]: row["observation_id"] for row in outputs.rows}

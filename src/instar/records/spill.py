@@ -19,9 +19,9 @@ import pyarrow as pa
 from instar.errors import InputError
 
 #: Rows that are held in memory before they are written.
-HELD_ROWS = 1 << 18
+HELD_ROWS = 1 << 17
 #: Rows of a block: what is in memory of each sorted run while the runs are merged.
-BLOCK_ROWS = 1 << 12
+BLOCK_ROWS = 1 << 11
 
 
 class Block(NamedTuple):
