@@ -1,10 +1,13 @@
 # make demo: the environment, then the whole DAG of the study in params.yaml. make test: the environment, then all tests.
+# make bench: every benchmark, or make bench BENCH='crops workflow' SMALL=--small.
 SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 LOCK := envs/requirements.lock
+BENCH ?= $(basename $(notdir $(wildcard benchmarks/*.py)))
+SMALL ?=
 
-.PHONY: help env demo test lint lock clean
+.PHONY: help env demo test bench lint lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -26,6 +29,9 @@ demo: env  ## the study in params.yaml from records to report
 
 test: env  ## all tests
 	pytest tests --numprocesses 4 --dist loadgroup  # four on two cores: the test of SLURM mostly waits
+
+bench: env  ## all benchmarks, one after the other
+	set -e; for name in $(BENCH); do echo "== $$name"; python benchmarks/$$name.py $(SMALL); done
 
 lint: env  ## ruff, mypy, snakefmt and snakemake --lint
 	ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow/rules

@@ -23,6 +23,7 @@ RECORD = {
     "basis": "field",
     "licence": "cc-by",
     "rights_holder": "A. Nt",
+    "creator": "B. Ee",
     "reference": "https://example.org/1",
 }
 
@@ -44,7 +45,7 @@ def write_images(folder: Path, shard: str, photographs: dict[str, bytes | str], 
                 rows.append({**row, "reason": data})
                 continue
             member = tar.add(f"{key}.png", data)
-            place = {"offset": member.offset, "size": member.size, "sha256": member.sha256}
+            place = {"offset": member.offset, "size": member.size, "sha256": member.sha256, "phash": 2**64 - len(data)}
             rows.append({**row, **place, "width": size[0], "height": size[1]})
     write_table(folder / f"{shard}.parquet", rows, IMAGES)
 

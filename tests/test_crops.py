@@ -1,4 +1,7 @@
+import hashlib
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from instar.crops import crops
 from instar.errors import InputError
 from instar.tables import CROPS, read_table
 
-OPTIONS: dict[str, Any] = {"confidence": 0.5, "margin_percent": 0.0, "max_px": 100, "jpeg_quality": 95}
+OPTIONS: dict[str, Any] = {"confidence": 0.5, "margin_percent": 0.0, "max_px": 100, "jpeg_quality": 95, "workers": 1}
 COLOURS = np.array([[[200, 30, 30], [30, 200, 30]], [[30, 30, 200], [200, 200, 30]]], np.uint8)
 
 
@@ -78,7 +81,7 @@ def test_crops_are_upright_whatever_the_orientation(tmp_path: Path, orientation:
 
 
 def test_crops_keep_every_row_and_its_ancestry(tmp_path: Path) -> None:
-    photographs = {"a-1": stored_for(1), "a-2": stored_for(1), "a-3": "not found", "a-4": b"damaged"}
+    photographs: dict[str, Any] = {"a-1": stored_for(1), "a-2": stored_for(1), "a-3": "not found", "a-4": b"damaged"}
     found = {"a-1": [(0, 0, 30, 20, 0.9), (30, 0, 60, 20, 0.49)], "a-2": "no animal found", "a-4": [(0, 0, 9, 9, 0.9)]}
     rows = cut(tmp_path, photographs, (60, 40), found)
     assert [(row["photo_key"], row["key"], row["reason"]) for row in rows] == [
@@ -89,11 +92,14 @@ def test_crops_keep_every_row_and_its_ancestry(tmp_path: Path) -> None:
     ]
     for row in rows:
         kept = ["source", "observation_id", "observer_id", "taxon_id", "latitude", "longitude", "basis", "licence"]
-        kept += ["rights_holder", "reference"]
+        kept += ["rights_holder", "creator", "reference"]
         assert {name: row[name] for name in kept} == {name: RECORD[name] for name in kept}
         assert (row["photo_id"], row["shard"]) == (row["photo_key"][2:], "s0")
         assert (row["sha256"] is None) == (row["offset"] is None) == (row["reason"] is not None)
         assert (row["width"], row["height"]) == ((30, 20) if row["reason"] is None else (None, None))
+        file = photographs[row["photo_key"]]
+        assert row["photo_sha256"] == hashlib.sha256(file).hexdigest()
+        assert row["photo_phash"] == 2**64 - len(file)
     assert rows[0]["detector"] == "by hand"
 
 
@@ -118,7 +124,45 @@ def test_crops_give_equal_bytes_again(tmp_path: Path) -> None:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
+@pytest.mark.parametrize("workers", [2, 5])
+def test_crops_do_not_depend_on_the_workers(tmp_path: Path, workers: int) -> None:
+    rng = np.random.default_rng(0)
+    photographs: dict[str, Any] = {
+        f"a-{n:02d}": encoded(rng.integers(0, 255, (40, 60, 3), np.uint8)) for n in range(20)
+    }
+    photographs["a-07"] = b"damaged"
+    found = {key: [(0, 0, 30, 20, 0.9), (5, 5, 50, 40, 0.8)][: 1 + n % 2] for n, key in enumerate(photographs)}
+    for name, count in (("one", 1), ("more", workers)):
+        rows = cut(tmp_path / name, photographs, (60, 40), found, workers=count)
+    assert [row["reason"] for row in rows].count(None) == 28  # 30 boxes, two of them on the damaged photograph
+    for name in ("crops.parquet", "crops.tar"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "more" / name).read_bytes()
+
+
+#: Prints the peak of its memory in MB after cropping a shard.
+PEAK = """
+import resource, sys
+from pathlib import Path
+from instar.crops import crops
+crops(*map(Path, sys.argv[2:]), confidence=0.5, margin_percent=0, max_px=100, jpeg_quality=90, workers=int(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+"""
+
+
+def test_crops_hold_one_photograph_for_each_worker(tmp_path: Path) -> None:
+    """45 megapixels take 315 MB while they are decoded: two of twelve, and 200 MB for the libraries."""
+    keys = [f"a-{n:02d}" for n in range(12)]
+    tray = encoded(np.zeros((5464, 8192, 3), np.uint8), "JPEG")
+    write_images(tmp_path, "s0", dict.fromkeys(keys, tray), (8192, 5464))
+    write_detections(tmp_path / "found.parquet", {key: [(0, 0, 90, 90, 0.9)] for key in keys})
+    paths = [tmp_path / name for name in ("s0.parquet", "s0.tar", "found.parquet", "crops.parquet", "crops.tar")]
+    done = subprocess.run([sys.executable, "-c", PEAK, "2", *map(str, paths)], check=True, capture_output=True)
+    assert float(done.stdout) < 2 * 315 + 200
+
+
 def test_crops_refuse_detections_of_other_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a-9"):
         cut(tmp_path, {"a-1": stored_for(1)}, (60, 40), {"a-9": [(0, 0, 30, 20, 0.9)]})
+    with pytest.raises(InputError, match="a-2"):
+        cut(tmp_path, {"a-2": "not found"}, (60, 40), {"a-2": [(0, 0, 30, 20, 0.9)]})
     assert not (tmp_path / "crops.parquet").exists()

@@ -8,8 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from instar.dataset import dataset
+from instar.dataset.decisions import DECISIONS, HELD_OUT
+from instar.dataset.stage import dataset
 from instar.errors import InputError
+from instar.licences import LICENCES
+from instar.splits import id_hash
 from instar.tables import CROPS, DATASET, TAXONOMY, read_table, write_table
 
 TAXA = {
@@ -25,7 +28,7 @@ TAXA = {
 
 def crop(key: str, taxon_id: str | None = "1", *, observation: str | None = None, box: float = 60, **other: Any) -> Any:
     photo_key, _, _ = key.rpartition("-")
-    return {
+    row = {
         "photo_key": photo_key,
         "key": key,
         "detector": "none",
@@ -44,26 +47,40 @@ def crop(key: str, taxon_id: str | None = "1", *, observation: str | None = None
         "height": 60,
         "box_width": box,
         "box_height": 60.0,
+        "photo_phash": id_hash(photo_key),
+        "key_hash": id_hash(key),
         **other,
     }
+    observer = row.get("observer_id")
+    row["observation_hash"] = id_hash(row["observation_id"])
+    return row | {"observer_hash": id_hash(observer) if observer else None}
 
 
 def run(folder: Path, crops: list[Any], **parameters: Any) -> pd.DataFrame:
     """Write the crops, run the stage, and return its rows by key."""
     given = {"seed": 0, "shards": ["a", "b"], "min_crop_px": 50, "min_class_crops": 2, "validation_crops": 2}
-    values = {**given, **parameters}
+    given |= {"licences": list(LICENCES), "near_duplicate_bits": 2, "split_by": "observation", "test_crops": 0}
+    values: dict[str, Any] = {**given, "held_out_observers": 0.3, **parameters}
+    decisions, earlier = folder / "decisions.csv", folder / "earlier.csv"
+    folder.mkdir(exist_ok=True)
+    write_csv(decisions, DECISIONS, values.pop("decisions", []))
+    write_csv(earlier, HELD_OUT, values.pop("earlier", []))
     for shard in values["shards"]:
         write_table(folder / "crops" / f"{shard}.parquet", [row for row in crops if row["shard"] == shard], CROPS)
     names = ("name", "rank", "species", "genus")
     taxa = [{"taxon_id": taxon, **dict(zip(names, values, strict=True))} for taxon, values in TAXA.items()]
     write_table(folder / "taxonomy.parquet", taxa, TAXONOMY)
-    paths = [folder / "crops", folder / "taxonomy.parquet", *outputs(folder)]
+    paths = [folder / "crops", folder / "taxonomy.parquet", decisions, earlier, *outputs(folder)]
     dataset(*paths, **values)
     return read_table(folder / "dataset.parquet", DATASET).to_pandas().set_index("key", drop=False)
 
 
+def write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, str]]) -> None:
+    pd.DataFrame(rows, columns=list(columns)).to_csv(path, index=False)
+
+
 def outputs(folder: Path) -> list[Path]:
-    return [folder / "dataset.parquet", folder / "dataset.json", folder / "examples.csv"]
+    return [folder / name for name in ("dataset.parquet", "held_out.csv", "dataset.json", "examples.csv")]
 
 
 def metrics(folder: Path) -> Any:
@@ -81,7 +98,7 @@ def test_no_crop_at_all(tmp_path: Path) -> None:
 
 
 def test_no_crop_left_says_which_rule_took_how_many(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no crop is left of 3 \(1 no label, 2 under 50 px\)"):
+    with pytest.raises(InputError, match=r"no crop is left of 3 \(2 under 50 px, 1 above genus\)"):
         run(tmp_path, [crop("x-0", box=49), crop("x-1", box=1), crop("y-0", "4")])
 
 
@@ -92,11 +109,11 @@ def test_no_species_large_enough_for_validation(tmp_path: Path) -> None:
 
 def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="key n001-0 stands twice"):
-        run(tmp_path, [*niger(3), crop("n001-0", shard="b")])
+        run(tmp_path, [*niger(3), crop("n001-0", observation="another")])
 
 
 def test_every_rule_takes_its_crops_in_order(tmp_path: Path) -> None:
-    same: Any = {"sha256": "f" * 64}
+    same: Any = {"photo_phash": 7 << 40}
     rows = run(
         tmp_path,
         [
@@ -104,9 +121,9 @@ def test_every_rule_takes_its_crops_in_order(tmp_path: Path) -> None:
             {**crop("photo-0"), "key": None, "reason": "no detection"},  # never became a crop
             crop("atom-0", box=49.9, **same),  # too small to make the others duplicates
             crop("small-1", box_height=49.9),
-            crop("copy-2", **same),
-            crop("copy-1", **same),
-            crop("copy-0", "4", **same),  # too high a taxon to make the others duplicates
+            crop("copy-2", observation="2", **same),
+            crop("copy-1", observation="1", **same),
+            crop("copy-0", "4", observation="0", **same),  # too high a taxon to make the others duplicates
             crop("family-0", "4"),
             crop("nothing-0", None),
             crop("unknown-0", "99"),
@@ -117,21 +134,20 @@ def test_every_rule_takes_its_crops_in_order(tmp_path: Path) -> None:
     assert rows["reason"].dropna().to_dict() == {
         "atom-0": "under 50 px",
         "small-1": "under 50 px",
-        "copy-0": "no label",
-        "copy-2": "duplicate",
-        "family-0": "no label",
-        "nothing-0": "no label",
-        "unknown-0": "no label",
-        "lost-0": "no label",
+        "copy-0": "above genus",
+        "copy-2": "near-duplicate",
+        "family-0": "above genus",
+        "nothing-0": "above genus",
+        "unknown-0": "above genus",
+        "lost-0": "above genus",
         "alone-0": "class under 2 crops",
     }
-    assert list(rows["key"]) == sorted(rows["key"])
     assert rows["split"].isna().equals(rows["reason"].notna())
     figures = metrics(tmp_path)
     assert figures["rows"] == {
         "in": 17,
         "out": 8,
-        "dropped": {"class under 2 crops": 1, "duplicate": 1, "no label": 5, "under 50 px": 2},
+        "dropped": {"under 50 px": 2, "above genus": 5, "near-duplicate": 1, "class under 2 crops": 1},
     }
     assert figures["before"] == {"crops": 17, "classes": 2}
     assert figures["after"] == {"crops": 8, "classes": 1}
@@ -142,7 +158,7 @@ def test_every_rule_takes_its_crops_in_order(tmp_path: Path) -> None:
     [
         (["1", "1"], 0),
         ([None, "1"], 1),
-        (["3", "1"], 1),  # the genus's copy has the lower key, the species' one says more
+        (["3", "1"], 1),  # the genus's copy is the first, the species' one says more
         (["3", "1", "1"], 1),
         (["3", "3"], 0),
         (["1", "5"], 0),  # a subspecies is labelled as its species
@@ -154,11 +170,15 @@ def test_every_rule_takes_its_crops_in_order(tmp_path: Path) -> None:
         (["1", "6"], 0),  # without a genus there is no label that could differ
     ],
 )
-def test_identical_crops(tmp_path: Path, taxa: list[str | None], kept: int | None) -> None:
-    copies = [crop(f"copy{number}-0", taxon, sha256="f" * 64) for number, taxon in enumerate(taxa)]
+def test_one_photograph_in_several_observations(tmp_path: Path, taxa: list[str | None], kept: int | None) -> None:
+    observations = sorted(map(str, range(9)), key=id_hash)  # of the same photograph the first one keeps its crops
+    copies = [
+        crop(f"copy{number}-0", taxon, observation=observations[number], photo_phash=7 << 40)
+        for number, taxon in enumerate(taxa)
+    ]
     rows = run(tmp_path, [*niger(7), *copies], min_class_crops=1).loc[[row["key"] for row in copies]]
     assert list(rows.index[rows["reason"].isna()]) == ([] if kept is None else [f"copy{kept}-0"])
-    dropped = "duplicate" if kept is not None else "identical crops with different labels"
+    dropped = "near-duplicate" if kept is not None else "near-duplicates with different labels"
     assert set(rows.loc[rows["label"].notna(), "reason"].dropna()) <= {dropped}
 
 
@@ -178,10 +198,10 @@ def test_validation_holds_exactly_the_quota_of_whole_observations(tmp_path: Path
     assert sizes.to_dict() == {"Lasius niger": 6, "Lasius flavus": 6}
     assert rows.groupby("observation_id")["split"].nunique().eq(1).all()
     assert metrics(tmp_path)["splits"] == {
-        "train": {"crops": 35, "classes": 2, "observations": 21},
+        "train": {"crops": 35, "classes": 2},
         "validation": {"crops": 12, "classes": 2, "observations": 8},
     }
-    assert metrics(tmp_path)["in_two_splits"] == {"observations": 0, "photographs": 0}
+    assert metrics(tmp_path)["leakage"]["observation"]["observation"] == 0
 
 
 def test_surplus_crops_of_a_validation_observation_train_nothing(tmp_path: Path) -> None:
@@ -189,7 +209,7 @@ def test_surplus_crops_of_a_validation_observation_train_nothing(tmp_path: Path)
     rows = run(tmp_path, crops, validation_crops=4)
     assert rows["split"].value_counts().to_dict() == {"train": 9, "validation": 4}
     surplus = rows[rows["reason"].notna()]
-    assert list(surplus["reason"]) == ["beyond the validation quota"] * 2
+    assert list(surplus["reason"]) == ["beyond the quota of a held-out observation"] * 2
     assert surplus["observation_id"].nunique() == 1
     assert set(surplus["observation_id"]) < set(rows.loc[rows["split"] == "validation", "observation_id"])
 
@@ -227,7 +247,7 @@ def test_split_depends_on_neither_order_nor_shards_but_on_the_seed(tmp_path: Pat
     moved = [{**row, "shard": "b"} if number % 3 else row for number, row in enumerate(reversed(crops))]
     second = run(tmp_path / "second", moved, validation_crops=8)
     columns = ["key", "label", "split", "reason"]
-    pd.testing.assert_frame_equal(first[columns], second[columns])
+    pd.testing.assert_frame_equal(first[columns].sort_index(), second[columns].sort_index())
     other = run(tmp_path / "third", crops, validation_crops=8, seed=1)
     assert not first["split"].equals(other["split"])
 
@@ -246,3 +266,159 @@ def test_outputs_are_the_same_bytes_again(tmp_path: Path) -> None:
         run(tmp_path / name, niger(30))
     for first, second in zip(outputs(tmp_path / "first"), outputs(tmp_path / "second"), strict=True):
         assert first.read_bytes() == second.read_bytes()
+
+
+def decision(key: str, verdict: str, **other: str) -> dict[str, str]:
+    return {"key": key, "verdict": verdict, "who": "anna", "when": "2026-05-01", "why": "looked at it", **other}
+
+
+def test_review_decisions_are_applied(tmp_path: Path) -> None:
+    crops = [*niger(9), *(crop(f"f{number}-0", "2") for number in range(9))]
+    decisions = [
+        decision("n000-0", "drop"),
+        decision("n001-0", "relabel", label="Lasius flavus"),
+        decision("n002-0", "drop", when="2026-05-01T10:00:00+02:00"),
+        decision("n002-0", "keep", when="2026-05-01T08:30:00Z"),  # half an hour later, so it counts
+        decision("n003-0", "drop", sha256="0" * 64),  # another box has the key now
+        decision("n004-0", "drop", sha256=hashlib.sha256(b"n004-0").hexdigest()),
+        decision("gone-0", "drop"),
+    ]
+    rows = run(tmp_path, crops, decisions=decisions)
+    assert rows["reason"].dropna().to_dict() == {"n000-0": "rejected in review", "n004-0": "rejected in review"}
+    assert rows.loc["n001-0", "label"] == "Lasius flavus"
+    assert metrics(tmp_path)["review"] == {
+        "decisions": 6,
+        "applied": 4,
+        "made on another file": ["n003-0"],
+        "no such crop": ["gone-0"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"verdict": "maybe"}, r"decisions\.csv: line 2: verdict = 'maybe' is none of keep, drop, relabel"),
+        ({"verdict": "relabel", "label": "Homo"}, r"line 2: label = 'Homo' is no species or genus of this study"),
+        ({"when": "in May"}, r"line 2: when = 'in May' is no date of ISO 8601"),
+        ({"who": ""}, r"line 2: key or who is empty"),
+    ],
+)
+def test_a_bad_decision(tmp_path: Path, given: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, niger(9), decisions=[{**decision("n000-0", "keep"), **given}])
+
+
+def test_licences_that_are_not_wanted(tmp_path: Path) -> None:
+    rows = run(tmp_path, [*niger(9), crop("x-0", licence="cc-by-nd")], licences=["cc-by"])
+    assert rows["reason"].dropna().to_dict() == {"x-0": "licence not allowed"}
+
+
+def test_the_table_before_and_after_each_rule(tmp_path: Path) -> None:
+    crops = [*niger(9), crop("s-0", box=3), crop("a-0", "2"), crop("c-0", "4"), crop("t-0", "7", box=3)]
+    run(tmp_path, crops)
+    table = {row["rule"]: (row["before"], row["after"]) for row in metrics(tmp_path)["rules"]}
+    thirteen = {"crops": 13, "classes": 3}
+    assert table["licence not allowed"] == (thirteen, thirteen)
+    assert table["under 50 px"] == (thirteen, {"crops": 11, "classes": 2})
+    assert table["above genus"] == ({"crops": 11, "classes": 2}, {"crops": 10, "classes": 2})
+    assert table["class under 2 crops"] == ({"crops": 10, "classes": 2}, {"crops": 9, "classes": 1})
+
+
+def flipped(photo_key: str, bits: int) -> int:
+    return id_hash(photo_key) ^ ((1 << bits) - 1)
+
+
+@pytest.mark.parametrize(("bits", "alone"), [(0, True), (2, False), (3, True)])
+def test_observations_with_near_duplicates_are_never_held_out(tmp_path: Path, bits: int, alone: bool) -> None:
+    # every photograph but those of 5 observations has a near-duplicate in an observation of genus level
+    crops = niger(20) + [
+        crop(f"g{number:03}-0", "3", photo_phash=flipped(f"n{number:03}", bits or 64)) for number in range(5, 20)
+    ]
+    rows = run(tmp_path, crops, validation_crops=5)
+    held = set(rows.index[rows["split"] == "validation"])
+    clean = {f"n{number:03}-0" for number in range(5)}
+    assert (held == clean) == (not alone)
+    assert len(held) == 5
+    assert metrics(tmp_path)["leakage"]["observation"]["near_duplicate"] == 0
+
+
+def test_the_leakage_report_counts_what_looser_splits_share(tmp_path: Path) -> None:
+    # 3 photographs of 4 crops in each observation, which has its own observer, place and day
+    crops = [
+        crop(
+            f"p{observation:03}{photo}-{box}",
+            observation=f"o{observation}",
+            observer_id=f"observer {observation % 20}",
+            latitude=1.0 * (observation % 20),
+            longitude=170.0,
+            observed_at=86_400 * observation,
+        )
+        for observation in range(40)
+        for photo in range(3)
+        for box in range(4)
+    ]
+    run(tmp_path, crops, validation_crops=12)
+    random, photograph, observation = (
+        metrics(tmp_path)["leakage"][way] for way in ("random", "photograph", "observation")
+    )
+    assert observation == {
+        "held_out": 12,
+        "photograph": 0,
+        "observation": 0,
+        "near_duplicate": 0,
+        "observer": 12,  # each observer has two observations
+        "place_day": 0,
+    }
+    assert photograph["photograph"] == photograph["near_duplicate"] == 0
+    assert photograph["observation"] == photograph["place_day"] == photograph["held_out"] == 12
+    assert random["photograph"] == random["near_duplicate"] == random["observation"] == random["held_out"] == 12
+
+
+def test_a_split_by_observer_shares_no_observer(tmp_path: Path) -> None:
+    crops = [crop(f"p{n:03}-0", observation=f"o{n}", observer_id=f"observer {n % 30}") for n in range(120)]
+    rows = run(tmp_path, crops, split_by="observer", validation_crops=6)
+    assert rows["split"].value_counts()["validation"] == 6
+    left_out = rows["reason"] == "of a held-out observer"
+    assert left_out.any()
+    trained = set(rows.loc[rows["split"] == "train", "observer_id"])
+    assert not trained & set(rows.loc[left_out | (rows["split"] == "validation"), "observer_id"])
+    assert metrics(tmp_path)["leakage"]["observer"]["observer"] == 0
+
+
+def test_a_test_split_is_made_the_same_way(tmp_path: Path) -> None:
+    rows = run(tmp_path, niger(40), validation_crops=5, test_crops=4)
+    without = run(tmp_path / "without", niger(40), validation_crops=5)
+    assert rows["split"].value_counts().to_dict() == {"train": 31, "validation": 5, "test": 4}
+    validation = [set(given.index[given["split"] == "validation"]) for given in (rows, without)]
+    assert validation[0] == validation[1]
+    held = pd.read_csv(tmp_path / "held_out.csv").set_index("observation_id")["split"]
+    assert held.to_dict() == rows[rows["split"] != "train"].set_index("observation_id")["split"].to_dict()
+
+
+def test_what_was_held_out_earlier_never_trains(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", niger(20), validation_crops=6)
+    held = pd.read_csv(tmp_path / "first" / "held_out.csv").to_dict("records")
+    was = list(first.index[first["split"] == "validation"])
+    grown = [
+        *niger(60),
+        crop(f"{was[0][:-2]}-1", observation=first.loc[was[0], "observation_id"]),  # one more of a held-out observation
+        crop("near-0", photo_phash=flipped(was[1][:-2], 2)),
+    ]
+    without = run(tmp_path / "without", grown, validation_crops=6)
+    assert set(without.loc[was, "split"].dropna()) == {"train"} or "train" in set(without.loc[was, "split"])
+    rows = run(tmp_path / "grown", grown, validation_crops=4, seed=5, earlier=held)
+    assert "train" not in set(rows.loc[was, "split"].dropna())
+    assert (rows["split"] == "validation").sum() == 4
+    assert set(rows.index[rows["split"] == "validation"]) < {*was, f"{was[0][:-2]}-1"}
+    reasons = rows["reason"].value_counts().to_dict()
+    assert reasons == {"held out earlier": 3, "near-duplicate of one held out earlier": 1}
+    assert rows.loc["near-0", "reason"] == "near-duplicate of one held out earlier"
+    more = run(tmp_path / "more", grown, validation_crops=9, seed=5, earlier=held)
+    assert set(was) < set(more.index[more["split"] == "validation"])
+    assert (more["split"] == "validation").sum() == 9
+
+
+def test_an_observation_held_out_in_two_splits(tmp_path: Path) -> None:
+    held = [{"observation_id": "o", "split": split} for split in ("validation", "test")]
+    with pytest.raises(InputError, match=r"earlier\.csv: line 3: observation o is in two splits"):
+        run(tmp_path, niger(9), earlier=held)

@@ -9,8 +9,9 @@ from PIL import Image
 
 from instar.errors import InputError
 from instar.files import sha256_of
+from instar.records.annotated import annotations
 from instar.records.annotations import Annotations
-from instar.records.folder import annotations, gather, upright_size
+from instar.records.folder import gather, upright_size
 
 REAL = Path(__file__).parents[1] / "../shared/realdata/beesense"
 

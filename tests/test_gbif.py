@@ -124,7 +124,7 @@ def test_a_specimen(tmp_path: Path) -> None:
         "basis": "specimen",
         "licence": "cc-by",
         "rights_holder": "B. Pictor",
-        "creator": None,
+        "creator": "B. Pictor",
         "reference": "https://www.gbif.org/occurrence/1",
     }
 

@@ -1,42 +1,48 @@
 """The stage ``images``: fetching from a folder, from a mirror and from a server that misbehaves."""
 
-import asyncio
 import hashlib
-import io
 import socket
 import tarfile
-import threading
-from collections import Counter
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from aiohttp import web
-from PIL import Image
+from photo_server import Server, encoded
 
-from instar import images as module
 from instar.decode import decode_upright
 from instar.errors import InputError
-from instar.images import images
+from instar.images import network, stage
+from instar.images.stage import images
+from instar.phash import phash
 from instar.shards import ShardReader
 from instar.tables import IMAGES, RECORDS, read_table, write_table
 
 HOST = "m.example"
+PARAMETERS: dict[str, Any] = {
+    "connections": 4,
+    "timeout_s": 5.0,
+    "stall_s": 5.0,
+    "attempts": 3,
+    "max_photo_mb": 0.1,
+    "requests_per_s": 1000.0,
+    "gb_per_hour": 5.0,
+    "gb_per_day": 24.0,
+    "unlimited_hosts": [],
+}
+PATHS = ("records.parquet", "local", "source", "spool", "out.parquet", "out.tar")
 
 
-def encoded(kind: str = "JPEG", side: int = 24, orientation: int = 1) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    pixels = np.random.default_rng(0).integers(0, 256, (side, 2 * side, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, exif=exif)
-    return file.getvalue()
+@pytest.fixture(autouse=True)
+def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the bytes are counted in a test: nothing is shared with other tests."""
+    monkeypatch.setenv("INSTAR_STORE", str(tmp_path / "store"))
+    return tmp_path / "traffic.sqlite"
 
 
 def record(key: str, url: str, **changes: Any) -> dict[str, Any]:
@@ -47,17 +53,10 @@ def record(key: str, url: str, **changes: Any) -> dict[str, Any]:
 
 def run(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> dict[str, dict[str, Any]]:
     """The stage's rows by key."""
-    parameters: dict[str, Any] = {
-        "shard": "s0",
-        "mirror": True,
-        "connections": 4,
-        "timeout_s": 5.0,
-        "attempts": 3,
-        "max_photo_mb": 0.1,
-    }
+    parameters = {"shard": "s0", "mirror": True, **PARAMETERS}
     write_table(folder / "records.parquet", rows, RECORDS)
     (folder / "source/mirror").mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in ("records.parquet", "local", "source", "out.parquet", "out.tar")]
+    paths = [folder / name for name in PATHS]
     images(*paths, **(parameters | changes))
     found = read_table(folder / "out.parquet", IMAGES).to_pylist()
     assert [row["key"] for row in found] == sorted(row["key"] for row in rows if row["shard"] == "s0")
@@ -125,12 +124,12 @@ def test_what_is_no_whole_photograph_has_a_reason(tmp_path: Path) -> None:
 
 
 def test_the_rows_are_the_photographs_that_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetch_all = module._all
+    store_all = stage._stored
 
-    async def forgetful(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
-        return (await fetch_all(*arguments, **options))[:-1]
+    def forgetful(*arguments: Any) -> list[dict[str, Any]]:
+        return store_all(*arguments)[:-1]
 
-    monkeypatch.setattr(module, "_all", forgetful)
+    monkeypatch.setattr(stage, "_stored", forgetful)
     for key in ("a", "b"):
         put(tmp_path / f"source/mirror/{HOST}/{key}", encoded())
     with pytest.raises(RuntimeError, match=r"out\.parquet: 1 photographs .*, such as b"):
@@ -142,15 +141,36 @@ def test_the_rows_are_the_photographs_that_were_given(tmp_path: Path, monkeypatc
 def test_no_mirror(tmp_path: Path) -> None:
     write_table(tmp_path / "records.parquet", [record("a", "https://m.example/a")], RECORDS)
     (tmp_path / "source").mkdir()
-    parameters: dict[str, Any] = {"connections": 1, "timeout_s": 1.0, "attempts": 1, "max_photo_mb": 1.0}
-    paths = [tmp_path / name for name in ("records.parquet", "local", "source", "out.parquet", "out.tar")]
+    paths = [tmp_path / name for name in PATHS]
     with pytest.raises(InputError, match="source/mirror: no such folder"):
-        images(*paths, shard="s0", mirror=True, **parameters)
+        images(*paths, shard="s0", mirror=True, **PARAMETERS)
     with pytest.raises(InputError, match=r"none.parquet: no such table"):
-        images(tmp_path / "none.parquet", *paths[1:], shard="s0", mirror=True, **parameters)
+        images(tmp_path / "none.parquet", *paths[1:], shard="s0", mirror=True, **PARAMETERS)
     pq.write_table(pa.table({"shard": ["s0"]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other.parquet: not a table of records"):
-        images(tmp_path / "other.parquet", *paths[1:], shard="s0", mirror=True, **parameters)
+        images(tmp_path / "other.parquet", *paths[1:], shard="s0", mirror=True, **PARAMETERS)
+
+
+def test_equal_files_are_stored_once(tmp_path: Path) -> None:
+    files = {"a": encoded(), "b": encoded(side=30), "c": encoded(), "d": encoded()}
+    for key, data in files.items():
+        put(tmp_path / f"source/mirror/{HOST}/{key}", data)
+    found = run(tmp_path, [record(key, f"https://{HOST}/{key}") for key in files])
+    assert names(tmp_path) == ["a.jpg", "b.jpg"]
+    assert len({(found[key]["offset"], found[key]["sha256"], found[key]["phash"]) for key in "acd"}) == 1
+    assert found["b"]["offset"] > found["a"]["offset"]
+    with ShardReader(tmp_path / "out.tar") as reader:
+        for key, data in files.items():
+            assert reader.read(found[key]["offset"], found[key]["size"]) == data
+
+
+def test_the_hash_is_of_the_upright_photograph(tmp_path: Path) -> None:
+    for orientation in (1, 6):
+        put(tmp_path / f"source/mirror/{HOST}/{orientation}", encoded(side=64, orientation=orientation))
+    found = run(tmp_path, [record(f"k{n}", f"https://{HOST}/{n}") for n in (1, 6)])
+    for n in (1, 6):
+        assert found[f"k{n}"]["phash"] == phash(decode_upright(encoded(side=64, orientation=n)))
+    assert found["k1"]["phash"] != found["k6"]["phash"]
 
 
 def test_photographs_of_ones_own(tmp_path: Path) -> None:
@@ -169,93 +189,9 @@ def test_a_photograph_that_is_not_the_recorded_one(tmp_path: Path) -> None:
     assert found["a"]["reason"] == "other bytes than recorded"
 
 
-class Server:
-    """A real server on this machine whose paths misbehave each in its way; it counts what it is asked for."""
-
-    def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-        self.at_once = 0
-        self.most_at_once = 0
-        self.agents: set[str] = set()
-        self.port = 0
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{name}"
-
-    def __enter__(self) -> "Server":
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        application = web.Application()
-        application.router.add_get("/{name}", self._answer)
-        runner = web.AppRunner(application, shutdown_timeout=0.1)
-        self._loop.run_until_complete(runner.setup())
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        self._loop.run_until_complete(site.start())
-        self.port = runner.addresses[0][1]
-        self._ready.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-        if handlers := asyncio.all_tasks(self._loop):  # those that still sleep
-            for handler in handlers:
-                handler.cancel()
-            self._loop.run_until_complete(asyncio.wait(handlers))
-        self._loop.close()
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        self.asked[name] += 1
-        self.agents.add(request.headers["User-Agent"])
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            return await self._behave(name, request)
-        finally:
-            self.at_once -= 1
-
-    async def _behave(self, name: str, request: web.Request) -> web.StreamResponse:
-        data = encoded()
-        if name == "moved":
-            raise web.HTTPFound("/whole")
-        if name == "circle":
-            raise web.HTTPFound("/circle")
-        if name.isdecimal():
-            return web.Response(status=int(name), headers={"Retry-After": "0"})
-        if name.startswith("later") and self.asked[name] < 3:
-            wait = format_datetime(datetime.now(UTC) + timedelta(seconds=-5), usegmt=True)
-            return web.Response(status=429 if name == "later-date" else 503, headers={"Retry-After": wait})
-        if name == "slow" or (name == "slow-once" and self.asked[name] == 1):
-            await asyncio.sleep(3)
-        if name == "endless":
-            answer = web.StreamResponse()
-            await answer.prepare(request)
-            for _ in range(1000):
-                await answer.write(b"x" * 10_000)
-            return answer
-        if name == "cut" or (name == "cut-once" and self.asked[name] == 1):
-            answer = web.StreamResponse(headers={"Content-Length": str(len(data))})
-            await answer.prepare(request)
-            await answer.write(data[:100])
-            assert request.transport is not None
-            request.transport.close()
-            return answer
-        await asyncio.sleep(0.02)
-        return web.Response(body=data, content_type="image/jpeg")
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(network, "BACKOFF_S", 0.01)
     with Server() as server:
         yield server
 
@@ -274,16 +210,30 @@ def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
         "500": ("refused: 500", 3),
         "429": ("refused: 429", 3),
         "204": ("refused: 204", 1),
-        "slow": ("timeout", 3),
+        "slow": ("stalled", 3),
         "cut": ("truncated", 3),
         "endless": ("too large", 1),
+        "drip": ("timeout", 3),
+        "stall": ("stalled", 3),
+        "html": ("not an image", 1),
+        "xml": ("not an image", 1),
+        "zero": ("empty file", 1),
+        "length-too-small": ("refused: answer", 1),
+        "length-too-large": ("truncated", 3),
+        "length-huge": ("too large", 1),
+        "length-no-number": ("refused: answer", 1),
+        "no-length": (None, 1),
+        "no-http": ("refused: answer", 1),
+        "zipped": (None, 1),
+        "zip-bomb": ("too large", 1),
+        "leave": ("refused: address", 1),
+        "circle": ("refused: redirects", 6),
     }
-    rows = [record(f"k-{name}", server.url(name)) for name in (*expected, "circle")]
-    found = run(tmp_path, rows, mirror=False, timeout_s=0.6)
+    rows = [record(f"k-{name}", server.url(name)) for name in expected]
+    found = run(tmp_path, rows, mirror=False, timeout_s=0.6, stall_s=0.4, connections=16)
     assert {
         name: (found[f"k-{name}"]["reason"], server.asked[name] - (name == "whole")) for name in expected
     } == expected
-    assert found["k-circle"]["reason"] == "refused: answer"
     assert all(agent.startswith("instar/") for agent in server.agents)
     with ShardReader(tmp_path / "out.tar") as reader:
         row = found["k-later"]
@@ -318,6 +268,24 @@ def test_what_a_later_run_may_get_is_marked(
         assert marker.read_bytes() == b""
 
 
+def test_a_host_that_asks_to_be_left_alone_is(tmp_path: Path, server: Server) -> None:
+    """Retry-After of a day: one request, and the others are refused without asking; other hosts are asked on."""
+    here = [record(f"a{n:02}", server.url("tomorrow")) for n in range(20)]
+    there = [record(f"b{n:02}", server.url(f"p{n}").replace("127.0.0.1", "localhost")) for n in range(5)]
+    found = run(tmp_path, here + there, mirror=False, connections=1)
+    assert server.asked["tomorrow"] == 1
+    assert {(row["reason"], row["retryable"]) for key, row in found.items() if key < "b"} == {("refused: 429", True)}
+    assert {row["reason"] for key, row in found.items() if key > "b"} == {None}
+
+
+def test_retry_after_holds_for_the_whole_host(tmp_path: Path, server: Server) -> None:
+    start = time.monotonic()
+    found = run(tmp_path, [record("a", server.url("pause")), record("b", server.url("p"))], mirror=False, connections=1)
+    assert time.monotonic() - start > 1
+    assert {row["reason"] for row in found.values()} == {None}
+    assert server.asked == {"pause": 2, "p": 1}
+
+
 def test_no_more_connections_than_allowed(tmp_path: Path, server: Server) -> None:
     run(tmp_path, [record(f"k{i}", server.url(f"p{i}")) for i in range(30)], mirror=False, connections=3)
     assert server.most_at_once == 3
@@ -334,7 +302,7 @@ def test_what_a_run_writes_does_not_depend_on_who_answers_first(tmp_path: Path, 
 
 
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(network, "BACKOFF_S", 0.01)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
@@ -357,12 +325,12 @@ def test_one_server_that_does_not_answer(tmp_path: Path, server: Server) -> None
     [(None, 0), ("", 0), ("7", 7), ("soon", 0), ("Fri, 01 Jan 2010 00:00:00 GMT", 0), ("-3", 0)],
 )
 def test_retry_after(text: str | None, seconds: float) -> None:
-    assert module._seconds(text) == seconds
+    assert network._seconds(text) == seconds
 
 
 def test_retry_after_a_date() -> None:
     text = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    assert module._seconds(text) == pytest.approx(60, abs=2)
+    assert network._seconds(text) == pytest.approx(60, abs=2)
 
 
 def test_the_stored_photograph_decodes_to_the_size_that_is_told(tmp_path: Path) -> None:

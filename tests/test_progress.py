@@ -18,5 +18,16 @@ def test_lines_in_a_log(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert len(lines) >= 3
 
 
+def test_a_note_stands_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+    done: list[int] = []
+
+    def note() -> str:
+        return f"{len(done)} refused"
+
+    for n in progress(range(3), "photographs", 3, note=note):
+        done.extend([n] * (n > 0))
+    assert capfd.readouterr().err.splitlines()[-1].endswith("left, 2 refused")
+
+
 def test_nothing_to_do(capfd: pytest.CaptureFixture[str]) -> None:
     assert list(progress([], "photographs", 0)) == []

@@ -63,7 +63,9 @@ def run(source: Path, out: Path, **changes: Any) -> Outputs:
         "observed_from": "",
         "observed_to": "",
         "max_per_species": 0,
+        "name_confidence": 85,
         "annotation_split": "observation",
+        "annotation_faults": "refuse",
         "annotation_validation_share": 0.25,
         "annotation_test_share": 0.25,
         "annotation_gap_s": 0.0,
@@ -93,7 +95,7 @@ def test_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         run(downloaded, tmp_path)
     downloaded.mkdir()
-    with pytest.raises(InputError, match="neither a folder inaturalist-open-data nor a Darwin Core Archive"):
+    with pytest.raises(InputError, match=r"neither a folder inaturalist-open-data, .* nor a Darwin Core Archive"):
         run(downloaded, tmp_path)
     write_archive(downloaded / "a.zip", [ANT], [PHOTO, PHOTO, PHOTO | {"identifier": ""}])
     with pytest.raises(InputError, match=r"no photograph is left \(licence not allowed: 2, no photograph: 1\)"):
@@ -159,6 +161,64 @@ def test_taxa_are_those_of_the_records_and_above(source: Path, tmp_path: Path) -
         ["genus:Lasius", "family:Formicidae", None, "Lasius", "Formicidae"],
         ["species:Lasius niger", "genus:Lasius", "Lasius niger", "Lasius", "Formicidae"],
     ]
+
+
+def test_every_source_at_once(source: Path, tmp_path: Path) -> None:
+    """The tables, saved answers of both services and an archive; one photograph counts once, with iNaturalist's row."""
+    photo = {"id": 1, "license_code": "cc-by", "url": "https://static.inaturalist.org/photos/1/square.jpg"}
+    taxon = {"id": 3, "rank": "species", "name": "Lasius vetus", "ancestor_ids": [1, 2, 3]}
+    above = [{"id": 2, "rank": "family", "name": "Formicidae"}, {"id": 1, "rank": "kingdom", "name": "Animalia"}]
+    seen = {"id": 5, "uuid": "z", "quality_grade": "research", "taxon": taxon, "photos": [photo, photo | {"id": 50}]}
+    seen["identifications"] = [{"taxon": {**taxon, "ancestors": above}}]
+    (source / "inaturalist-api").mkdir()
+    (source / "inaturalist-api/page.json").write_text(json.dumps({"results": [seen]}))
+    addresses = [f"https://inaturalist-open-data.s3.amazonaws.com/photos/{n}/original.jpg" for n in (50, 51)]
+    media = [PHOTO | {"identifier": address} for address in [*addresses, PHOTO["identifier"]]]
+    beetle = ANT | {"key": 8, "family": "Staphylinidae", "genus": "Zyras", "species": "Zyras collaris", "media": media}
+    (source / "gbif-search").mkdir()
+    (source / "gbif-search/page.json").write_text(json.dumps({"results": [ANT | {"key": 7, "media": media}, beetle]}))
+    niger = {
+        "matchType": "EXACT",
+        "confidence": 98,
+        "family": "Formicidae",
+        "genus": "Lasius",
+        "species": "Lasius niger",
+    }
+    lines = [json.dumps({"name": name, "answer": niger}) for name in ("Lasius niger", "Lasius vetus")]
+    (source / "backbone.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    outputs = run(source, tmp_path)
+    rows = {row["key"]: row for row in outputs.rows}
+    museum = f"gbif-{short_hash(PHOTO['identifier'])}"
+    photographs = {f"inaturalist-{n}" for n in (1, 3, 4, 9, 50)} | {"gbif-51", museum}
+    assert set(rows) == photographs
+    assert rows["inaturalist-50"]["observation_id"] == rows["gbif-51"]["observation_id"] == "inaturalist-z"
+    assert {rows[key]["taxon_id"] for key in ("inaturalist-50", "gbif-51", "inaturalist-9")} == {"species:Lasius niger"}
+    assert ("inaturalist-1", "listed twice") in outputs.dropped
+    assert ("gbif-50", "republished by GBIF") in outputs.dropped
+    assert outputs.json("metrics.json")["rows"]["dropped"]["other taxon"] == 3 + 3
+    assert not any("Zyras" in row["name"] for row in outputs.taxa)
+
+
+def test_the_given_split(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    for number, name in enumerate(("train/a", "train/b", "val/c", "test/d", "loose")):
+        photograph(mine / f"images/{name}.jpg", width=40 + number)
+        label(mine / f"labels/{name}.txt", "0 0.5 0.5 0.25 0.5\n" if number else "")
+    photograph(mine / "images/train/copy.jpg", width=43)
+    label(mine / "labels/train/copy.txt", "0 0.5 0.5 0.25 0.5\n")
+    outputs = run(mine, tmp_path, kind="folder", annotation_split="given")
+    metrics = outputs.json("metrics.json")
+    assert metrics["annotations"]["photographs"] == {"train": 2, "validation": 1, "test": 1}
+    assert metrics["annotations"]["boxes"] == {"train": 1, "validation": 1, "test": 1}
+    assert metrics["annotations"]["left_out"] == {"no given split": 1, "same photograph in two splits": 1}
+    assert metrics["annotation_checks"] == {
+        "photographs without a box": 1,
+        "photographs that are copies of another": 1,
+        "photographs in two given splits": 1,
+    }
+    splits = {image["file_name"]: image["split"] for image in outputs.json("annotations.json")["images"]}
+    assert splits["folder-test-d"] == "test"
+    assert "folder-train-copy" not in splits
 
 
 def test_shards_stand_together_and_come_from_the_key(source: Path, tmp_path: Path) -> None:

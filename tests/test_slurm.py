@@ -1,13 +1,49 @@
 """The whole DAG through a real SLURM: who runs where, with what."""
 
+import re
 from pathlib import Path
 
 import pytest
-from project import TINY, Project
+import yaml
+from project import TINY, WHOLE, Project
 from slurm_cluster import Cluster, missing
 
 GPU = {"detector", "detections", "classifier", "evaluation"}
 CPU = {"images", "crops", "dataset", "detection_metrics"}
+
+
+def grouped(project: Project, shards: int) -> None:
+    """Take the # from the profile's lines on groups, and give each job so many shards."""
+    path = project.root / "workflow/profiles/slurm/config.yaml"
+    text = re.sub(r"(?m)^#(?=\S)", "", path.read_text()).replace(": 20", f": {shards}")
+    keys = set(yaml.safe_load(text))
+    assert keys >= {"groups", "group-components", "resources", "set-resource-scopes"}
+    path.write_text(text)
+
+
+def test_grouped_shards_are_planned(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", [*WHOLE, "shards=[s0,s1,s2]"])
+    grouped(project, 2)
+    printed = project.run("snakemake", "--profile", "slurm", "-n", "stage_crops")
+    assert re.search(r"crops +3\n", printed)
+
+
+@pytest.mark.skipif(missing() is not None, reason=f"no SLURM here: {missing()}")
+def test_grouped_shards_share_a_job(tmp_path: Path) -> None:
+    """Five shards, two in each job: three jobs, the GPU's with one GPU, and every shard there in the end."""
+    project = Project(tmp_path / "project", [*WHOLE, "shards=[s0,s1,s2,s3,s4]"])
+    grouped(project, 2)
+    with Cluster(tmp_path / "slurm") as cluster:
+        project.extra = cluster.environment
+        project.run("snakemake", "--profile", "slurm", "stage_crops")
+        jobs = cluster.jobs()
+    assert {job["JobState"] for job in jobs} == {"COMPLETED"}
+    of_groups = [job["Comment"].split("_")[1] for job in jobs if job["Comment"].startswith("group_")]
+    assert {name: of_groups.count(name) for name in of_groups} == {"images": 3, "detections": 3, "crops": 3}
+    on_gpus = [job for job in jobs if job["Comment"].startswith("group_detections")]
+    assert {(job["Partition"], job["TresPerJob"]) for job in on_gpus} == {("gpu", "gres:gpu:1")}
+    assert project.due("stage_crops") == []
+    assert len(list((project.root / "data/demo/crops").iterdir())) == 10
 
 
 @pytest.mark.skipif(missing() is not None, reason=f"no SLURM here: {missing()}")

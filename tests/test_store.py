@@ -30,6 +30,30 @@ def copy(prefix: str = "a ", output: str = "out.txt", keep: bool = True) -> int:
     return run_job(command, [Path("in.txt")], [Path(output)], log=Path("log.txt"), keep=keep)
 
 
+def spooled(final: bool) -> None:
+    """A job with a scratch file, whose output is final or may be bettered by a later run."""
+    Path("spool").write_text("answers")
+    code = "import sys; out, final = sys.argv[1:]; open(out, 'w')\nif final == 'no': open(out + '.retry', 'w')"
+    command = [sys.executable, "-c", code, "out.txt", "yes" if final else "no"]
+    run_job(command, [Path("in.txt")], [Path("out.txt")], log=Path("log.txt"), keep=True, scratch=Path("spool"))
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_scratch_file_goes_when_the_outputs_are_final(workspace: Path, final: bool) -> None:
+    spooled(final)
+    assert Path("out.txt").is_file()
+    assert Path("spool").exists() != final
+    spooled(final)  # restored from the store, or made again
+    assert Path("spool").exists() != final
+
+
+def test_a_scratch_file_stays_when_the_job_fails(workspace: Path) -> None:
+    Path("spool").write_text("answers")
+    command = [sys.executable, "-c", "import sys; sys.exit(3)", "out.txt"]
+    assert run_job(command, [], [Path("out.txt")], log=Path("log.txt"), keep=True, scratch=Path("spool")) == 3
+    assert Path("spool").exists()
+
+
 def history() -> list[str]:
     noted = [json.loads(line)["what"] for line in Path(".instar/jobs.jsonl").read_text().splitlines()]
     return [what for what in noted if what != "kept"]
@@ -154,3 +178,45 @@ def test_what_a_job_prints_is_logged_and_shown_with_its_name(
     run_job([sys.executable, "-c", script, "out.txt"], [], [Path("out.txt")], log=Path("crops/s00.log"), keep=False)
     assert Path("crops/s00.log").read_text() == "half done\noh\n"
     assert capfdbinary.readouterr().err == b"crops/s00: half done\ncrops/s00: oh\n"
+
+
+#: Writes a folder of many files, which takes long to replace, and a file; ends when the other one has as well.
+PAIR = """
+import os, sys, time
+folder, file, who = sys.argv[1:]
+os.mkdir(folder)
+for n in range(3000):
+    open(f"{folder}/{n}", "w").close()
+for path in (f"{folder}/who", file, f"ready-{who}"):
+    with open(path, "w") as text:
+        text.write(who)
+while not (os.path.exists("ready-one") and os.path.exists("ready-two")):
+    time.sleep(0.001)
+"""
+
+
+def test_two_jobs_of_one_shard_at_once_leave_the_outputs_of_one(workspace: Path) -> None:
+    """Started by hand, say; while one places its two outputs the other one waits."""
+    words = [sys.executable, "-m", "instar", "job", "--inputs", "in.txt", "--outputs", "folder", "file"]
+    for _ in range(4):
+        jobs = [
+            subprocess.Popen([*words, "--log", f"{who}.log", "--", sys.executable, "-c", PAIR, "folder", "file", who])
+            for who in ("one", "two")
+        ]
+        assert [job.wait() for job in jobs] == [0, 0]
+        assert Path("folder/who").read_text() == Path("file").read_text()
+        assert len(list(Path("folder").iterdir())) == 3001
+        for who in ("one", "two"):
+            Path(f"ready-{who}").unlink()
+    assert not list(Path(".instar/staging").iterdir())
+
+
+def test_an_input_that_changes_while_nothing_is_kept(workspace: Path) -> None:
+    Path("shards").mkdir()
+    Path("shards/s0.txt").write_text("one")
+    meddling = [sys.executable, "-c", "import sys; open(sys.argv[1], 'w'); open('shards/s0.txt', 'w')", "out.txt"]
+    with pytest.raises(InputError, match=r"shards: changed while a job read it"):
+        run_job(meddling, [Path("shards")], [Path("out.txt")], log=Path("log.txt"), keep=False)
+    assert not Path("out.txt").exists()
+    with pytest.raises(InputError, match=r"nowhere: an input of this job is missing"):
+        run_job(meddling, [Path("nowhere")], [Path("out.txt")], log=Path("log.txt"), keep=False)

@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+import yaml
 from project import ROOT, Project
 
 from instar.errors import InputError
@@ -30,8 +31,20 @@ def test_overrides_follow_hydra() -> None:
 
 
 @pytest.mark.parametrize(
+    ("count", "first", "last"),
+    [(1, "s00", "s00"), (100, "s00", "s99"), (101, "s000", "s100"), (2000, "s0000", "s1999")],
+)
+def test_a_number_of_shards_gets_names(count: int, first: str, last: str) -> None:
+    shards = yaml.safe_load(compose("demo", [f"shards={count}"]))["shards"]
+    assert (shards[0], shards[-1], len(set(shards))) == (first, last, count)
+    assert shards == sorted(shards)
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["demo", "shards=0"], "shards = 0 is not allowed; it must be from 1 to 10000, or a list"),
+        (["demo", "shards=10001"], "shards = 10001 is not allowed"),
         (["demoo"], "demoo: no such study; workflow/conf/study has"),
         (["demo", "beta=2"], "study demo beta=2: beta = 2.0 is not allowed"),
         (["demo", "bet=0"], "Could not override 'bet'"),

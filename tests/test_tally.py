@@ -50,6 +50,31 @@ def test_boxes(tmp_path: Path) -> None:
     }
 
 
+def test_duplicates_within_and_over_shards(tmp_path: Path) -> None:
+    """Five files, of three kinds; the shard a has stored its two equal ones once."""
+    kinds = ["a" * 64, "b" * 64, "a" * 15 + "0" * 49]
+    sha256 = [kinds[0], kinds[0], None, kinds[1]]
+    reason = [None, None, "missing", None]
+    write(
+        tmp_path / "a.parquet",
+        key=list("1234"),
+        reason=reason,
+        size=[10, 10, None, 5],
+        offset=["512", "512", None, "2048"],
+        sha256=sha256,
+    )
+    write(tmp_path / "b.parquet", key=["5"], reason=[None], size=[10], offset=["512"], sha256=kinds[:1])
+    write(tmp_path / "c.parquet", key=["6"], reason=[None], size=[1], offset=["512"], sha256=kinds[2:])
+    found = counts(tmp_path, ["a", "b", "c"])
+    assert (found["duplicates"], found["bytes"]) == (2, 26)
+    assert counts(tmp_path, ["b"])["duplicates"] == 0
+
+
+def test_a_shard_of_refusals_has_no_duplicates(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", key=["1"], reason=["missing"], size=[None], sha256=[None])
+    assert counts(tmp_path, ["a"])["duplicates"] == 0
+
+
 def test_broken_tables(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a.parquet: no such table"):
         counts(tmp_path, ["a"])

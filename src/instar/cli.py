@@ -9,21 +9,23 @@ from typing import Any
 
 import instar
 from instar.errors import InputError
+from instar.files import naming_full_disk
 
 #: name -> (module, function, one line of help); the module is imported only when its command runs
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "records": ("instar.records.stage", "records", "read the sources: one row per photograph"),
-    "images": ("instar.images", "images", "fetch and check the photographs of one shard"),
+    "images": ("instar.images.stage", "images", "fetch and check the photographs of one shard"),
     "detector": ("instar.detector", "detector", "train the detector"),
     "detections": ("instar.detections", "detections", "boxes on the photographs of one shard"),
     "detection_metrics": ("instar.detection_metrics", "detection_metrics", "the detector's COCO figures"),
     "crops": ("instar.crops", "crops", "cut the animals of one shard out"),
-    "dataset": ("instar.dataset", "dataset", "clean, label and split the crops"),
+    "dataset": ("instar.dataset.stage", "dataset", "clean, label and split the crops"),
     "classifier": ("instar.classifier.stage", "classifier", "train the classifier"),
     "evaluation": ("instar.evaluation", "evaluation", "the classifier's figures"),
     "report": ("instar.report.stage", "report", "the page about all of it"),
     "tally": ("instar.tally", "tally", "count what became of the rows of a scattered stage"),
     "study": ("instar.study", "study", "write params.yaml from a preset: instar study ants beta=0.999"),
+    "source": ("instar.sources.command", "source", "fetch records: instar source backbone; see instar source --help"),
     "run": ("instar.workflow", "run", "run one stage through Snakemake, as dvc repro does"),
     "record": ("instar.workflow", "record", "record in DVC what snakemake all made; runs nothing"),
     "sync": ("instar.workflow", "sync", "dvc pull, then tell Snakemake that nothing is to be done"),
@@ -33,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 #: commands that read their words themselves
-RAW = {"study", "job"}
+RAW = {"study", "source", "job"}
 #: commands whose arguments are given by place, not by name
 POSITIONAL = {"run"}
 
@@ -55,7 +57,8 @@ def main() -> int:
         print(f"instar: no command {arguments[0]!r}; 'instar --help' lists them", file=sys.stderr)
         return 2
     try:
-        return _dispatch(arguments[0], arguments[1:])
+        with naming_full_disk(Path.cwd()):
+            return _dispatch(arguments[0], arguments[1:])
     except InputError as error:
         print(f"instar {arguments[0]}: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """The DAG as dvc.yaml describes it, resolved for the study in params.yaml: what the Snakefile's rules are made of."""
 
 import json
+import re
 import shlex
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class Stage:
     metrics: list[str]
     plots: list[str]
     scatter: list[str]  # suffixes of the files that each shard writes into outs[0]; empty if the stage is one job
+    named: dict[str, list[str]]  # dependencies that are the value of a parameter, by its last name
 
     @property
     def products(self) -> list[str]:
@@ -45,8 +47,8 @@ class Dag:
 
         The output folder of a scattered stage stands for its files: for a scattered stage those of the same shard
         (``{shard}`` is Snakemake's wildcard; a second file is called ``<stem>_<suffix>``), else those of all shards.
-        A folder that is no single output (``metrics``, ``plots``) stands for the study's files in it. What lies
-        outside ``data`` is called ``source``.
+        A folder that is no single output (``metrics``, ``plots``) stands for the study's files in it. A file or folder
+        that a parameter names is called like the parameter.
         """
         stage = self.stages[name]
         found: dict[str, Any] = {"code": []}
@@ -63,9 +65,9 @@ class Dag:
                 found[_stem(path)] = path
             elif path.startswith(f"{self.data}/"):
                 found[_stem(path)] = [product for product in self._producer if product.startswith(f"{path}/")]
-            else:
-                found["source"] = _sources(path)
-        return found
+        return found | {
+            name: [file for path in paths for file in _sources(path)] for name, paths in stage.named.items()
+        }
 
     def outputs(self, name: str) -> dict[str, str]:
         """What a rule that is one job writes, by name: stems of the paths, ``metrics`` for the figures."""
@@ -133,7 +135,12 @@ def read(params_path: Path = PATH) -> Dag:
 def _stage(name: str, entry: dict[str, Any], values: Any) -> Stage:
     kinds = ("deps", "outs", "metrics", "plots")
     paths = {kind: [_fill(_path(item), values) for item in entry.get(kind, [])] for kind in kinds}
-    return Stage(name=name, params=entry.get("params", []), scatter=entry.get("meta", {}).get("scatter", []), **paths)
+    named: dict[str, list[str]] = {}
+    for item in entry.get("deps", []):
+        if match := re.fullmatch(r"\$\{(?:\w+\.)*(\w+)\}", item):
+            named.setdefault(match.group(1), []).append(_fill(item, values))
+    scatter = entry.get("meta", {}).get("scatter", [])
+    return Stage(name=name, params=entry.get("params", []), scatter=scatter, named=named, **paths)
 
 
 def _path(item: str | dict[str, Any]) -> str:

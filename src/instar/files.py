@@ -1,5 +1,6 @@
 """Writing files so that a kill at any moment leaves nothing that looks whole and is not."""
 
+import errno
 import hashlib
 import json
 import os
@@ -9,6 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from instar.errors import InputError
+
+
+def store_root() -> Path:
+    """Where the store lies: ``$INSTAR_STORE``, or the user's cache; outside the workspace, so experiments share it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("INSTAR_STORE") or cache / "instar" / "store")
+
+
+def traffic_account() -> Path:
+    """Where the bytes are counted that each host gave: beside the store, so that all workspaces share the account."""
+    return store_root().with_name("traffic.sqlite")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -16,21 +30,42 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Works for a file and for a folder; an existing folder at ``path`` is removed just before the rename. If the block
     raises, the temporary is removed and ``path`` keeps what it held.
+
+    Raises:
+        InputError: if the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part-{os.getpid()}")
-    remove(temporary)
-    try:
-        yield temporary
-        if temporary.is_file():
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-        if path.is_dir():
-            remove(path)
-        temporary.replace(path)
-    except BaseException:
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.part-{os.getpid()}")
         remove(temporary)
-        raise
+        try:
+            yield temporary
+            if temporary.is_file():
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            if path.is_dir():
+                remove(path)
+            temporary.replace(path)
+        except BaseException:
+            remove(temporary)
+            raise
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """What writes below here writes ``path``; a full disk or quota is told in one line.
+
+    Raises:
+        InputError: if the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"{path}: no space left on the disk; free some and start again, what is finished is kept"
+        ) from None
 
 
 def remove(path: Path) -> None:

@@ -5,11 +5,12 @@ import signal
 import sys
 from pathlib import Path
 
+from instar.files import naming_full_disk
 from instar.store import run_job
 
 
 def job(words: list[str]) -> int:
-    """instar job --inputs … --outputs … --log … [--keep] -- COMMAND: see ``instar.store.run_job``."""
+    """instar job --inputs … --outputs … --log … [options] -- COMMAND: see ``instar.store.run_job``."""
     parser = argparse.ArgumentParser(
         prog="instar job", description=run_job.__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -17,10 +18,25 @@ def job(words: list[str]) -> int:
     parser.add_argument("--outputs", nargs="+", type=Path, required=True, help="files and folders the command writes")
     parser.add_argument("--log", type=Path, required=True, help="gets what the command prints")
     parser.add_argument("--keep", action="store_true", help="keep the outputs in the store, or take them from there")
+    parser.add_argument("--scratch", type=Path, help="a file of the command, deleted when its outputs are final")
+    parser.add_argument("--of", type=int, help="jobs of the stage; the last line says how many are done")
     split = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:split])
     if not words[split + 1 :]:
         parser.error("no command after --")
     # SLURM ends a job with SIGTERM: end the command too and leave no staging folder
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    return run_job(words[split + 1 :], options.inputs, options.outputs, log=options.log, keep=options.keep)
+    with naming_full_disk(options.outputs[0]):
+        status = run_job(
+            words[split + 1 :],
+            options.inputs,
+            options.outputs,
+            log=options.log,
+            keep=options.keep,
+            scratch=options.scratch,
+        )
+    if options.of and not status:
+        first: Path = options.outputs[0]
+        done = len(list(first.parent.glob(f"*{first.suffix}")))
+        print(f"{first}: done; {done} of {options.of} shards are in {first.parent}", file=sys.stderr)
+    return status

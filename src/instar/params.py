@@ -7,6 +7,7 @@ range stops everything before the first job.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,11 @@ class Records:
     observed_from: str = _key("first day of observation, as 2024-05-31; empty for all")
     observed_to: str = _key("last day of observation, likewise")
     max_per_species: int = _key("photographs kept of a species, whole observations drawn by the seed; 0 for all", ge=0)
-    annotation_split: str = _key("how annotated photographs are split", choices=("observation", "time_block"))
+    name_confidence: int = _key("of an answer of GBIF's backbone, percent; one with less is no match", ge=0, le=100)
+    annotation_split: str = _key("how annotated photographs are split", choices=("observation", "time_block", "given"))
+    annotation_faults: str = _key(
+        "what happens to an annotated photograph with a wrong label", choices=("refuse", "leave_out")
+    )
     annotation_validation_share: float = _key("of the annotated photographs, for validation", gt=0, lt=1)
     annotation_test_share: float = _key("of the annotated photographs, held out for the figures", gt=0, lt=1)
     annotation_gap_s: float = _key("time_block: seconds dropped at each border between two blocks", ge=0)
@@ -61,8 +66,13 @@ class Images:
     mirror: bool = _key("read photographs from the mirror below the study's source folder, not from the network")
     connections: int = _key("photographs fetched at the same time", ge=1, le=256)
     timeout_s: float = _key("for one photograph, seconds", gt=0)
+    stall_s: float = _key("without a byte, after which a try has failed, seconds", gt=0)
     attempts: int = _key("tries for one photograph where the answer may get better", ge=1, le=20)
     max_photo_mb: float = _key("a larger answer is refused, megabytes", gt=0)
+    requests_per_s: float = _key("to one host, over all jobs", gt=0)
+    gb_per_hour: float = _key("from one host, over all jobs, gigabytes; iNaturalist allows 5", ge=0.001)
+    gb_per_day: float = _key("the same for a day; iNaturalist allows 24", ge=0.001)
+    unlimited_hosts: list[str] = _key("hosts without the last three limits: open-data buckets", pattern=r"[a-z0-9.-]+")
 
 
 @dataclass
@@ -101,13 +111,26 @@ class Crops:
     margin_percent: float = _key("added on each side, of the box's side", ge=0, le=100)
     max_px: int = _key("longer side of a stored crop; smaller ones are not enlarged", ge=16)
     jpeg_quality: int = _key("of the stored crop", ge=1, le=100)
+    workers: int = _key("threads that decode and encode; the crops do not depend on it", ge=1, le=64)
 
 
 @dataclass
 class Dataset:
+    licences: list[str] = _key("crops with another licence are dropped", choices=LICENCES)
     min_crop_px: int = _key("a crop whose box is narrower or lower is dropped", ge=1)
     min_class_crops: int = _key("a class with fewer crops is dropped", ge=1)
-    validation_crops: int = _key("of each species, where it has enough observations", ge=1)
+    near_duplicate_bits: int = _key(
+        "photographs whose perceptual hashes differ in at most so many of 64 bits are near-duplicates", ge=0, le=7
+    )
+    split_by: str = _key(
+        "what stays on one side of the split; random and photograph leak and are for comparison",
+        choices=("observation", "observer", "photograph", "random"),
+    )
+    held_out_observers: float = _key("of the observers, where the split is by observer", gt=0, lt=1)
+    validation_crops: int = _key("of each species, where it has enough groups", ge=1)
+    test_crops: int = _key("of each species, for a test split made the same way; 0 for none", ge=0)
+    decisions: str = _key("table of a review's decisions about crops")
+    earlier: str = _key("table of the observations that an earlier run held out: its held_out.csv")
 
 
 @dataclass
@@ -222,8 +245,8 @@ def _mistyped(name: str, message: str) -> str:
 
 def _problems(params: Params) -> Iterator[str]:
     for name, key in _fields().items():
-        value = OmegaConf.select(OmegaConf.structured(params), name)
-        for item in value if OmegaConf.is_list(value) else [value]:
+        value = attrgetter(name)(params)
+        for item in value if isinstance(value, list) else [value]:
             if not _allowed(item, key.metadata):
                 yield f"{name} = {item!r} is not allowed; it must be {_describe(key.metadata)} ({key.metadata['help']})"
     if not params.shards or len(set(params.shards)) < len(params.shards):

@@ -2,9 +2,10 @@
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -18,6 +19,8 @@ THREADS = 2
 AHEAD = 4
 
 Row = dict[str, Any]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def decoded(rows: Iterable[Row], reader: ShardReader) -> Iterator[tuple[Row, np.ndarray | str]]:
@@ -30,12 +33,24 @@ def decoded(rows: Iterable[Row], reader: ShardReader) -> Iterator[tuple[Row, np.
     Yields:
         The row, and its photograph as uint8 of shape (height, width, 3), upright RGB, or the reason why it has none.
     """
-    waiting: deque[tuple[Row, Future[np.ndarray | str]]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
+    yield from in_order(partial(_decoded, reader), rows, threads=THREADS, ahead=AHEAD)
+
+
+def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[tuple[T, R]]:
+    """Items with what a function makes of them, on threads and yet in the items' order.
+
+    Args:
+        function: safe to call from several threads; what it raises is raised here.
+        items: read only as far as needed.
+        threads: calls at the same time, at least 1.
+        ahead: results that wait, finished or not, at most.
+    """
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
         try:
-            for row in rows:
-                waiting.append((row, pool.submit(_decoded, reader, row)))
-                if len(waiting) > AHEAD:
+            for item in items:
+                waiting.append((item, pool.submit(function, item)))
+                if len(waiting) > ahead:
                     first, future = waiting.popleft()
                     yield first, future.result()
             while waiting:
@@ -62,16 +77,27 @@ def shrunk(picture: np.ndarray, max_px: int) -> np.ndarray:
     Returns:
         uint8, shape (height, width, 3), each side at least 1, in the same proportion as near as whole pixels allow.
     """
-    height, width = picture.shape[:2]
-    longer = max(height, width)
-    if longer <= max_px:
+    if max(picture.shape[:2]) <= max_px:
         return picture
-    size = (max(1, round(width * max_px / longer)), max(1, round(height * max_px / longer)))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+    return np.asarray(shrunk_image(Image.fromarray(picture), max_px))
+
+
+def shrunk_image(image: Image.Image, max_px: int) -> Image.Image:
+    """``shrunk`` for an image of Pillow's."""
+    longer = max(image.size)
+    if longer <= max_px:
+        return image
+    width, height = (max(1, round(side * max_px / longer)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)
 
 
 def jpeg(picture: np.ndarray, quality: int) -> bytes:
     """An RGB picture, uint8 of shape (height, width, 3), as JPEG without EXIF or colour profile, which means sRGB."""
+    return jpeg_of(Image.fromarray(picture), quality)
+
+
+def jpeg_of(image: Image.Image, quality: int) -> bytes:
+    """``jpeg`` for an RGB image of Pillow's that carries nothing else."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

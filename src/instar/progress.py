@@ -1,8 +1,8 @@
 """Progress with rate and remaining time: a bar on a terminal, a line now and then in a log."""
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -24,11 +24,11 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items while standard error says how many ``what`` are done, how fast, and how long the rest takes."""
+def bar(what: str, total: int | None = None, items: Iterable[Any] | None = None) -> "tqdm[Any]":
+    """A bar on standard error that says how many ``what`` are done, how fast, and how long the rest takes."""
     terminal = sys.stderr.isatty()
-    layout = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}, {remaining} left"
-    yield from tqdm(
+    layout = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}, {remaining} left{postfix}"
+    return tqdm(
         items,
         desc=what,
         total=total,
@@ -38,3 +38,17 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
         file=None if terminal else _Lines(),
         bar_format=None if terminal else layout,
     )
+
+
+def progress(
+    items: Iterable[T], what: str, total: int | None = None, note: Callable[[], str] | None = None
+) -> Iterator[T]:
+    """Yield the items while standard error says how far it is; see ``bar``.
+
+    What ``note`` returns stands at the end of the line, such as "3 refused".
+    """
+    with bar(what, total, items) as shown:
+        for item in shown:
+            yield item
+            if note:
+                shown.set_postfix_str(note(), refresh=False)

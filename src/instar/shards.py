@@ -45,8 +45,10 @@ class ShardWriter:
         return Member(offset, len(data), hashlib.sha256(data).hexdigest())
 
     def close(self) -> None:
-        self._tar.close()
-        self._file.close()
+        try:
+            self._tar.close()
+        finally:
+            self._file.close()  # a full disk is told here, once more
 
 
 @contextmanager

@@ -9,6 +9,11 @@ def stable_hash(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "big")
 
 
+def id_hash(name: str) -> int:
+    """64 bits of sha256 over an id: what tables carry beside it, so that a split of millions need read no strings."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
 def hash_order(seed: int, names: Iterable[str]) -> list[str]:
     """Order the distinct names so that it depends on the seed and on each name alone.
 

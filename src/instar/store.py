@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from instar.errors import InputError
-from instar.files import remove, replacing, sha256_of
+from instar.files import naming_full_disk, remove, replacing, sha256_of, store_root
 
 STATE = Path(".instar")
 RUN_FILE = STATE / "run"
@@ -34,13 +34,15 @@ class SupersededError(InputError):
     """The run that started this job is not the workspace's current one."""
 
 
-def store_root() -> Path:
-    """Where entries lie: ``$INSTAR_STORE``, or the user's cache; outside the workspace, so experiments share it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("INSTAR_STORE") or cache / "instar" / "store")
-
-
-def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log: Path, keep: bool) -> int:
+def run_job(
+    command: list[str],
+    inputs: list[Path],
+    outputs: list[Path],
+    *,
+    log: Path,
+    keep: bool,
+    scratch: Path | None = None,
+) -> int:
     """Run a command that writes ``outputs``, or bring them from the store.
 
     Args:
@@ -49,25 +51,28 @@ def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log:
         outputs: files or folders that the command writes.
         log: gets what the command prints; it goes to standard error as well.
         keep: take the outputs from the store if they are there, and put them there if not.
+        scratch: what the command keeps for its next run if it is stopped; deleted when the outputs are in place,
+            unless an empty file ``<output>.retry`` beside one of them says that a later run may get more.
 
     Returns:
         The command's exit status, 0 if the outputs came from the store.
 
     Raises:
         InputError: if an output is no word of the command or was not written, if an input is missing or changed
-            while the command ran, or if the run was superseded; nothing is placed or kept then.
+            while the command ran, if the disk is full, or if the run was superseded; nothing is placed or kept then.
     """
     for path in outputs:
         if str(path) not in command:
             raise InputError(f"{path}: is no argument of its own in: {' '.join(command)}")
     _check_current()
-    before = _fingerprint(inputs)
-    key = _key(command, before, outputs)
+    before = _looks(inputs)
+    key = _key(command, _contents(inputs) if keep else {}, outputs)
     log.parent.mkdir(parents=True, exist_ok=True)
     if keep and _restore(key, outputs):
         log.write_text(f"finished before, taken from the store: {key}\n", encoding="utf-8")
         print(f"{log.parent.name}/{log.stem}: finished before, taken from the store", file=sys.stderr)
         _note(outputs, key, "restored")
+        _discard(scratch)
         return 0
     with _staging(outputs) as staged:
         # noted before it starts, so that a killed computation counts as well
@@ -78,14 +83,22 @@ def run_job(command: list[str], inputs: list[Path], outputs: list[Path], *, log:
         for path, place in staged.items():
             if not place.exists():
                 raise InputError(f"{path}: was not written by: {' '.join(command)}")
-        if _fingerprint(inputs) != before:
-            raise InputError(f"{_changed(inputs, before)}: changed while a job read it; start the run again")
-        if keep and not any(place.with_name(f"{place.name}.retry").exists() for place in staged.values()):
+        if changed := [path for path, look in _looks(inputs).items() if look != before[path]]:
+            raise InputError(f"{changed[0]}: changed while a job read it; start the run again")
+        final = not any(place.with_name(f"{place.name}.retry").exists() for place in staged.values())
+        if keep and final:
             _keep(key, outputs, staged)
         with _placing():
             for path, place in staged.items():
                 _place(place, path)
+    if final:
+        _discard(scratch)
     return 0
+
+
+def _discard(scratch: Path | None) -> None:
+    if scratch:
+        remove(scratch)
 
 
 def begin_run() -> str:
@@ -136,10 +149,14 @@ def _check_current() -> None:
 
 @contextmanager
 def _placing() -> Iterator[None]:
-    """While outputs are renamed into place no new run can begin, and none has begun since the job's own."""
+    """While outputs are renamed into place no new run can begin, and none has begun since the job's own.
+
+    Nor does another job place its own then: of two that were started by hand for one shard, one's tar would lie beside
+    the other's index.
+    """
     STATE.mkdir(exist_ok=True)
     with RUN_FILE.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        fcntl.flock(file, fcntl.LOCK_EX)
         _check_current()
         yield
 
@@ -163,34 +180,42 @@ def _run(command: list[str], log: Path) -> int:
     """Run the command; what it prints goes to its log, and to standard error behind the log's name."""
     name = f"{log.parent.name}/{log.stem}: ".encode()
     with (
+        naming_full_disk(log),
         log.open("wb") as file,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
     ):
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                file.write(line)
-                file.flush()
+                # first, since the line may say that the disk is full, which the log is on as well
                 sys.stderr.buffer.write(name + line)
                 sys.stderr.buffer.flush()
+                file.write(line)
+                file.flush()
         except BaseException:
             process.terminate()
             raise
         return process.wait()
 
 
-def _fingerprint(inputs: list[Path]) -> dict[str, str]:
+def _looks(inputs: list[Path]) -> dict[str, list[tuple[str, int, int]]]:
+    """Name, size and time of every file of each input: whether one was written to, without reading terabytes again."""
     found = {}
-    for path in [*inputs, LOCK_FILE]:
-        if path.exists():
-            found[path.as_posix()] = sha256_of(path)
-        elif path != LOCK_FILE:
-            raise InputError(f"{path}: an input of this job is missing; run the stage that writes it")
+    for path in [*inputs, *filter(Path.exists, [LOCK_FILE])]:
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        try:
+            stats = [(str(file), file.stat()) for file in files]
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{error.filename}: an input of this job is missing; run the stage that writes it"
+            ) from None
+        found[path.as_posix()] = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     return found
 
 
-def _changed(inputs: list[Path], before: dict[str, str]) -> Path:
-    return next((path for path in inputs if not path.exists() or sha256_of(path) != before[path.as_posix()]), LOCK_FILE)
+def _contents(inputs: list[Path]) -> dict[str, str]:
+    """sha256 of each input and of the lock file."""
+    return {path.as_posix(): sha256_of(path) for path in [*inputs, LOCK_FILE] if path.exists()}
 
 
 def _key(command: list[str], inputs: dict[str, str], outputs: list[Path]) -> str:

@@ -15,6 +15,8 @@ from instar.files import replacing
 from instar.params import PATH, describe, load
 
 CONF = Path("workflow/conf")
+#: Planning takes hours with more, and their names fill a command line.
+MOST_SHARDS = 10_000
 
 
 def study(words: list[str]) -> int:
@@ -31,7 +33,9 @@ def study(words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help="a study, for example demo")
-    parser.add_argument("overrides", nargs="*", help="in Hydra's grammar, for example beta=0.999 detector=yolo11s")
+    parser.add_argument(
+        "overrides", nargs="*", help="in Hydra's grammar, such as beta=0.999 detector=yolo11s; shards=2000 names them"
+    )
     parser.add_argument("--force", action="store_true", help=f"overwrite an edit of {PATH} that is not committed")
     options = parser.parse_intermixed_args(words)
     text = compose(options.name, options.overrides)
@@ -50,6 +54,8 @@ def study(words: list[str]) -> int:
 def compose(name: str, overrides: list[str]) -> str:
     """The text of params.yaml for a study with Hydra overrides, checked.
 
+    ``shards`` may be a number: that many get names.
+
     Raises:
         InputError: if a name is unknown, an override is wrong or the result is not valid.
     """
@@ -60,9 +66,10 @@ def compose(name: str, overrides: list[str]) -> str:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    words = [_with_shard_names(word) for word in overrides]
     try:
         with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-            composed = hydra_compose("config", [f"study={name}", *overrides])
+            composed = hydra_compose("config", [f"study={name}", *words])
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(f"{' '.join([name, *overrides])}: {' '.join(str(error).split())}") from None
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +80,17 @@ def compose(name: str, overrides: list[str]) -> str:
         except InputError as error:
             raise InputError(str(error).replace(str(path), f"study {' '.join([name, *overrides])}")) from None
     return OmegaConf.to_yaml(OmegaConf.structured(params))
+
+
+def _with_shard_names(override: str) -> str:
+    """``shards=2000`` as the list of their names, s0000 to s1999, since params.yaml holds names; others as they are."""
+    key, _, count = override.partition("=")
+    if key != "shards" or not count.isdecimal():
+        return override
+    if not 1 <= int(count) <= MOST_SHARDS:
+        raise InputError(f"shards = {count} is not allowed; it must be from 1 to {MOST_SHARDS}, or a list of names")
+    digits = max(2, len(str(int(count) - 1)))
+    return f"shards=[{','.join(f's{n:0{digits}d}' for n in range(int(count)))}]"
 
 
 def names(group: str) -> list[str]:

@@ -1,6 +1,6 @@
 """The parquet tables that stages hand to each other: their columns, and reading and writing them checked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from instar.files import replacing
 
 #: Of the tables that are written as a stream.
 ROW_GROUP_ROWS = 1 << 16
+#: Rows in a block of ``read_batches``.
+BATCH_ROWS = 1 << 17
 
 TIME = pa.timestamp("s", tz="UTC")
 
@@ -65,6 +67,7 @@ IMAGES = pa.schema(
     [
         *RECORDS.remove(RECORDS.get_field_index("sha256")),
         pa.field("reason", pa.string()),  # null where the photograph lies in the tar
+        pa.field("retryable", pa.bool_()),  # whether a later run may get it; null where there is no reason
         pa.field("offset", pa.int64()),  # bytes into images/<shard>.tar
         pa.field("size", pa.int64()),  # bytes
         pa.field("sha256", pa.string()),
@@ -99,6 +102,9 @@ CROPS = pa.schema(
         *(RECORDS.field(name) for name in _ANCESTRY),
         pa.field("photo_sha256", pa.string()),  # of the photograph's file
         pa.field("photo_phash", pa.uint64()),  # of the photograph
+        pa.field("key_hash", pa.uint64()),  # splits.id_hash of the ids, so that a split of millions reads numbers only
+        pa.field("observation_hash", pa.uint64()),
+        pa.field("observer_hash", pa.uint64()),
         pa.field("offset", pa.int64()),  # bytes into crops/<shard>.tar
         pa.field("size", pa.int64()),
         pa.field("sha256", pa.string()),
@@ -189,16 +195,41 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     Raises:
         InputError: if the file is missing or damaged, or lacks a column.
     """
+    return _opened(path, schema).read(columns=schema.names).cast(schema)
+
+
+def read_batches(
+    path: Path, schema: pa.Schema, columns: list[str], *, dictionaries: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of a table of ``schema``, a block of rows at a time; raises as ``read_table`` does.
+
+    Args:
+        path: of the table.
+        schema: that it must have.
+        columns: to read.
+        dictionaries: columns of few distinct strings, to be read as dictionaries.
+    """
+    # the callers read several tables at a time, on threads of their own
+    yield from _opened(path, schema, dictionaries).iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+
+
+def row_count(path: Path, schema: pa.Schema) -> int:
+    """Rows of a table of ``schema``, none of which is read; raises as ``read_table`` does."""
+    return int(_opened(path, schema).metadata.num_rows)
+
+
+def _opened(path: Path, schema: pa.Schema, dictionaries: list[str] | None = None) -> pq.ParquetFile:
     if not path.is_file():
         raise InputError(f"{path}: no such table; run the stage that writes it")
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, read_dictionary=dictionaries)
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not a readable parquet table ({error}); delete it and run its stage again") from None
-    missing = [name for name in schema.names if name not in file.schema_arrow.names]
+    present = set(file.schema_arrow.names)
+    missing = [name for name in schema.names if name not in present]
     if missing:
         raise InputError(f"{path}: column {missing[0]} is missing; delete the table and run its stage again")
-    return file.read(columns=schema.names).cast(schema)
+    return file
 
 
 def read_shards(folder: Path, shards: list[str], schema: pa.Schema) -> pa.Table:

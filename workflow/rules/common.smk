@@ -3,6 +3,10 @@ import json
 import shlex
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
+SHARDS = frozenset(GRAPH.params.shards)
+SCATTERED = {stage.outs[0] for stage in GRAPH.stages.values() if stage.scatter}
 ENVIRONMENT = f"{workflow.basedir}/envs/conda.yaml"
 
 
@@ -21,12 +25,22 @@ def folder(name):
 
 def job(wildcards, input, output):
     """The wrapper that every command runs in: outputs appear whole or not at all (src/instar/store.py)."""
-    return shlex.join(["instar", "job", "--inputs", *input, "--outputs", *output])
+    inputs = [word for paths in dict(input.items()).values() for word in words(paths)]
+    return shlex.join(["instar", "job", "--inputs", *inputs, "--outputs", *output])
+
+
+def words(paths):
+    """An input as words of a command: the files of all shards as their folder, since a command holds 2 MB at most."""
+    paths = [paths] if isinstance(paths, str) else list(paths)
+    folders = {str(Path(path).parent) for path in paths}
+    return list(folders) if folders <= SCATTERED and len(paths) > 1 else paths
 
 
 def kept_job(wildcards, input, output):
     """The wrapper for one shard, whose outputs are kept in the store."""
-    return job(wildcards, input, output) + " --keep"
+    if wildcards.shard not in SHARDS:
+        raise WorkflowError(f"{wildcards.shard}: no shard of params.yaml")
+    return job(wildcards, input, output) + f" --keep --of {len(GRAPH.params.shards)}"
 
 
 def begin():

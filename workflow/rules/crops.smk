@@ -9,6 +9,7 @@ rule crops:
         f"logs/{STUDY}/crops/{{shard}}.tsv"
     conda:
         ENVIRONMENT
+    threads: GRAPH.params.crops.workers
     params:
         job=kept_job,
         flags=GRAPH.flags("crops", without=("shards",)),

@@ -12,8 +12,9 @@ rule images:
     params:
         job=kept_job,
         local=GRAPH.params.records.source,
+        spool=f".instar/spool/{STUDY}/{{shard}}",
         flags=GRAPH.flags("images", without=("source", "shards")),
     shell:
-        "{params.job} --log {log:q} -- instar images --records {input.records:q} --local {params.local:q}"
-        " --mirror_root {input.source:q} --out {output.images:q} --out_tar {output.images_tar:q}"
-        " --shard {wildcards.shard:q} {params.flags}"
+        "{params.job} --scratch {params.spool:q} --log {log:q} -- instar images"
+        " --records {input.records:q} --local {params.local:q} --mirror_root {input.source:q} --spool {params.spool:q}"
+        " --out {output.images:q} --out_tar {output.images_tar:q} --shard {wildcards.shard:q} {params.flags}"

@@ -16,6 +16,10 @@ from instar.splits import hash_order
 
 SPLITS = ("train", "validation", "test")
 
+#: The splits of others' sets, by the names that their folders have.
+GIVEN_SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation"}
+GIVEN_SPLITS |= {"validation": "validation", "dev": "validation", "test": "test", "testing": "test"}
+
 #: A box may reach this far over the photograph's edge and is cut; farther is an error.
 TOLERANCE_PX = 1.0
 
@@ -39,11 +43,13 @@ class Photograph:
 
 @dataclass
 class Annotations:
-    """Annotated photographs by key, the name of the one class, and how many photographs were left out and why."""
+    """Annotated photographs by key, the name of the one class, how many photographs were left out and why, and the
+    split that the set itself gives to a photograph."""
 
     category: str
     photographs: dict[str, Photograph] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    given: dict[str, str] = field(default_factory=dict)
 
 
 def box_inside(bbox: list[float], width: int, height: int, place: str) -> list[float]:
@@ -72,12 +78,20 @@ def box_inside(bbox: list[float], width: int, height: int, place: str) -> list[f
     return [round(value, 6) for value in (x_min, y_min, x_max - x_min, y_max - y_min)]
 
 
-def read_coco(path: Path, keys: pa.ChunkedArray) -> Annotations:
+def read_coco(
+    path: Path,
+    keys: pa.ChunkedArray | None,
+    *,
+    names: dict[str, str] | None = None,
+    problems: list[InputError] | None = None,
+) -> Annotations:
     """Read COCO JSON whose ``file_name`` is a photograph's key, with or without an ending.
 
     Args:
         path: the file.
         keys: of the photographs that are taken; others are left out and counted.
+        names: instead of ``keys``, the key of each file_name.
+        problems: gets what is wrong with a photograph's boxes, which is then left out, and is not raised.
 
     Raises:
         InputError: if the file is no COCO JSON, or an annotation has an unknown image or category or a wrong box.
@@ -85,21 +99,34 @@ def read_coco(path: Path, keys: pa.ChunkedArray) -> Annotations:
     try:
         coco = json.loads(path.read_text(encoding="utf-8"))
         categories = {category["id"]: str(category["name"]) for category in coco["categories"]}
-        names = _keys({image["id"]: str(image["file_name"]) for image in coco["images"]}, keys)
+        file_names = {image["id"]: str(image["file_name"]) for image in coco["images"]}
+        known = (
+            _keys(file_names, keys) if keys is not None else {i: (names or {}).get(n) for i, n in file_names.items()}
+        )
         found = Annotations(category=next(iter(categories.values()), "animal") if len(categories) < 2 else "animal")
         photographs = {
             image["id"]: Photograph(int(image["width"]), int(image["height"]), []) for image in coco["images"]
         }
+        wrong: set[Any] = set()
         for annotation in coco["annotations"]:
-            _add(annotation, photographs, categories, path)
+            try:
+                _add(annotation, photographs, categories, path)
+            except InputError as error:
+                if problems is None or annotation["image_id"] not in photographs:
+                    raise
+                if annotation["image_id"] not in wrong and known[annotation["image_id"]]:
+                    problems.append(error)
+                wrong.add(annotation["image_id"])
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a COCO JSON ({error}); export the annotations again") from None
     except KeyError as error:
         raise InputError(f"{path}: not a COCO JSON ({error} is missing); export the annotations again") from None
     for image_id, photograph in photographs.items():
-        key = names[image_id]
+        key = known[image_id]
         if key is None:
             found.left_out["not among the records"] += 1
+        elif image_id in wrong:
+            continue
         elif key in found.photographs:
             raise InputError(f"{path}: photograph {key} is there twice; merge its annotations into one image")
         else:

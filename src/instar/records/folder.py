@@ -1,83 +1,227 @@
-"""Photographs of one's own: a folder ``images``, and boxes in YOLO's layout in ``labels`` beside it."""
+"""Photographs of one's own: a folder ``images`` with a table or one folder per class, and annotated boxes beside it."""
 
+import csv
+import difflib
 import re
 import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
 from instar.errors import InputError
 from instar.files import sha256_of
+from instar.licences import normalise
 from instar.progress import progress
-from instar.records.annotations import Annotation, Annotations, Photograph, box_inside
-from instar.records.gathering import Gathering, short_hash
+from instar.records.annotations import GIVEN_SPLITS
+from instar.records.gathering import NOT_ALLOWED, Gathering, coordinates, short_hash, utc_time
+from instar.records.names import Names, Placed, parse
+from instar.records.taxonomy import Lineage
 
 SOURCE = "folder"
+TABLE = "table.csv"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
+
+#: The table's columns; only the first must be there
+COLUMNS = ["file", "taxon", "observation", "observer", "licence", "rights_holder", "creator"]
+COLUMNS += ["latitude", "longitude", "observed_at"]
+_SAME = {"species": "taxon", "license": "licence"}
 
 _LONGEST = 80  # characters of a photo id; a tar's names have 100
 
 
-def gather(source: Path) -> Gathering:
-    """Read the photographs below ``<source>/images``, each of them an observation of its own without a taxon.
+@dataclass
+class _Told:
+    """What is said of the photographs: a row of the table for each file, or the class of its folder."""
+
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    missing: Counter[str] = field(default_factory=Counter)  # files that are not there, by why
+    is_table: bool = False
+    has_taxa: bool = False
+
+
+def gather(
+    source: Path,
+    *,
+    taxon: str = "",
+    licences: list[str] | None = None,
+    names: Names | None = None,
+    work: Path | None = None,
+) -> Gathering:
+    """Read the photographs below ``<source>/images``.
+
+    What is known of them stands in ``<source>/table.csv`` (``COLUMNS``), or their taxon is the name of the first folder
+    below ``images`` that is not a split's, where at least one of these folders' names is a taxon's and no boxes are
+    annotated. Without either a photograph is an observation of its own without a taxon.
+
+    Args:
+        source: the folder.
+        taxon: photographs of which the backbone says that they belong elsewhere are counted and not taken.
+        licences: short names of those allowed; a photograph of which the table tells no licence is taken.
+        names: places the names.
+        work: folder for temporary files; the system's by default.
 
     Raises:
-        InputError: if there is no such folder, or two photographs would get one key.
+        InputError: if there is no such folder, two photographs would get one key, or the table is damaged.
     """
-    gathering = Gathering()
+    gathering = Gathering(work)
     taken: dict[str, Path] = {}
-    for path in progress(_files(source), "photographs"):
+    files = _files(source)
+    told = _table(source, files) if (source / TABLE).is_file() else _classes(source, files)
+    for name, count in told.missing.items():
+        photo_id = _photo_id(PurePosixPath(name.removeprefix("images/")).with_suffix("").as_posix())
+        gathering.add([({"source": SOURCE, "photo_id": photo_id}, "no such file")] * count)
+    for path in progress(files, "photographs"):
+        url = path.relative_to(source).as_posix()
         photo_id = _photo_id(path.relative_to(source / "images").with_suffix("").as_posix())
+        row: dict[str, Any] = {"key": f"{SOURCE}-{photo_id}", "source": SOURCE, "photo_id": photo_id}
         if path.suffix.lower() not in SUFFIXES:
-            gathering.add([({"source": SOURCE, "photo_id": photo_id}, "no photograph")])
+            gathering.add([(row, "no photograph")])
             continue
         if photo_id in taken:
             raise InputError(f"{path}: gets the key of {taken[photo_id]}, too; rename one of them")
         taken[photo_id] = path
-        row = {
-            "key": f"{SOURCE}-{photo_id}",
-            "source": SOURCE,
-            "photo_id": photo_id,
-            "observation_id": f"{SOURCE}-{photo_id}",
-            "url": path.relative_to(source).as_posix(),
-            "sha256": sha256_of(path),
-            "observed_at": _time(path.name),
-            "basis": "field",
-            "licence": "unknown",
-        }
-        gathering.add([(row, None)])
+        said = told.rows.get(url, {})
+        one, reason = _placed(said, told, names or Names())
+        if taxon and one.above and taxon not in one.above:
+            gathering.other_taxon += 1
+            continue
+        gathering.lineages.add(one.lineage)
+        licence = normalise(said["licence"]) if said.get("licence") else None
+        if licence and licences is not None and licence not in licences:
+            reason = reason or NOT_ALLOWED
+        if told.is_table and url not in told.rows:
+            reason = "not in the table"
+        reason = told.reasons.get(url, reason)
+        if reason:
+            gathering.add([(row, reason)])
+            continue
+        gathering.add([(_row(row, path, url, said, one, licence), None)])
+        gathering.add([(row, "listed twice")] * (int(said.get("", "1")) - 1))
     return gathering
 
 
-def annotations(source: Path, urls: dict[str, str], *, category: str) -> Annotations:
-    """Read ``labels/….txt`` for every ``images/….<suffix>``; a photograph without such a file is not annotated.
+def names_in(source: Path, *, names: Names) -> None:
+    """Let ``names`` place every name that the table or the folders give."""
+    files = _files(source)
+    told = _table(source, files) if (source / TABLE).is_file() else _classes(source, files)
+    for row in told.rows.values():
+        _placed(row, told, names)
 
-    Args:
-        source: the folder.
-        urls: paths below it of the photographs that are taken, by key.
-        category: name of the one class, 0.
 
-    Raises:
-        InputError: if a line does not have five numbers, another class than 0 or a box outside its photograph.
-    """
-    found = Annotations(category=category)
-    labels = {Path(url).relative_to("images").with_suffix(".txt"): (key, source / url) for key, url in urls.items()}
-    for path in sorted((source / "labels").rglob("*.txt")):
-        if path.name in ("classes.txt", "notes.txt"):  # which labelling tools put there
+def _row(
+    row: dict[str, Any], path: Path, url: str, said: dict[str, str], one: Placed, licence: str | None
+) -> dict[str, Any]:
+    latitude, longitude = coordinates(*(float(said[n]) if said.get(n) else None for n in ("latitude", "longitude")))
+    return {
+        **row,
+        "observation_id": f"{SOURCE}-{said.get('observation') or row['photo_id']}",
+        "observer_id": f"{SOURCE}-{said['observer']}" if said.get("observer") else None,
+        "url": url,
+        "sha256": sha256_of(path),
+        "taxon_id": one.lineage.taxon_id,
+        "latitude": latitude,
+        "longitude": longitude,
+        "observed_at": utc_time(said["observed_at"]) if said.get("observed_at") else _time(path.name),
+        "basis": "field",
+        "licence": licence or "unknown",
+        "rights_holder": said.get("rights_holder") or said.get("creator") or None,
+        "creator": said.get("creator") or None,
+    }
+
+
+def _placed(said: dict[str, str], told: _Told, names: Names) -> tuple[Placed, str | None]:
+    nowhere = Placed(Lineage(None, None, None), frozenset(), None)
+    if not told.has_taxa:
+        return nowhere, None
+    if not said.get("taxon"):
+        return nowhere, "no taxon"
+    one = names.place(said["taxon"], nowhere.lineage, trusted=False)
+    return one, one.reason
+
+
+def _classes(source: Path, files: list[Path]) -> _Told:
+    """The class of each photograph from the name of its folder, where folders are named for taxa."""
+    rows = {}
+    for path in files:
+        parts = path.relative_to(source / "images").parts[:-1]
+        classes = [part for part in parts if part.lower() not in GIVEN_SPLITS]
+        rows[path.relative_to(source).as_posix()] = {"taxon": classes[0] if classes else ""}
+    annotated = any((source / name).exists() for name in ("labels", "annotations", "annotations.json"))
+    named = any(any(parse(row["taxon"])[:3]) for row in rows.values())
+    return _Told(rows=rows, has_taxa=True) if named and not annotated else _Told()
+
+
+def _table(source: Path, files: list[Path]) -> _Told:
+    """The rows of the table by the file's path below the source."""
+    told = _Told(is_table=True)
+    here = {path.relative_to(source).as_posix() for path in files}
+    for line, row in _rows(source / TABLE):
+        name = PurePosixPath(row["file"].replace("\\", "/"))
+        if not row["file"] or name.is_absolute() or ".." in name.parts:
+            raise InputError(f"{source / TABLE}: line {line}: file {row['file']!r} is no path below {source}; mend it")
+        url = next((one for one in (name.as_posix(), f"images/{name.as_posix()}") if one in here), None)
+        if url is None:
+            told.missing[name.as_posix()] += 1
             continue
-        key, photograph = labels.get(path.relative_to(source / "labels"), (None, None))
-        if key is None or photograph is None:
-            found.left_out["not among the records"] += 1
-            continue
-        size = upright_size(photograph)
-        if size is None:
-            found.left_out["no readable photograph"] += 1
-            continue
-        lines = enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
-        boxes = [_box(line, *size, f"{path}: line {number}") for number, line in lines if line.strip()]
-        found.photographs[key] = Photograph(*size, boxes)
-    return found
+        _check(row, f"{source / TABLE}: line {line}")
+        before = told.rows.get(url)
+        if before is None:
+            told.rows[url] = row | {"": "1"}  # "" counts how often the file is listed
+        elif {**before, "": ""} == {**row, "": ""}:
+            before[""] = str(int(before[""]) + 1)
+        else:
+            told.reasons[url] = "listed twice, differently"
+    told.has_taxa = any(row.get("taxon") for row in told.rows.values())
+    return told
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and rows; fields are separated by commas, semicolons or tabs, as in the first line."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            separator = max(",;\t", key=first.count)
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=separator, restkey="\0", restval="", strict=True)
+            columns = [_SAME.get(one.strip().lower(), one.strip().lower()) for one in reader.fieldnames or []]
+            _check_columns(path, columns)
+            reader.fieldnames = columns
+            for row in reader:
+                if "\0" in row:
+                    raise InputError(
+                        f"{path}: line {reader.line_num}: more than {len(columns)} fields; quote or mend it"
+                    )
+                yield reader.line_num, {name: row[name].strip() for name in columns if name in COLUMNS}
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: not a table in UTF-8 ({' '.join(str(error).split())}); save it as CSV again"
+        ) from None
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    if "file" not in columns:
+        raise InputError(f"{path}: line 1: column file is missing; it has {', '.join(columns) or 'nothing'}")
+    for name in columns:
+        if columns.count(name) > 1:
+            raise InputError(f"{path}: line 1: column {name} is there twice; remove one")
+        if name not in COLUMNS and (near := difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0.8)):
+            raise InputError(f"{path}: line 1: column {name} is not read; rename it to {near[0]}, or to something else")
+
+
+def _check(row: dict[str, str], place: str) -> None:
+    for name in ("latitude", "longitude"):
+        try:
+            float(row.get(name) or 0)
+        except ValueError:
+            raise InputError(f"{place}: {name} {row[name]!r} is no number of degrees; mend it") from None
+    if row.get("observed_at") and utc_time(row["observed_at"]) is None:
+        raise InputError(f"{place}: observed_at {row['observed_at']!r} is no date or time of ISO 8601; mend it")
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
@@ -112,17 +256,3 @@ def _time(name: str) -> datetime | None:
         return datetime.strptime(name[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC) if name[:14].isdigit() else None
     except ValueError:
         return None
-
-
-def _box(line: str, width: int, height: int, place: str) -> Annotation:
-    fields = line.split()
-    if len(fields) != 5:
-        raise InputError(f"{place}: {len(fields)} columns; a box is 'class x_centre y_centre width height'")
-    if fields[0] != "0":
-        raise InputError(f"{place}: class {fields[0]!r} is unknown; the one class is 0")
-    try:
-        x, y, box_width, box_height = (float(field) for field in fields[1:])
-    except ValueError:
-        raise InputError(f"{place}: {' '.join(fields[1:])!r} are not four numbers; mend the line") from None
-    bbox = [(x - box_width / 2) * width, (y - box_height / 2) * height, box_width * width, box_height * height]
-    return Annotation(box_inside(bbox, width, height, place))

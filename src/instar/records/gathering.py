@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instar.records.delimited import Malformed
 from instar.records.spill import Rows
 from instar.records.taxonomy import Lineage
 from instar.tables import RECORDS, RECORDS_DROPPED
@@ -53,7 +52,7 @@ class Gathering:
         self.excluded: Counter[str] = Counter()
         self._found = Rows(FOUND, folder)
         self._dropped = Rows(_DROPPED, folder)
-        self._replaced: list[tuple[str, Callable[[pa.Table, int], pa.ChunkedArray]]] = []
+        self._replaced: list[tuple[str, Callable[[pa.Table], pa.ChunkedArray]]] = []
 
     def add(self, rows: Iterable[tuple[dict[str, Any], str | None]]) -> None:
         """Add rows of ``FOUND``, each with None or with the reason why it is dropped."""
@@ -69,30 +68,23 @@ class Gathering:
         self._dropped.add(dropped)
         self.excluded.update(dropped.filter(pc.equal(dropped["reason"], NOT_ALLOWED))["licence"].to_pylist())
 
-    def add_malformed(self, table: str, malformed: Malformed, source: str | None = None) -> None:
+    def add_malformed(self, table: str, rows: int, source: str | None = None) -> None:
         """Count a table's rows that could not be read; with a source they are its photographs, and dropped."""
-        if malformed.rows:
-            self.malformed[table] += malformed.rows
+        if rows:
+            self.malformed[table] += rows
         if source:
             row = {"source": source, "reason": MALFORMED}
-            self._dropped.add(pa.Table.from_pylist([row] * malformed.rows, _DROPPED))
-
-    def replace_column(self, name: str, values: pa.Array | pa.ChunkedArray) -> None:
-        """Put other values into a column of the taken photographs, in the order of ``found``."""
-        self._replaced.append((name, lambda rows, start: values.slice(start, rows.num_rows)))
+            self._dropped.add(pa.Table.from_pylist([row] * rows, _DROPPED))
 
     def replace(self, name: str, values: Callable[[pa.Table], pa.ChunkedArray]) -> None:
         """Put other values into a column of the taken photographs, made from some rows at a time when they are read."""
-        self._replaced.append((name, lambda rows, start: values(rows)))
+        self._replaced.append((name, values))
 
     def tables(self) -> Iterator[pa.Table]:
         """The photographs taken so far, some at a time, with the columns of ``FOUND``."""
-        start = 0
         for rows in self._found:
             for name, values in self._replaced:
-                at = FOUND.get_field_index(name)
-                rows = rows.set_column(at, FOUND.field(name), values(rows, start))
-            start += rows.num_rows
+                rows = rows.set_column(FOUND.get_field_index(name), FOUND.field(name), values(rows))
             yield rows
 
     def dropped_tables(self) -> Iterator[pa.Table]:

@@ -1,6 +1,7 @@
 """Photographs of a GBIF download: a Darwin Core Archive of occurrences with the multimedia extension."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from instar.licences import normalise
 from instar.progress import progress
 from instar.records.darwin_core import Archive, Table, read_archive
 from instar.records.delimited import Malformed
-from instar.records.gathering import MALFORMED_OBSERVATION, Gathering, coordinates, short_hash, utc_time
-from instar.records.taxonomy import Lineage, lineage
+from instar.records.gathering import MALFORMED_OBSERVATION, NOT_ALLOWED, Gathering, coordinates, short_hash, utc_time
+from instar.records.names import ABOVE_GENUS, Names, Placed, parse
+from instar.records.taxonomy import Lineage
 
 SOURCE = "gbif"
 
 _RANKS = ["kingdom", "phylum", "class", "order", "superfamily", "family", "subfamily", "tribe", "genus", "species"]
-_OCCURRENCE_TERMS = [*_RANKS, "gbifID", "occurrenceID", "scientificName", "specificEpithet", "taxonRank"]
-_OCCURRENCE_TERMS += [
+_ABOVE_GENUS = _RANKS[:-2]
+OCCURRENCE_TERMS = [*_RANKS, "gbifID", "occurrenceID", "scientificName", "specificEpithet", "taxonRank"]
+OCCURRENCE_TERMS += ["identificationQualifier"]
+OCCURRENCE_TERMS += [
     "taxonomicStatus",
     "recordedBy",
     "references",
@@ -30,8 +34,8 @@ _OCCURRENCE_TERMS += [
     "month",
     "day",
 ]
-_OCCURRENCE_TERMS += ["decimalLatitude", "decimalLongitude", "issue"]
-_MEDIA_TERMS = ["type", "format", "identifier", "references", "license", "rightsHolder", "creator"]
+OCCURRENCE_TERMS += ["decimalLatitude", "decimalLongitude", "issue"]
+MEDIA_TERMS = ["type", "format", "identifier", "references", "license", "rightsHolder", "creator"]
 _SPECIMENS = {"preservedspecimen", "fossilspecimen", "livingspecimen", "materialsample", "materialentity", "specimen"}
 
 _INATURALIST_PHOTO = re.compile(
@@ -39,7 +43,7 @@ _INATURALIST_PHOTO = re.compile(
 )
 
 #: What is kept of an occurrence while the media are read.
-_OCCURRENCE = pa.schema(
+OCCURRENCE = pa.schema(
     [
         pa.field("id", pa.string()),
         pa.field("observation_id", pa.string()),
@@ -61,56 +65,113 @@ INATURALIST = pa.schema([pa.field("photo_id", pa.int64()), pa.field("observation
 _REPUBLISHED = pa.schema([pa.field("mine", pa.string()), pa.field("theirs", pa.string())])
 
 
-def gather(path: Path, *, taxon: str, licences: list[str], inaturalist: pa.Table) -> Gathering:
+def gather(
+    path: Path,
+    *,
+    taxon: str,
+    licences: list[str],
+    inaturalist: pa.Table,
+    names: Names | None = None,
+    work: Path | None = None,
+) -> Gathering:
     """Read the photographs of a taxon and its descendants.
 
-    Names are those of the columns species and genus, which in a GBIF download are the accepted ones. An occurrence
-    belongs to a taxon if any of its columns from kingdom to species holds the taxon's name. Photographs that
-    iNaturalist's tables gave are dropped; the others of such an occurrence belong to iNaturalist's observation.
+    Names are those of the columns species and genus, which in a GBIF download are the accepted ones, or else of
+    scientificName. An occurrence belongs to a taxon if any of its columns from kingdom to species holds the taxon's
+    name or, where all above genus are empty, if the backbone says so. Photographs that iNaturalist's tables gave are
+    dropped; the others of such an occurrence belong to iNaturalist's observation.
 
     Args:
         path: the archive, a zip file or a folder.
         taxon: its name; empty for all.
         licences: short names of those allowed, of the photograph itself and not of the occurrence.
         inaturalist: as ``INATURALIST``, by photo_id; photographs of the iNaturalist tables, dropped ones as well.
+        names: places the names; without it the rules of ``names.parse`` do.
+        work: folder for temporary files; the system's by default.
 
     Raises:
         InputError: if the archive is damaged, unsafe, or none of occurrences with multimedia.
     """
     archive = read_archive(path)
     media = _media(archive, path)
-    gathering = Gathering()
-    occurrences = _occurrences(archive.core, taxon, gathering, path.name)
+    gathering = Gathering(work)
+    occurrences = _occurrences(archive.core, taxon, gathering, names or Names(), path.name)
     wanted = occurrences["id"].combine_chunks()
-    numbers = inaturalist["photo_id"].to_numpy()
     republished = []
     malformed = Malformed()
-    for batch in progress(media.read(_MEDIA_TERMS, malformed), "blocks of multimedia"):
+    for batch in progress(media.read(MEDIA_TERMS, malformed), "blocks of multimedia"):
         positions = pc.index_in(batch["id"], value_set=wanted)
         here = pc.and_(positions.is_valid(), batch["id"].is_valid())
         gathering.other_taxon += batch.num_rows - (pc.sum(here).as_py() or 0)
         rows = batch.filter(here).to_pylist()
-        theirs = occurrences.take(positions.filter(here))
-        ids = [_inaturalist_photo(row) for row in rows]
-        places = _places([int(photo_id or -1) for photo_id in ids], numbers)
-        gathering.add(
-            _photograph(row, seen, photo_id, licences, place.is_valid)
-            for row, seen, photo_id, place in zip(rows, theirs.to_pylist(), ids, places, strict=True)
+        republished.append(
+            add_photographs(gathering, rows, occurrences.take(positions.filter(here)), licences, inaturalist)
         )
-        observations = [theirs["observation_id"], inaturalist["observation_id"].take(places)]
-        republished.append(pa.table(observations, _REPUBLISHED).drop_null())
-    gathering.add_malformed(f"{path.name} multimedia", malformed, SOURCE)
-    _join_observations(gathering, pa.concat_tables([_REPUBLISHED.empty_table(), *republished]))
+    gathering.add_malformed(f"{path.name} multimedia", malformed.rows, SOURCE)
+    join_observations(gathering, republished)
     return gathering
 
 
-def _join_observations(gathering: Gathering, republished: pa.Table) -> None:
+def archives(folder: Path) -> list[Path]:
+    """The Darwin Core Archives in a folder: zip files, and folders with a meta.xml."""
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".zip" or (path / "meta.xml").is_file()]
+
+
+def names_in(path: Path, *, taxon: str, names: Names) -> None:
+    """Let ``names`` place the name of every occurrence that may belong to the taxon, so that it knows the queries."""
+    archive = read_archive(path)
+    if archive.core.row_type == "Occurrence":
+        for batch in archive.core.read(OCCURRENCE_TERMS, Malformed()):  # counted where the rows are taken
+            for row in batch.to_pylist():
+                if may_belong(row, taxon):
+                    placed(row, names)
+
+
+def may_belong(row: dict[str, Any], taxon: str) -> bool:
+    """Whether an occurrence's columns leave it open, or say, that it belongs to a taxon."""
+    return not taxon or taxon in _names(row) or not _is_placed(row)
+
+
+def add_photographs(
+    gathering: Gathering,
+    media: list[dict[str, Any]],
+    occurrences: pa.Table,
+    licences: list[str],
+    inaturalist: pa.Table,
+) -> pa.Table:
+    """Add photographs to a gathering.
+
+    Args:
+        gathering: gets them.
+        media: texts by ``MEDIA_TERMS``.
+        occurrences: of each, as ``OCCURRENCE``.
+        licences: as for ``gather``.
+        inaturalist: likewise.
+
+    Returns:
+        As ``_REPUBLISHED``, for ``join_observations``.
+    """
+    ids = [_inaturalist_photo(row) for row in media]
+    places = _places([int(photo_id or -1) for photo_id in ids], inaturalist["photo_id"].to_numpy())
+    gathering.add(
+        _photograph(row, seen, photo_id, licences, place.is_valid)
+        for row, seen, photo_id, place in zip(media, occurrences.to_pylist(), ids, places, strict=True)
+    )
+    observations = [occurrences["observation_id"], inaturalist["observation_id"].take(places)]
+    return pa.table(observations, _REPUBLISHED).drop_null()
+
+
+def join_observations(gathering: Gathering, tables: list[pa.Table]) -> None:
     """Give photographs of republished occurrences iNaturalist's observation; two ids of one animal would be a leak."""
     # of several the first, whatever the order of the rows
-    republished = republished.sort_by("theirs")
-    mine = gathering.found["observation_id"]
+    republished = pa.concat_tables([_REPUBLISHED.empty_table(), *tables]).sort_by("theirs")
+    gathering.replace("observation_id", partial(_theirs, republished=republished.combine_chunks()))
+
+
+def _theirs(rows: pa.Table, *, republished: pa.Table) -> pa.ChunkedArray:
+    mine = rows["observation_id"]
     positions = pc.index_in(mine, value_set=republished["mine"].combine_chunks())
-    gathering.replace_column("observation_id", pc.coalesce(republished["theirs"].take(positions), mine))
+    return pc.coalesce(republished["theirs"].take(positions), mine)
 
 
 def _media(archive: Archive, path: Path) -> Table:
@@ -132,37 +193,69 @@ def _places(numbers: list[int], ordered: np.ndarray) -> pa.Array:
     return pa.array(places, mask=~found)
 
 
-def _occurrences(core: Table, taxon: str, gathering: Gathering, archive: str) -> pa.Table:
-    """Occurrences of the taxon or of no taxon, and those that cannot be read, as ``_OCCURRENCE``."""
-    kept = []
+def _occurrences(core: Table, taxon: str, gathering: Gathering, names: Names, archive: str) -> pa.Table:
+    """Occurrences of the taxon or of no taxon, and those that cannot be read, as ``OCCURRENCE``."""
     malformed = Malformed()
-    for batch in core.read(_OCCURRENCE_TERMS, malformed):
-        rows = [row for row in batch.to_pylist() if _belongs(row, taxon)]
-        found = [(row, _lineage(row)) for row in rows]
-        for row, one in found:
-            gathering.lineages.add(one)
-            if old := _synonym(row, one):
-                gathering.synonyms.setdefault(f"species:{old}", set()).add(f"species:{one.species}")
-        kept.append(pa.RecordBatch.from_pylist([_occurrence(row, one) for row, one in found], _OCCURRENCE))
+    kept = [
+        pa.RecordBatch.from_pylist(kept_occurrences(batch.to_pylist(), taxon, gathering, names), OCCURRENCE)
+        for batch in core.read(OCCURRENCE_TERMS, malformed)
+    ]
     broken = [{"id": name, "reason": MALFORMED_OBSERVATION} for name in malformed.taken_ids()]
-    kept.append(pa.RecordBatch.from_pylist(broken, _OCCURRENCE))
-    gathering.add_malformed(f"{archive} occurrences", malformed)
-    return pa.Table.from_batches(kept, _OCCURRENCE)
+    kept.append(pa.RecordBatch.from_pylist(broken, OCCURRENCE))
+    gathering.add_malformed(f"{archive} occurrences", malformed.rows)
+    return pa.Table.from_batches(kept, OCCURRENCE)
 
 
-def _belongs(row: dict[str, Any], taxon: str) -> bool:
-    return not taxon or not _names(row) or taxon in _names(row)
+def kept_occurrences(
+    rows: list[dict[str, Any]], taxon: str, gathering: Gathering, names: Names
+) -> list[dict[str, Any]]:
+    """Those of the taxon or of no taxon, as ``OCCURRENCE``; the gathering learns their lineages and synonyms.
+
+    Args:
+        rows: texts or None by ``OCCURRENCE_TERMS``, and ``id``.
+        taxon: as for ``gather``.
+        gathering: likewise.
+        names: likewise.
+    """
+    kept = []
+    for row in rows:
+        one = placed(row, names)
+        if not _belongs(row, one, taxon):
+            continue
+        gathering.lineages.add(one.lineage)
+        if old := _synonym(row, one.lineage):
+            gathering.synonyms.setdefault(f"species:{old}", set()).add(f"species:{one.lineage.species}")
+        kept.append(_occurrence(row, one))
+    return kept
+
+
+def placed(row: dict[str, Any], names: Names) -> Placed:
+    """Where an occurrence's name belongs."""
+    given = Lineage(row["species"] or None, row["genus"] or None, row["family"] or None)
+    as_written = row["scientificName"]
+    above = {row[rank] for rank in _ABOVE_GENUS if row[rank]}
+    if not given.taxon_id and (as_written in above or (row["taxonRank"] or "").lower() in _ABOVE_GENUS):
+        return Placed(given, frozenset(), ABOVE_GENUS)
+    # "cf. niger" or "?" may stand in a column of its own
+    if (row["identificationQualifier"] or parse(as_written).is_open) and given.genus:
+        return names.place(f"{given.genus} sp.", given._replace(species=None), trusted=True)
+    name = given.species or given.genus or as_written
+    if given.genus and row["specificEpithet"] and not given.species:
+        name = f"{given.genus} {row['specificEpithet']}"
+    return names.place(name, given, trusted=bool(given.species or given.genus))
+
+
+def _belongs(row: dict[str, Any], one: Placed, taxon: str) -> bool:
+    return not taxon or not _names(row) or taxon in _names(row) or (not _is_placed(row) and taxon in one.above)
+
+
+def _is_placed(row: dict[str, Any]) -> bool:
+    """Whether the occurrence itself says where its genus belongs."""
+    return any(row[rank] for rank in _ABOVE_GENUS if rank not in ("kingdom", "phylum", "class"))
 
 
 def _names(row: dict[str, Any]) -> set[str]:
     return {row[rank] for rank in (*_RANKS, "scientificName") if row[rank]}
-
-
-def _lineage(row: dict[str, Any]) -> Lineage:
-    species = row["species"]
-    if not species and row["genus"] and row["specificEpithet"]:
-        species = f"{row['genus']} {row['specificEpithet']}"
-    return lineage(species, row["genus"], row["family"])
 
 
 def _synonym(row: dict[str, Any], one: Lineage) -> str | None:
@@ -172,12 +265,8 @@ def _synonym(row: dict[str, Any], one: Lineage) -> str | None:
     return old if is_synonym and one.species and old != one.species else None
 
 
-def _occurrence(row: dict[str, Any], one: Lineage) -> dict[str, Any]:
-    reason = None
-    if not _names(row):
-        reason = "no taxon"
-    elif one.taxon_id is None:
-        reason = "above genus"
+def _occurrence(row: dict[str, Any], one: Placed) -> dict[str, Any]:
+    reason = one.reason if _names(row) else "no taxon"
     latitude, longitude = coordinates(_number(row["decimalLatitude"]), _number(row["decimalLongitude"]))
     if latitude == 0 and longitude == 0 and "ZERO_COORDINATE" in (row["issue"] or ""):
         latitude = longitude = None
@@ -189,7 +278,7 @@ def _occurrence(row: dict[str, Any], one: Lineage) -> dict[str, Any]:
         "id": row["id"],
         "observation_id": f"{SOURCE}-{row['occurrenceID'] or gbif_id or row['id']}",
         "observer_id": f"{SOURCE}-{row['recordedBy']}" if row["recordedBy"] else None,
-        "taxon_id": one.taxon_id,
+        "taxon_id": one.lineage.taxon_id,
         "latitude": latitude,
         "longitude": longitude,
         "observed_at": utc_time(row["eventDate"]) or utc_time(day),
@@ -226,6 +315,7 @@ def _photograph(
         "url": url,
         "licence": licence,
         "rights_holder": media["rightsHolder"] or media["creator"],
+        "creator": media["creator"],
         **{name: value for name, value in seen.items() if name not in ("id", "reason")},
         "reference": media["references"] or seen["reference"],
     }
@@ -235,7 +325,7 @@ def _photograph(
         return row, "no photograph"
     if seen["reason"]:
         return row, seen["reason"]
-    return row, None if licence in licences else "licence not allowed"
+    return row, None if licence in licences else NOT_ALLOWED
 
 
 def _is_photograph(media: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from instar.progress import progress
 from instar.records.delimited import Malformed, Text, batches, first_row
 from instar.records.gathering import FOUND, MALFORMED, MALFORMED_OBSERVATION, NOT_ALLOWED, Gathering, utc_time
 from instar.records.hashes import Sieve, hashes
+from instar.records.names import Names
 from instar.records.spill import Buckets
 from instar.records.taxonomy import Lineage, lineage
 from instar.tables import TIME
@@ -62,7 +63,13 @@ class Taxon(NamedTuple):
 
 
 def gather(
-    folder: Path, *, taxon: str, licences: list[str], quality_grades: list[str], work: Path | None = None
+    folder: Path,
+    *,
+    taxon: str,
+    licences: list[str],
+    quality_grades: list[str],
+    names: Names | None = None,
+    work: Path | None = None,
 ) -> Gathering:
     """Read the photographs of a taxon and its descendants.
 
@@ -77,6 +84,7 @@ def gather(
         taxon: its name; empty for all.
         licences: short names of those allowed, of the photograph itself.
         quality_grades: grades of observations taken.
+        names: replaces names by the accepted ones that the backbone tells.
         work: folder for temporary files; the system's by default.
 
     Raises:
@@ -84,7 +92,8 @@ def gather(
     """
     gathering = Gathering(work)
     taxa = _taxa(folder, taxon, gathering)
-    lineages = {taxon_id: _lineage(one, taxa) for taxon_id, one in taxa.items() if one.wanted}
+    names = names or Names()
+    lineages = {taxon_id: _accepted(_lineage(one, taxa), names) for taxon_id, one in taxa.items() if one.wanted}
     gathering.lineages = set(lineages.values())
     gathering.inactive = _inactive(taxa)
     sieve, observers = Sieve(), Sieve()
@@ -138,7 +147,7 @@ def _read(
     for batch in progress(batches(text, names, wanted, malformed), f"blocks of {name}"):
         yield batch, malformed.taken_ids()
     yield pa.RecordBatch.from_pylist([], batch_schema(columns)), malformed.taken_ids()
-    gathering.add_malformed(f"{SOURCE} {name}", malformed, SOURCE if photographs else None)
+    gathering.add_malformed(f"{SOURCE} {name}", malformed.rows, SOURCE if photographs else None)
 
 
 def batch_schema(columns: list[str]) -> pa.Schema:
@@ -186,6 +195,22 @@ def _root(folder: Path, name: str) -> tuple[str, list[str]]:
 
 def _is_active(row: dict[str, Any]) -> bool:
     return row["active"] in ("true", "t")
+
+
+def _accepted(one: Lineage, names: Names) -> Lineage:
+    return names.place(one.species or one.genus, one, trusted=True).lineage if one.taxon_id else one
+
+
+def names_in(folder: Path, *, taxon: str, names: Names) -> None:
+    """Let ``names`` place every taxon below the named one that an observation carries."""
+    unasked = Gathering()  # counted where the rows are taken
+    taxa = _taxa(folder, taxon, unasked)
+    carried: set[str] = set()
+    for batch, _ in _read(folder, "observations", ["taxon_id"], unasked):
+        carried.update(pc.unique(batch["taxon_id"]).drop_null().to_pylist())
+    for taxon_id in sorted(carried & taxa.keys()):
+        if taxa[taxon_id].wanted:
+            _accepted(_lineage(taxa[taxon_id], taxa), names)
 
 
 def _lineage(taxon: Taxon, taxa: dict[str, Taxon]) -> Lineage:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
-from instar.records import folder, gbif, inaturalist
+from instar.records import annotated, folder, gbif, gbif_search, inaturalist, inaturalist_api
 from instar.records.annotations import (
     SPLITS,
     Annotations,
@@ -26,16 +26,20 @@ from instar.records.annotations import (
 from instar.records.filters import BEYOND, Extent, Maximum, drawn_order, parted
 from instar.records.gathering import Gathering
 from instar.records.hashes import Distinct
+from instar.records.names import FILE as BACKBONE
+from instar.records.names import Names, read_backbone
 from instar.records.spill import Sorter
 from instar.records.taxonomy import taxonomy_rows
 from instar.shards import shard_of
 from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, write_stream, write_table
 
+_NO_OBSERVATIONS = pa.schema([(name, pa.string()) for name in gbif.INATURALIST.names]).empty_table()
+
 #: The order of records.parquet; the observation and the address decide between two rows of one photograph.
 _ORDER = ["shard", "key", "observation_id", "url"]
 
-#: The columns that the split of the annotated photographs goes by.
-_ANNOTATED = ["key", "url", "observation_id", "observed_at"]
+#: The columns that the annotations, their checks and their split go by.
+_ANNOTATED = ["key", "url", "sha256", "observation_id", "observed_at"]
 
 
 def records(
@@ -57,7 +61,9 @@ def records(
     observed_from: str,
     observed_to: str,
     max_per_species: int,
+    name_confidence: int,
     annotation_split: str,
+    annotation_faults: str,
     annotation_validation_share: float,
     annotation_test_share: float,
     annotation_gap_s: float,
@@ -73,8 +79,9 @@ def records(
 
     Args:
         source: kind world: the description of a drawn world. kind tables: a folder with ``inaturalist-open-data``,
-            Darwin Core Archives and, where there are annotations, ``annotations.json``. kind folder: a folder with
-            ``images`` and, where there are annotations, ``labels``.
+            ``inaturalist-api``, Darwin Core Archives, ``gbif-search``, ``backbone.jsonl`` and ``annotations.json``,
+            each of them where there is such a thing. kind folder: a folder with ``images`` and, where there are such,
+            ``table.csv``, ``backbone.jsonl`` and annotations.
         out_source: folder; gets the drawn world, or the names and hashes of the source's files.
         out_records: gets the photographs that are taken, ordered by shard and key.
         out_dropped: gets the dropped photographs and the reasons.
@@ -85,7 +92,7 @@ def records(
         shards: names of the shards, one of which each photograph belongs to.
         kind: world, tables or folder.
         taxon: name of the taxon whose descendants are taken; empty for all.
-        licences: licences whose photographs are taken; one's own photographs are taken whatever they are.
+        licences: licences whose photographs are taken; one's own photographs without any are taken.
         quality_grades: iNaturalist's grades that are taken.
         bbox: west, south, east, north in degrees; west above east crosses the antimeridian; empty for the whole world.
             With a box, a photograph without coordinates is dropped.
@@ -95,7 +102,9 @@ def records(
         max_per_species: photographs kept of a species, and of a genus for those that are named to genus only; 0 for
             all. The seed and a hash put the observations in order and they are taken whole, the last one as far as the
             number goes.
-        annotation_split: observation or time_block.
+        name_confidence: of an answer in the source's ``backbone.jsonl``, percent; one with less places no name.
+        annotation_split: observation, time_block, or given for the set's own.
+        annotation_faults: refuse a set of one's own with a wrong label, or leave_out its photograph.
         annotation_validation_share: of the annotated photographs, for validation.
         annotation_test_share: of the annotated photographs, held out for the figures.
         annotation_gap_s: time_block: seconds left out at the end of a block.
@@ -108,18 +117,20 @@ def records(
     work = out_records.parent
     work.mkdir(parents=True, exist_ok=True)
     asked = _asked(tables, kind=kind)
-    gatherings = _gather(tables, kind=kind, taxon=taxon, licences=licences, quality_grades=quality_grades, work=work)
+    names = Names(read_backbone(tables / BACKBONE), confidence=name_confidence)
+    chosen = {"taxon": taxon, "licences": licences, "names": names, "work": work}
+    gatherings = _gather(tables, kind=kind, quality_grades=quality_grades, chosen=chosen)
     flow = _Flow(Sorter(RECORDS_DROPPED, RECORDS_DROPPED.names, together=3, folder=work))
     found = _once(_by_shard(_within(gatherings, extent, flow), shards, work), flow)
     if max_per_species:
         found = _by_shard(_limited(found, max_per_species, seed, flow, work), shards, work)
     write_stream(out_records, _taken(found, asked, flow, source), RECORDS)
     write_stream(out_dropped, flow.dropped, RECORDS_DROPPED)
-    annotated = pa.concat_tables([RECORDS.empty_table().select(_ANNOTATED), *flow.annotated])
-    annotations = _annotations(tables, annotated, kind=kind, category=taxon or "animal")
+    asked_for = pa.concat_tables([RECORDS.empty_table().select(_ANNOTATED), *flow.asked_for])
+    annotations = _annotations(tables, asked_for, kind=kind, category=taxon or "animal", faults=annotation_faults)
     splits = _splits(
         annotations,
-        annotated,
+        asked_for,
         by=annotation_split,
         shares={"validation_share": annotation_validation_share, "test_share": annotation_test_share},
         gap_s=annotation_gap_s,
@@ -127,7 +138,8 @@ def records(
     )
     write_table(out_taxonomy, taxonomy_rows([one.lineages for one in gatherings], sorted(flow.taxa)), TAXONOMY)
     write_json(out_annotations, coco_json(annotations, splits))
-    write_json(out_metrics, _metrics(flow, gatherings, annotations, splits))
+    checks = {"annotation_checks": _annotation_checks(annotations, asked_for)}
+    write_json(out_metrics, {**_metrics(flow, gatherings, annotations, splits), **checks})
 
 
 @dataclass
@@ -145,7 +157,7 @@ class _Flow:
     taxa: set[str] = field(default_factory=set)
     observations: Distinct = field(default_factory=Distinct)
     observers: Distinct = field(default_factory=Distinct)
-    annotated: list[pa.Table] = field(default_factory=list)
+    asked_for: list[pa.Table] = field(default_factory=list)
 
     def drop(self, rows: pa.Table, reasons: str | pa.Array | pa.ChunkedArray) -> None:
         """Drop photographs for one reason, or each for its own."""
@@ -189,32 +201,28 @@ def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
     return source
 
 
-def _gather(
-    tables: Path, *, kind: str, taxon: str, licences: list[str], quality_grades: list[str], work: Path
-) -> list[Gathering]:
+def _gather(tables: Path, *, kind: str, quality_grades: list[str], chosen: dict[str, Any]) -> list[Gathering]:
+    """What the sources give; ``chosen`` is what all of them are told."""
     if kind == "folder":
-        return [folder.gather(tables)]
+        return [folder.gather(tables, **chosen)]
     gatherings = []
-    known = gbif.INATURALIST.empty_table()
-    if (tables / inaturalist.FOLDER).is_dir():
-        mine = inaturalist.gather(
-            tables / inaturalist.FOLDER, taxon=taxon, licences=licences, quality_grades=quality_grades, work=work
-        )
-        gatherings.append(mine)
-    archives = [
-        path for path in sorted(tables.iterdir()) if path.suffix.lower() == ".zip" or (path / "meta.xml").is_file()
-    ]
-    if archives and gatherings:
-        known = _by_number(gatherings[0].observations)
-    for path in archives:
-        gatherings.append(gbif.gather(path, taxon=taxon, licences=licences, inaturalist=known))
+    for module in (inaturalist, inaturalist_api):
+        if (tables / module.FOLDER).is_dir():
+            gatherings.append(module.gather(tables / module.FOLDER, quality_grades=quality_grades, **chosen))
+    archives = gbif.archives(tables)
+    searches = [tables / gbif_search.FOLDER] if (tables / gbif_search.FOLDER).is_dir() else []
+    known = _by_number(gatherings if archives or searches else [])
+    gatherings += [gbif.gather(path, inaturalist=known, **chosen) for path in archives]
+    gatherings += [gbif_search.gather(path, inaturalist=known, **chosen) for path in searches]
     if not gatherings:
-        raise InputError(f"{tables}: neither a folder {inaturalist.FOLDER} nor a Darwin Core Archive in it")
+        folders = ", ".join((inaturalist.FOLDER, inaturalist_api.FOLDER, gbif_search.FOLDER))
+        raise InputError(f"{tables}: neither a folder {folders} nor a Darwin Core Archive in it")
     return gatherings
 
 
-def _by_number(photographs: pa.Table) -> pa.Table:
-    """``Gathering.observations`` as ``gbif.INATURALIST``; those of one photograph stay in their order."""
+def _by_number(gatherings: list[Gathering]) -> pa.Table:
+    """The observations of iNaturalist's photographs as ``gbif.INATURALIST``; those of one stay in their order."""
+    photographs = pa.concat_tables([_NO_OBSERVATIONS, *(one.observations for one in gatherings)])
     rows = photographs.filter(photographs["photo_id"].is_valid()).cast(gbif.INATURALIST)
     return rows.take(pa.array(np.argsort(rows["photo_id"].to_numpy(), kind="stable")))
 
@@ -292,7 +300,7 @@ def _taken(found: Iterable[pa.Table], asked: pa.Array | None, flow: _Flow, sourc
     for rows in found:
         flow.take(rows)
         some = rows if asked is None else rows.filter(pc.is_in(rows["key"], asked))
-        flow.annotated.append(some.select(_ANNOTATED))
+        flow.asked_for.append(some.select(_ANNOTATED))
         yield rows
     if not flow.out:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in (+flow.reasons).most_common())
@@ -314,10 +322,10 @@ def _asked(tables: Path, *, kind: str) -> pa.Array | None:
     return keys
 
 
-def _annotations(tables: Path, found: pa.Table, *, kind: str, category: str) -> Annotations:
+def _annotations(tables: Path, found: pa.Table, *, kind: str, category: str, faults: str) -> Annotations:
     if kind == "folder":
         urls = dict(zip(found["key"].to_pylist(), found["url"].to_pylist(), strict=True))
-        return folder.annotations(tables, urls, category=category)
+        return annotated.annotations(tables, urls, category=category, faults=faults)
     path = tables / "annotations.json"
     return read_coco(path, found["key"]) if path.is_file() else Annotations(category=category)
 
@@ -327,7 +335,9 @@ def _splits(
 ) -> dict[str, str]:
     """Split of each annotated photograph that has one; the others are counted in ``annotations.left_out``."""
     keys = pa.array(annotations.photographs, pa.string())
-    rows = found.filter(pc.is_in(found["key"], keys)).select(["key", "observation_id", "observed_at"]).to_pylist()
+    rows = found.filter(pc.is_in(found["key"], keys)).to_pylist()
+    if by == "given":
+        return _given(annotations, {row["key"]: row["sha256"] or row["key"] for row in rows})
     if by == "observation":
         return split_by_observation({row["key"]: row["observation_id"] for row in rows}, **shares, seed=seed)
     times = {row["key"]: row["observed_at"] for row in rows if row["observed_at"] is not None}
@@ -336,6 +346,27 @@ def _splits(
     annotations.left_out["no time"] += len(rows) - len(times)
     annotations.left_out["too close to a block's border"] += len(splits) - len(kept)
     return kept
+
+
+def _given(annotations: Annotations, sha256: dict[str, str]) -> dict[str, str]:
+    """The set's own splits, without photographs whose very file is held out elsewhere in the set."""
+    given = {key: split for key, split in annotations.given.items() if key in sha256}
+    twice = annotated.in_two_splits(given, sha256)
+    annotations.left_out["no given split"] += len(sha256) - len(given)
+    annotations.left_out["same photograph in two splits"] += len(twice)
+    return {key: split for key, split in given.items() if key not in twice}
+
+
+def _annotation_checks(annotations: Annotations, found: pa.Table) -> dict[str, int]:
+    """What is not wrong with an annotated set and is worth knowing."""
+    rows = found.filter(pc.is_in(found["key"], pa.array(annotations.photographs, pa.string())))
+    sha256 = {row["key"]: row["sha256"] or row["key"] for row in rows.select(["key", "sha256"]).to_pylist()}
+    given = {key: split for key, split in annotations.given.items() if key in sha256}
+    return {
+        "photographs without a box": sum(not one.boxes for one in annotations.photographs.values()),
+        "photographs that are copies of another": len(sha256) - len(set(sha256.values())),
+        "photographs in two given splits": len(annotated.in_two_splits(given, sha256)),
+    }
 
 
 def _metrics(

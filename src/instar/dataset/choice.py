@@ -1,0 +1,342 @@
+"""Which crops of each species are held out: whole groups, by the lowest hashes, so that nothing else decides."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from instar.dataset.near import Members, Neighbours, mix
+from instar.dataset.rows import NUMBERS, Classes, Scratch
+from instar.dataset.rules import KEPT, NEAR_EARLIER, count
+from instar.splits import whole_groups
+
+#: Ways to split, from loose to strict.
+WAYS = ("random", "photograph", "observation", "observer")
+#: Ways that also keep near-duplicates on one side.
+GUARDED = ("observation", "observer")
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+#: Values of the final code of a crop below ``len(SPLITS)``; a reason's place comes behind them.
+SPLITS = (TRAIN, VALIDATION, TEST)
+
+#: A limit below which every order lies but one in 2⁶⁴.
+ALL = np.uint64(2**64 - 1)
+
+#: A crop that may be held out.
+CANDIDATE = np.dtype([("label", "i4"), ("group", "u8"), *((name, "u8") for name in NUMBERS)])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to split.
+
+    Attributes:
+        seed: 64 bits; groups are ordered by their hash xor the seed, which is another random order for each seed.
+        way: one of ``WAYS``.
+        wanted: crops of each species for validation and for the test.
+        observer_share: of the observers, those whose crops never train, where the split is by observer.
+        near_bits: hashes that differ in at most so many bits are near-duplicates.
+    """
+
+    seed: int
+    way: str
+    wanted: dict[str, int]
+    observer_share: float
+    near_bits: int
+
+    @property
+    def considered(self) -> dict[str, int]:
+        """Of each species, the first so many groups that a split chooses from; more would not change much."""
+        return {split: 3 * wanted + 1 for split, wanted in self.wanted.items()}
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """What held-out and training crops must not share (``leakage.RELATIONS``)."""
+        guarded = ("photograph", "observation", "near_duplicate")
+        return {"random": (), "photograph": guarded[:1], "observation": guarded, "observer": (*guarded, "observer")}[
+            self.way
+        ]
+
+    def groups(self, way: str, rows: dict[str, np.ndarray]) -> np.ndarray:
+        """Hash of the group that each crop belongs to, uint64."""
+        if way == "random":
+            return rows["key"]
+        if way == "photograph":
+            return mix(rows["phash"] ^ rows["observation"])
+        return rows["observation"]
+
+    def order(self, groups: np.ndarray) -> np.ndarray:
+        return groups ^ np.uint64(self.seed)
+
+    def held_out_observers(self, rows: dict[str, np.ndarray]) -> np.ndarray:
+        """Whether a crop's observer never trains, bool; an observation without one is its own observer."""
+        observers = np.where(rows["observer"] == 0, rows["observation"], rows["observer"])
+        return np.asarray(mix(observers ^ np.uint64(self.seed)) < np.uint64(self.observer_share * 2.0**64))
+
+
+def limits(kept: np.ndarray, crops: float) -> np.ndarray:
+    """Orders below which about so many crops of each class lie, uint64 of shape (n_classes,); ALL for a small class.
+
+    Args:
+        kept: int64, shape (n_classes,): crops of each class.
+        crops: wanted below the limit.
+    """
+    share = np.minimum(crops / np.maximum(kept, 1), 1.0)
+    found = np.where(share < 1, (np.minimum(share, 0.999) * 2.0**64).astype(np.uint64), ALL)
+    return np.where(kept > 0, found, np.uint64(0))
+
+
+@dataclass
+class Selected:
+    """What one look at the shards found.
+
+    Attributes:
+        kept: int64, shape (n_classes + 1,): crops that no rule dropped.
+        trainable: int64, shape (n_classes + 1,): of these, crops whose observer is not held out.
+        candidates: records of ``CANDIDATE`` for each way.
+        earlier: records of crops whose observation was held out earlier.
+    """
+
+    kept: np.ndarray
+    trainable: np.ndarray
+    candidates: dict[str, np.ndarray]
+    earlier: np.ndarray
+
+
+def add_selected(parts: list[Selected]) -> Selected:
+    return Selected(
+        kept=np.sum([part.kept for part in parts], axis=0),
+        trainable=np.sum([part.trainable for part in parts], axis=0),
+        candidates={way: np.concatenate([part.candidates[way] for part in parts]) for way in parts[0].candidates},
+        earlier=np.concatenate([part.earlier for part in parts]),
+    )
+
+
+def select(
+    number: int, *, scratch: Scratch, classes: Classes, plan: Plan, limits: dict[str, np.ndarray], earlier: Members
+) -> Selected:
+    """Kept crops of a shard whose group's order is below the limit of their class, for each way.
+
+    Args:
+        number: of the shard.
+        scratch: holds its rows and reasons.
+        classes: the labels.
+        plan: how to split.
+        limits: uint64, shape (n_classes,), for each way; 0 takes none.
+        earlier: observations that were held out earlier; their crops are no candidates.
+    """
+    rows = scratch.rows(number, ["label", *NUMBERS])
+    kept = scratch.reasons(number) == KEPT
+    was = np.zeros(len(kept), bool)
+    was[earlier.places(rows["observation"])[0]] = True
+    found = {}
+    for way, limit in limits.items():
+        groups = plan.groups(way, rows)
+        wanted = kept & ~was
+        wanted[wanted] = plan.order(groups[wanted]) < limit[rows["label"][wanted]]
+        if way == "observer":
+            wanted[wanted] = plan.held_out_observers({name: rows[name][wanted] for name in NUMBERS})
+        found[way] = _records(rows, groups, wanted)
+    n_classes = len(classes.names)
+    counts = count(rows["label"][kept], n_classes)
+    trainable = (
+        count(rows["label"][kept & ~plan.held_out_observers(rows)], n_classes) if plan.way == "observer" else counts
+    )
+    return Selected(counts, trainable, found, _records(rows, rows["observation"], kept & was))
+
+
+def _records(rows: dict[str, np.ndarray], groups: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    at = np.flatnonzero(wanted)
+    records = np.empty(len(at), CANDIDATE)
+    records["group"] = groups[at]
+    for name in ("label", *NUMBERS):
+        records[name] = rows[name][at]
+    return records
+
+
+@dataclass
+class Guard:
+    """What the other kept crops say of candidates.
+
+    Attributes:
+        near: bool, of each candidate row: another observation holds a near-duplicate.
+        mixed: bool, of each candidate row: its observation holds crops with another label.
+    """
+
+    near: np.ndarray
+    mixed: np.ndarray
+
+
+def add_guards(parts: list[Guard]) -> Guard:
+    return Guard(
+        near=np.logical_or.reduce([part.near for part in parts]),
+        mixed=np.logical_or.reduce([part.mixed for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Indexes of the rows that ``guard`` looks for; made once and shared by all shards."""
+
+    rows: np.ndarray
+    near_bits: int
+    pictures: Neighbours = field(init=False)
+    observations: Members = field(init=False)
+    place: np.ndarray = field(init=False)  # of each row among the observations
+    label: np.ndarray = field(init=False)  # of a row of each observation
+
+    def __post_init__(self) -> None:
+        observations = Members(self.rows["observation"])
+        place = np.searchsorted(observations.values, self.rows["observation"])
+        label = np.empty(len(observations.values), np.int32)
+        label[place] = self.rows["label"]
+        object.__setattr__(self, "pictures", Neighbours(self.rows["phash"], self.near_bits))
+        object.__setattr__(self, "observations", observations)
+        object.__setattr__(self, "place", place)
+        object.__setattr__(self, "label", label)
+
+
+def guard(number: int, *, scratch: Scratch, watch: Watch, earlier: Watch | None) -> Guard:
+    """Compare a shard's kept crops with the candidates, and drop those that come near ones held out earlier."""
+    rows = scratch.rows(number, ["label", "observation", "phash"])
+    reasons = scratch.reasons(number)
+    at = np.flatnonzero(reasons == KEPT)
+    near = np.zeros(len(watch.rows), bool)
+    near[_near(rows, at, watch)[1]] = True
+    inside, place = watch.observations.places(rows["observation"][at])
+    other = np.zeros(len(watch.label), bool)
+    other[place[rows["label"][at][inside] != watch.label[place]]] = True
+    if earlier is not None:
+        dropped = _near(rows, at, earlier)[0]
+        dropped = dropped[~np.isin(rows["observation"][dropped], earlier.observations.values)]
+        reasons[dropped] = NEAR_EARLIER
+        scratch.write_reasons(number, reasons)
+    return Guard(near, other[watch.place])
+
+
+def _near(rows: dict[str, np.ndarray], at: np.ndarray, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a shard and watched rows that are near-duplicates of each other in two observations."""
+    row, place = watch.pictures.pairs(rows["phash"][at])
+    row = at[row]
+    apart = rows["observation"][row] != watch.rows["observation"][place]
+    seen = (rows["phash"][row] != 0) & (watch.rows["phash"][place] != 0)
+    return row[apart & seen], place[apart & seen]
+
+
+@dataclass
+class Choice:
+    """Who is held out, by hashes of keys, uint64.
+
+    Attributes:
+        held_out: for each split the crops it holds.
+        surplus: crops of held-out groups beyond the quota; they train nothing.
+        free: int64, shape (n_classes,): groups that could be taken.
+        passed_over: groups that were not taken, by reason.
+    """
+
+    held_out: dict[str, np.ndarray]
+    surplus: np.ndarray
+    free: np.ndarray
+    passed_over: dict[str, int]
+
+
+def choose(
+    records: np.ndarray,
+    plan: Plan,
+    *,
+    left: np.ndarray,
+    near: np.ndarray,
+    mixed: np.ndarray,
+    had: dict[str, np.ndarray],
+) -> Choice:
+    """Take the groups with the lowest order of each species, whole, until they hold what is wanted.
+
+    A group that has a near-duplicate elsewhere, or crops of two labels, stays in training. Most of a species' groups
+    and at least half of its crops stay there too, or it gives none.
+
+    Args:
+        records: candidates, of species only.
+        plan: how to split.
+        left: int64, shape (n_classes,): crops that may train or be held out.
+        near: bool, of each record.
+        mixed: bool, of each record.
+        had: int64, shape (n_classes,), for each split: crops that it holds already.
+    """
+    order = np.lexsort([plan.order(records["key"]), plan.order(records["group"]), records["label"]])
+    labels = records["label"][order]
+    starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]])) if len(labels) else np.zeros(0, int)
+    free_groups = np.zeros(len(left), np.int64)
+    taken: dict[str, list[np.ndarray]] = {split: [] for split in [*plan.wanted, "surplus"]}
+    passed = {"near-duplicate elsewhere": 0, "several labels": 0}
+    for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        at = order[begin:end]
+        label = int(labels[begin])
+        groups = _Groups(records["group"][at])
+        barred_near, barred_mixed = groups.any(near[at]), groups.any(mixed[at])
+        passed["near-duplicate elsewhere"] += int(barred_near.sum())
+        passed["several labels"] += int((barred_mixed & ~barred_near).sum())
+        free = ~(barred_near | barred_mixed)
+        free_groups[label] = free.sum()
+        most, held = (len(free) - 1) // 2, 0
+        for split, wanted in plan.wanted.items():
+            missing = wanted - int(had[split][label])
+            if missing <= 0:
+                continue
+            places = np.flatnonzero(free)[: plan.considered[split]]
+            chosen = places[list(whole_groups(groups.sizes[places].tolist(), wanted=missing, most=most))]
+            held_then = held + int(groups.sizes[chosen].sum())
+            if not len(chosen) or left[label] - held_then < held_then:
+                continue
+            rows = at[np.concatenate([groups.rows(place) for place in chosen])]
+            taken[split].append(rows[:missing])
+            taken["surplus"].append(rows[missing:])
+            free[chosen] = False
+            most, held = most - len(chosen), held_then
+    keys = {name: records["key"][np.concatenate(parts)] if parts else _no_keys() for name, parts in taken.items()}
+    return Choice({split: keys[split] for split in plan.wanted}, keys["surplus"], free_groups, passed)
+
+
+def _no_keys() -> np.ndarray:
+    return np.zeros(0, np.uint64)
+
+
+class _Groups:
+    """Runs of equal values."""
+
+    def __init__(self, groups: np.ndarray) -> None:
+        self._starts = np.flatnonzero(np.concatenate([[True], groups[1:] != groups[:-1]]))
+        self.sizes = np.diff([*self._starts, len(groups)])
+
+    def any(self, flags: np.ndarray) -> np.ndarray:
+        return np.asarray(np.logical_or.reduceat(flags, self._starts))
+
+    def rows(self, place: int) -> np.ndarray:
+        return np.arange(self.sizes[place]) + self._starts[place]
+
+
+def quota_from_earlier(
+    records: np.ndarray, splits: np.ndarray, classes: Classes, plan: Plan
+) -> tuple[Choice, dict[str, np.ndarray]]:
+    """Keep crops of observations that were held out earlier in their split, up to the quota of their species.
+
+    Args:
+        records: of these observations.
+        splits: of each record, the name of the split that its observation was in.
+        classes: the labels.
+        plan: how to split.
+
+    Returns:
+        The choice, whose surplus takes part in nothing, and how many crops each split holds of each class.
+    """
+    order = np.lexsort([plan.order(records["key"]), plan.order(records["group"])])
+    had = {split: np.zeros(len(classes.names), np.int64) for split in plan.wanted}
+    taken: dict[str, list[int]] = {split: [] for split in plan.wanted}
+    surplus: list[int] = []
+    for row in order:
+        label, split = int(records["label"][row]), str(splits[row])
+        if split in had and classes.is_species[label] and had[split][label] < plan.wanted[split]:
+            had[split][label] += 1
+            taken[split].append(row)
+        else:
+            surplus.append(row)
+    held_out = {split: records["key"][rows] for split, rows in taken.items()}
+    return Choice(held_out, records["key"][surplus], np.zeros(len(classes.names), np.int64), {}), had

@@ -1,0 +1,94 @@
+"""Two small tables in git: what people decided about crops, and which observations an earlier split held out."""
+
+import csv
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from instar.dataset.choice import SPLITS, TRAIN
+from instar.dataset.rows import Classes
+from instar.dataset.rules import Rules
+from instar.errors import InputError
+from instar.splits import id_hash
+
+#: ``verdict`` is keep, drop or relabel; ``label`` the species or genus to relabel to; ``when`` in ISO 8601; ``sha256``
+#: of the crop that was looked at, since another run of the detector may give its key to another box; empty for any.
+DECISIONS = ("key", "verdict", "label", "who", "when", "why", "sha256")
+VERDICTS = ("keep", "drop", "relabel")
+
+HELD_OUT = ("observation_id", "split")
+
+
+def read_rules(path: Path, classes: Classes, *, licences: list[str], min_crop_px: int) -> tuple[Rules, dict[int, str]]:
+    """The rules of single crops with the decisions of a review; of several about a crop the latest counts.
+
+    Returns:
+        The rules, and the key of each decided crop by its hash.
+
+    Raises:
+        InputError: naming line and value, if a column is missing or a value is not allowed.
+    """
+    places = {name: place for place, name in enumerate(classes.names)}
+    latest: dict[int, tuple[datetime, dict[str, str]]] = {}
+    for line, row in _rows(path, DECISIONS):
+        if row["verdict"] not in VERDICTS:
+            raise InputError(f"{path}: line {line}: verdict = {row['verdict']!r} is none of {', '.join(VERDICTS)}")
+        if row["verdict"] == "relabel" and row["label"] not in places:
+            raise InputError(f"{path}: line {line}: label = {row['label']!r} is no species or genus of this study")
+        if not row["key"] or not row["who"]:
+            raise InputError(f"{path}: line {line}: key or who is empty; say which crop and who decided")
+        moment, key = _time(path, line, row["when"]), id_hash(row["key"])
+        if key not in latest or latest[key][0] <= moment:
+            latest[key] = (moment, row)
+    decided = {key: row for key, (_, row) in latest.items()}
+    rules = Rules(
+        licences=tuple(licences),
+        min_crop_px=min_crop_px,
+        kept=frozenset(key for key, row in decided.items() if row["verdict"] == "keep"),
+        rejected=frozenset(key for key, row in decided.items() if row["verdict"] == "drop"),
+        relabelled={key: places[row["label"]] for key, row in decided.items() if row["verdict"] == "relabel"},
+        decided_files={key: row["sha256"] for key, row in decided.items() if row["sha256"]},
+    )
+    return rules, {key: row["key"] for key, row in decided.items()}
+
+
+def read_held_out(path: Path) -> dict[int, str]:
+    """The split of each observation that an earlier run held out, by the hash of its id.
+
+    Raises:
+        InputError: naming line and value, if a column is missing, a split is unknown or an observation is in two.
+    """
+    found: dict[int, str] = {}
+    for line, row in _rows(path, HELD_OUT):
+        if row["split"] not in SPLITS or row["split"] == TRAIN:
+            raise InputError(f"{path}: line {line}: split = {row['split']!r} is neither validation nor test")
+        if found.setdefault(id_hash(row["observation_id"]), row["split"]) != row["split"]:
+            raise InputError(
+                f"{path}: line {line}: observation {row['observation_id']} is in two splits; remove one line"
+            )
+    return found
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for column in columns:
+                if column not in (reader.fieldnames or ()):
+                    raise InputError(f"{path}: column {column} is missing; its columns are {', '.join(columns)}")
+            for row in reader:
+                if None in row or None in row.values():
+                    raise InputError(f"{path}: line {reader.line_num}: not {len(reader.fieldnames or ())} fields")
+                yield reader.line_num, {name: row[name].strip() for name in columns}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give one with the columns {', '.join(columns)}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
+
+
+def _time(path: Path, line: int, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{path}: line {line}: when = {text!r} is no date of ISO 8601, such as 2026-05-01") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

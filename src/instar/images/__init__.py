@@ -1,0 +1,1 @@
+"""The stage ``images``: photographs fetched, checked and stored as they came."""

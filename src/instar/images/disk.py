@@ -1,0 +1,44 @@
+"""Photographs that lie on a disk: one's own, and those of a mirror."""
+
+import hashlib
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from instar.errors import InputError
+from instar.images.network import NotFetchedError
+from instar.images.spool import Row
+
+
+class Disk:
+    """Reads photographs below ``local``, and those with a host below ``mirror``."""
+
+    def __init__(self, local: Path, mirror: Path | None, max_bytes: int) -> None:
+        self._local = local
+        self._mirror = mirror
+        self._max_bytes = max_bytes
+
+    def holds(self, row: Row) -> bool:
+        """Whether a row of ``records`` is read here and not from the network."""
+        return self._mirror is not None or "://" not in row["url"]
+
+    def read(self, row: Row) -> bytes:
+        """The bytes of a photograph.
+
+        Raises:
+            NotFetchedError: if there is none or it is too large.
+            InputError: if one's own photograph has other bytes than recorded.
+        """
+        own = "://" not in row["url"]
+        parts = urlsplit(row["url"])
+        root = self._local if own or self._mirror is None else self._mirror
+        path = root / (row["url"] if own else f"{parts.netloc}{unquote(parts.path)}")
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise NotFetchedError("refused: address")
+        if not path.is_file():
+            raise NotFetchedError("missing")
+        if path.stat().st_size > self._max_bytes:
+            raise NotFetchedError("too large")
+        data = path.read_bytes()
+        if own and hashlib.sha256(data).hexdigest() != row["sha256"]:
+            raise InputError(f"{path}: changed since records.parquet was written; run the stage records again")
+        return data

@@ -1,0 +1,237 @@
+"""The stage ``images``: the photographs of a shard, fetched, checked and stored as they came."""
+
+import asyncio
+import errno
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from instar.decode import UndecodableError
+from instar.errors import InputError
+from instar.images.check import Photograph, photograph
+from instar.images.disk import Disk
+from instar.images.network import NO_CONNECTION, Limits, NotFetchedError, fetch_all
+from instar.images.spool import Row, Spool
+from instar.progress import progress
+from instar.shards import Member, ShardWriter, writing
+from instar.tables import IMAGES, RECORDS, write_table
+
+#: Pillow lets go of the interpreter's lock while it decodes.
+DECODERS = 2
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Read = Callable[[Row], bytes]
+Found = Photograph | NotFetchedError
+
+
+def images(
+    records: Path,
+    local: Path,
+    mirror_root: Path,
+    spool: Path,
+    out: Path,
+    out_tar: Path,
+    *,
+    shard: str,
+    mirror: bool,
+    connections: int,
+    timeout_s: float,
+    stall_s: float,
+    attempts: int,
+    max_photo_mb: float,
+    requests_per_s: float,
+    gb_per_hour: float,
+    gb_per_day: float,
+    unlimited_hosts: list[str],
+) -> None:
+    """Fetch the photographs of one shard, decode each of them and store those that are whole, byte for byte.
+
+    A photograph that cannot be had or decoded is a row with the reason, ``retryable`` where a later run may get it; an
+    empty file ``<out>.retry`` then tells the store not to keep this shard. Equal files are stored once.
+
+    Args:
+        records: ``records.parquet``.
+        local: folder that a record's address is relative to where it has no host: one's own photographs.
+        mirror_root: folder whose ``mirror/<host>/<path>`` is read instead of ``https://<host>/<path>``.
+        spool: file that holds what the network has answered, written as it comes and read first; whoever has put the
+            outputs in place deletes it, if there is no ``<out>.retry``.
+        out: gets one row per record of the shard, ordered by key.
+        out_tar: gets the photographs.
+        shard: name of the shard.
+        mirror: read ``mirror_root`` and not the network.
+        connections: photographs fetched at the same time.
+        timeout_s: for one try to fetch one photograph.
+        stall_s: without a byte, after which a try has failed.
+        attempts: tries for one photograph where the answer may get better.
+        max_photo_mb: a larger photograph is refused, in 10⁶ bytes.
+        requests_per_s: to one host, over all jobs.
+        gb_per_hour: from one host, over all jobs, in 10⁹ bytes; the job waits when they are used up.
+        gb_per_day: the same for a day.
+        unlimited_hosts: hosts that the last three do not hold for.
+
+    Raises:
+        InputError: if one's own photograph has changed since its record was made, there is no mirror, not one server
+            of the shard answers, or the disk is full.
+    """
+    rows = _rows(records, shard)
+    max_bytes = int(max_photo_mb * 1e6)
+    if mirror and not (mirror_root / "mirror").is_dir() and any("://" in row["url"] for row in rows):
+        raise InputError(
+            f"{mirror_root / 'mirror'}: no such folder; run the stage records or set images.mirror to false"
+        )
+    disk = Disk(local, mirror_root / "mirror" if mirror else None, max_bytes)
+    limits = Limits(
+        connections=connections,
+        timeout_s=timeout_s,
+        stall_s=stall_s,
+        attempts=attempts,
+        max_bytes=max_bytes,
+        requests_per_s=requests_per_s,
+        bytes_per_hour=int(gb_per_hour * 1e9),
+        bytes_per_day=int(gb_per_day * 1e9),
+        unlimited_hosts=frozenset(unlimited_hosts),
+    )
+    with _full_disk_told(out_tar), Spool(spool) as answers:
+        found = _run(_gather(rows, disk, answers, limits))
+        if found and all(str(refusal) == NO_CONNECTION for refusal in found.values()):
+            raise InputError(
+                f"{records}: not one server of shard {shard} answers; is there a network? else set images.mirror"
+            )
+        with writing(out_tar) as tar:
+            done = _stored(rows, found, _reader(disk, answers), tar)
+            _check_complete(out, rows, done)
+        write_table(out, done, IMAGES)
+    if retryable := sum(bool(row["retryable"]) for row in done):
+        out.with_name(f"{out.name}.retry").touch()
+        print(
+            f"shard {shard}: {retryable} photographs may come at another time; "
+            "`snakemake --forcerun images` later tries them again, and only them",
+            file=sys.stderr,
+        )
+
+
+def _rows(records: Path, shard: str) -> list[Row]:
+    """The records of a shard by key; records of other shards are hardly read, since each shard's stand together."""
+    if not records.is_file():
+        raise InputError(f"{records}: no such table; run the stage records")
+    try:
+        table = pq.read_table(records, columns=RECORDS.names, filters=[("shard", "==", shard)])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{records}: not a table of records ({error}); delete it and run the stage records") from None
+    rows: list[Row] = table.cast(RECORDS).sort_by("key").to_pylist()
+    return rows
+
+
+@contextmanager
+def _full_disk_told(out_tar: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise InputError(
+            f"{error.filename or out_tar}: the disk is full ({error.strerror}); free some and start again, "
+            "what was fetched is kept"
+        ) from None
+
+
+def _run(gathering: Coroutine[None, None, dict[str, Found]]) -> dict[str, Found]:
+    """Run it; of several exceptions that one failure has brought up in tasks, raise the first."""
+    try:
+        return asyncio.run(gathering)
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
+async def _gather(rows: list[Row], disk: Disk, spool: Spool, limits: Limits) -> dict[str, Found]:
+    """Fetch what is neither on a disk nor in the spool, and check everything as it arrives; by key."""
+    loop = asyncio.get_running_loop()
+    results: asyncio.Queue[tuple[Row, Found | asyncio.Future[Found]]] = asyncio.Queue()
+    pool = ThreadPoolExecutor(DECODERS)
+    read = _reader(disk, spool)
+
+    def arrived(row: Row, refusal: NotFetchedError | None) -> None:
+        if refusal:
+            results.put_nowait((row, refusal))
+            return
+        # the bytes are read again from the spool, so that those that wait for a decoder take no memory
+        checking = loop.run_in_executor(pool, _checked, row, read)
+        checking.add_done_callback(lambda done: results.put_nowait((row, done)))
+
+    here = [disk.holds(row) or spool.answer(row) is not None for row in rows]
+    found: dict[str, Found] = {}
+    refused: list[str] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            if missing := [row for row, is_here in zip(rows, here, strict=True) if not is_here]:
+                group.create_task(fetch_all(missing, spool, limits, arrived))
+            for row, is_here in zip(rows, here, strict=True):
+                if is_here:
+                    arrived(row, None)
+            for _ in progress(rows, "photographs", len(rows), note=lambda: f"{len(refused)} refused"):
+                row, result = await results.get()
+                found[row["key"]] = result if isinstance(result, Found) else result.result()
+                if isinstance(found[row["key"]], NotFetchedError):
+                    refused.append(row["key"])
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _reader(disk: Disk, spool: Spool) -> Read:
+    """Reads the bytes of a photograph that lies on a disk or in the spool; raises NotFetchedError where none do."""
+
+    def read(row: Row) -> bytes:
+        if disk.holds(row):
+            return disk.read(row)
+        answer = spool.answer(row)
+        assert answer is not None
+        if answer.reason is not None:
+            raise NotFetchedError(answer.reason)
+        return spool.read(answer)
+
+    return read
+
+
+def _checked(row: Row, read: Read) -> Found:
+    try:
+        found = photograph(read(row))
+    except NotFetchedError as error:
+        return error
+    except UndecodableError as error:
+        return NotFetchedError(str(error))
+    return found if row["sha256"] in (None, found.sha256) else NotFetchedError("other bytes than recorded")
+
+
+def _stored(rows: list[Row], found: dict[str, Found], read: Read, tar: ShardWriter) -> list[Row]:
+    """Store the photographs by key, each file once, whoever answered first; returns rows of ``tables.IMAGES``."""
+    done = []
+    members: dict[str, Member] = {}
+    for row in progress(rows, "stored", len(rows)):
+        photo = found[row["key"]]
+        if isinstance(photo, NotFetchedError):
+            done.append({**row, "sha256": None, "reason": str(photo), "retryable": photo.retryable})
+            continue
+        if photo.sha256 not in members:
+            members[photo.sha256] = tar.add(f"{row['key']}.{photo.ending}", read(row))
+        member = members[photo.sha256]
+        if member.sha256 != photo.sha256:
+            raise InputError(f"{row['key']}: its file changed while it was read; start the stage again")
+        place = {"offset": member.offset, "size": member.size, "sha256": member.sha256}
+        size = {"phash": photo.phash, "width": photo.width, "height": photo.height}
+        done.append({**row, **place, **size, "reason": None, "retryable": None})
+    return done
+
+
+def _check_complete(out: Path, rows: list[Row], done: list[Row]) -> None:
+    if other := {row["key"] for row in rows} ^ {row["key"] for row in done}:
+        raise RuntimeError(f"{out}: {len(other)} photographs are not both given and written, such as {min(other)}")
