@@ -85,7 +85,6 @@ def test_a_member_that_is_larger_than_it_says(tmp_path: Path) -> None:
 
 
 # Arrow cannot hand over a row that has both a wrong number of fields and bytes that are not UTF-8
-@pytest.mark.filterwarnings("ignore:Exception ignored in")
 def test_an_archive_in_an_archive_is_not_opened(tmp_path: Path) -> None:
     inner = write_archive(tmp_path / "inner.zip", [ANT], [PHOTO])
     with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:

@@ -4,6 +4,18 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import date
 
+from instar.errors import InputError
+
+
+def check_extent(bbox: Sequence[float], observed_from: str, observed_to: str, *, section: str = "") -> None:
+    """Check a box in degrees and a span of days, as ``extent_problems`` does.
+
+    Raises:
+        InputError: of the first problem; the key stands in the section, as in ``records.``.
+    """
+    for problem in extent_problems(bbox, observed_from, observed_to):
+        raise InputError(f"{section}{problem}")
+
 
 def extent_problems(bbox: Sequence[float], observed_from: str, observed_to: str) -> Iterator[str]:
     """What is wrong with a box and a span of days, one line for each problem.

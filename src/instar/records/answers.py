@@ -17,7 +17,7 @@ def pages(folder: Path, malformed: Counter[str] | None = None) -> Iterator[tuple
         malformed: gets, under the folder's name, the number of results that are no mappings.
 
     Raises:
-        InputError: if a file is no JSON, or holds neither results nor one result.
+        InputError: if a file is no JSON, or holds neither results nor one result; if none of its results is a mapping.
     """
     for path in sorted(path for path in folder.rglob("*.json") if path.is_file()):
         try:
@@ -26,9 +26,9 @@ def pages(folder: Path, malformed: Counter[str] | None = None) -> Iterator[tuple
             message = " ".join(str(error).split())
             raise InputError(f"{path}: not JSON ({message}); delete it and run its instar source again") from None
         results = answer.get("results", [answer]) if isinstance(answer, dict) else answer
-        if not isinstance(results, list):
-            raise InputError(f"{path}: holds no list of results; delete it and run its instar source again")
         readable = mappings(results)
+        if not isinstance(results, list) or (results and not readable):
+            raise InputError(f"{path}: holds no list of results; delete it and run its instar source again")
         if malformed is not None and len(readable) < len(results):
             malformed[folder.name] += len(results) - len(readable)
         yield path, readable

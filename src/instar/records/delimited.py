@@ -1,5 +1,6 @@
 """Delimited text of any size as Arrow batches; what is wrong in it is told with file, line and column."""
 
+import codecs
 import csv
 import io
 import sys
@@ -13,12 +14,20 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from instar.errors import InputError
 
 #: Parsed at a time.
 BLOCK_BYTES = 8 << 20
+
+#: Unicode's character for one that cannot be read; it takes one byte, as what it stands for.
+SUBSTITUTE = "\x1a"
+
+_SUBSTITUTING = "instar-substitute"
+codecs.register_error(_SUBSTITUTING, lambda error: (SUBSTITUTE * (error.end - error.start), error.end))
+_BEGUN_BYTES = 3
 
 _EXAMPLES = 3
 _HEAD_BYTES = 4 << 20
@@ -99,21 +108,60 @@ class _Head(io.RawIOBase):
 
 
 class _Tail:
-    """A binary file that remembers the last byte it gave."""
+    """A binary file that remembers the last byte it gave.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Where the file should be UTF-8, ``SUBSTITUTE`` stands for each byte that is not: Arrow gives no row with such bytes
+    to the handler of rows with a wrong number of fields, but ends there.
+
+    Attributes:
+        last: the last byte, or none.
+        is_damaged: whether a byte was replaced.
+    """
+
+    def __init__(self, file: BinaryIO, *, is_utf8: bool) -> None:
         self._file = file
+        self._is_utf8 = is_utf8
+        self._begun = b""  # the first bytes of a character whose others come with the next block
         self.last = b""
+        self.is_damaged = False
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self.last = data[-1:] or self.last
+        """At most ``size`` bytes; none at the end."""
+        while True:
+            data = self._file.read(max(size - _BEGUN_BYTES, 1) if size > 0 else size)
+            self.last = data[-1:] or self.last
+            if not self._is_utf8:
+                return data
+            whole = self._begun + data
+            end = _last_whole(whole) if data else len(whole)
+            whole, self._begun = whole[:end], whole[end:]
+            if whole or not data:
+                return self._mended(whole)
+
+    def _mended(self, data: bytes) -> bytes:
+        offsets = pa.py_buffer(np.array([0, len(data)], np.int64))
+        try:
+            # without a copy, where decoding would make one
+            pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(data)]).cast(pa.large_string())
+        except pa.ArrowInvalid:
+            self.is_damaged = True
+            return data.decode("utf-8", _SUBSTITUTING).encode()
         return data
 
     def close(self) -> None:
         self.closed = True
         self._file.close()
+
+
+def _last_whole(data: bytes) -> int:
+    """Where the last character of UTF-8 ends whose bytes are all there."""
+    for back in range(1, min(_BEGUN_BYTES, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 != 0x80:
+            length = 1 + (byte >= 0xC0) + (byte >= 0xE0) + (byte >= 0xF0)
+            return len(data) - back if length > back else len(data)
+    return len(data)
 
 
 def first_row(text: Text, *, after: int) -> list[str]:
@@ -150,12 +198,13 @@ def batches(
         InputError: if a row is malformed and there is no ``malformed``, or more rows are than are not; if the text is
             cut, or has bytes that are not in another encoding than UTF-8.
     """
-    tail = _Tail(text.open())
+    tail = _Tail(text.open(), is_utf8=_is_utf8(text))
     short: list[str] = []
     well, before = 0, malformed.rows if malformed else 0
 
     def handle(row: pyarrow.csv.InvalidRow) -> str:
-        if text.short_lines and row.actual_columns <= row.expected_columns:
+        is_readable = not (tail.is_damaged and SUBSTITUTE in row.text)
+        if text.short_lines and row.actual_columns <= row.expected_columns and is_readable:
             short.append(row.text)
         elif malformed:
             malformed.add(row.text, dict(enumerate(row.text.split(text.delimiter))))
@@ -166,9 +215,10 @@ def batches(
     try:
         for batch in _parsed(tail, text, columns, wanted, handle):
             taken = pa.RecordBatch.from_arrays([batch.column(str(at)) for at in wanted.values()], names=list(wanted))
-            decoded = _decoded(taken, list(wanted.values()), malformed)
-            well += decoded.num_rows
-            yield decoded
+            if tail.is_damaged:
+                taken = _readable(taken, list(wanted.values()), malformed)
+            well += taken.num_rows
+            yield taken
             if short:
                 completed = _completed(text, short, wanted)
                 well += completed.num_rows
@@ -195,10 +245,8 @@ def batches(
 def _parsed(
     file: _Tail, text: Text, columns: Sequence[str], wanted: dict[str, int], handle: Callable[[Any], str]
 ) -> Iterator[pa.RecordBatch]:
-    """Blocks of the wanted fields as bytes or strings, each column named by its position."""
+    """Blocks of the wanted fields as strings, each column named by its position."""
     numbers = [str(position) for position in range(len(columns))]
-    # bytes that are not UTF-8 end the reading of strings; those of other encodings Arrow has turned into UTF-8 before
-    kind = pa.binary() if _is_utf8(text) else pa.string()
     return pyarrow.csv.open_csv(
         file,
         read_options=pyarrow.csv.ReadOptions(
@@ -211,7 +259,7 @@ def _parsed(
             invalid_row_handler=handle,
         ),
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(numbers, kind),
+            column_types=dict.fromkeys(numbers, pa.string()),
             include_columns=list(dict.fromkeys(str(position) for position in wanted.values())),
             null_values=[""],
             strings_can_be_null=True,
@@ -223,29 +271,17 @@ def _is_utf8(text: Text) -> bool:
     return text.encoding.lower() in ("utf-8", "utf8")
 
 
-def _decoded(batch: pa.RecordBatch, positions: list[int], malformed: Malformed | None) -> pa.RecordBatch:
-    """Bytes as strings; rows with bytes that are not UTF-8 go to ``malformed``."""
-    schema = pa.schema([pa.field(name, pa.string()) for name in batch.schema.names])
-    try:
-        return batch.cast(schema)
-    except pa.ArrowInvalid:
-        if malformed is None:
-            raise
+def _readable(batch: pa.RecordBatch, positions: list[int], malformed: Malformed | None) -> pa.RecordBatch:
+    """The rows without a substitute; the others go to ``malformed``."""
     wrong = np.zeros(batch.num_rows, bool)
     for column in batch.columns:
-        wrong |= [_undecodable(value) for value in column.to_pylist()]
+        wrong |= pc.fill_null(pc.match_substring(column, SUBSTITUTE), False).to_numpy(zero_copy_only=False)
+    if malformed is None and wrong.any():
+        raise UnicodeError("bytes that are not UTF-8")
     for row in batch.filter(pa.array(wrong)).to_pylist():
-        fields = [(value or b"").decode("utf-8", "backslashreplace") for value in row.values()]
+        fields = [value or "" for value in row.values()]
         malformed.add(" ".join(fields), dict(zip(positions, fields, strict=True)))
-    return batch.filter(pa.array(~wrong)).cast(schema)
-
-
-def _undecodable(value: bytes | None) -> bool:
-    try:
-        str(value or b"", "utf-8")
-    except UnicodeDecodeError:
-        return True
-    return False
+    return batch.filter(pa.array(~wrong))
 
 
 def _tell(text: Text, malformed: Malformed, before: int) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instar.errors import InputError
-from instar.extent import extent_problems
+from instar.extent import check_extent
 from instar.splits import stable_hash
 from instar.tables import TIME
 
@@ -35,8 +34,7 @@ class Extent:
     observed_to: str = ""
 
     def __post_init__(self) -> None:
-        for problem in extent_problems(self.bbox, self.observed_from, self.observed_to):
-            raise InputError(f"records.{problem}")
+        check_extent(self.bbox, self.observed_from, self.observed_to, section="records.")
 
     def reasons(self, rows: pa.Table) -> pa.ChunkedArray:
         """Why a row is outside, string; null where it is inside. A place is asked for before a time."""

@@ -196,7 +196,7 @@ def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
         with (temporary / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["file", "bytes", "sha256"])
-            for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            for path in sorted(path for path in source.rglob("*") if path.is_file() and ".part-" not in path.name):
                 writer.writerow([path.relative_to(source).as_posix(), path.stat().st_size, sha256_of(path)])
     return source
 
