@@ -7,7 +7,7 @@ import pytest
 
 from instar.errors import InputError
 from instar.records import delimited
-from instar.records.delimited import Malformed, Text, batches
+from instar.records.delimited import Malformed, Text, batches, first_row
 
 COLUMNS = ["id", "name", "place"]
 
@@ -21,6 +21,11 @@ def read(data: bytes, malformed: Malformed | None, **more: Any) -> list[list[str
 
 def test_a_heading_alone_gives_nothing() -> None:
     assert read(b"id\tname\tplace\n", Malformed(0)) == []
+
+
+def test_what_is_no_text() -> None:
+    with pytest.raises(InputError, match="table.csv: line 2: a NUL byte"):
+        first_row(Text("table.csv", lambda: io.BytesIO(b"PK\3\4\n\0\0\n")), after=1)
 
 
 @pytest.mark.filterwarnings("error")
@@ -45,7 +50,7 @@ def test_a_wrong_byte_in_a_column_that_no_one_wants() -> None:
     assert malformed.rows == 0
 
 
-@pytest.mark.parametrize("block_bytes", [16, 17, 18, 19, 20, 21, 22, 23])
+@pytest.mark.parametrize("block_bytes", [18, 19, 20, 21, 22, 23, 24, 25])
 def test_characters_that_two_blocks_share(block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delimited, "BLOCK_BYTES", block_bytes)
     names = ["é", "日本", "🐜", "aé日🐜"]

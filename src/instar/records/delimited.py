@@ -8,7 +8,6 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
@@ -174,7 +173,12 @@ def first_row(text: Text, *, after: int) -> list[str]:
         with text.open() as file:
             head = io.BufferedReader(_Head(file))
             reader = csv.reader(_characters(text, head), **_dialect(text))
-            return next((fields for fields in islice(reader, after, None) if fields), [])
+            for index, fields in enumerate(reader):
+                if any("\0" in field for field in fields):
+                    raise csv.Error("a NUL byte, as no text has")
+                if index >= after and fields:
+                    return fields
+            return []
     except (*_BROKEN, csv.Error) as error:
         raise InputError(f"{text.name}: line {after + 1}: {_words(error)}; download the file again") from None
 
