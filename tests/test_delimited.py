@@ -24,7 +24,7 @@ def test_a_heading_alone_gives_nothing() -> None:
 
 
 def test_what_is_no_text() -> None:
-    with pytest.raises(InputError, match="table.csv: line 2: a NUL byte"):
+    with pytest.raises(InputError, match=r"table.csv: line 2: a NUL byte"):
         first_row(Text("table.csv", lambda: io.BytesIO(b"PK\3\4\n\0\0\n")), after=1)
 
 

@@ -163,8 +163,8 @@ def test_taxa_are_those_of_the_records_and_above(source: Path, tmp_path: Path) -
     ]
 
 
-def test_every_source_at_once(source: Path, tmp_path: Path) -> None:
-    """The tables, saved answers of both services and an archive; one photograph counts once, with iNaturalist's row."""
+def answers(source: Path) -> None:
+    """Saved answers of both services, and the backbone's about two names."""
     photo = {"id": 1, "license_code": "cc-by", "url": "https://static.inaturalist.org/photos/1/square.jpg"}
     taxon = {"id": 3, "rank": "species", "name": "Lasius vetus", "ancestor_ids": [1, 2, 3]}
     above = [{"id": 2, "rank": "family", "name": "Formicidae"}, {"id": 1, "rank": "kingdom", "name": "Animalia"}]
@@ -186,6 +186,13 @@ def test_every_source_at_once(source: Path, tmp_path: Path) -> None:
     }
     lines = [json.dumps({"name": name, "answer": niger}) for name in ("Lasius niger", "Lasius vetus")]
     (source / "backbone.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize("held_rows", [1 << 17, 1])
+def test_every_source_at_once(source: Path, tmp_path: Path, held_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables, saved answers of both services and an archive; one photograph counts once, with iNaturalist's row."""
+    monkeypatch.setattr("instar.records.spill.HELD_ROWS", held_rows)
+    answers(source)
     outputs = run(source, tmp_path)
     rows = {row["key"]: row for row in outputs.rows}
     museum = f"gbif-{short_hash(PHOTO['identifier'])}"
@@ -197,6 +204,53 @@ def test_every_source_at_once(source: Path, tmp_path: Path) -> None:
     assert ("gbif-50", "republished by GBIF") in outputs.dropped
     assert outputs.json("metrics.json")["rows"]["dropped"]["other taxon"] == 3 + 3
     assert not any("Zyras" in row["name"] for row in outputs.taxa)
+
+
+def test_saved_answers_pass_the_filters_and_what_is_malformed_in_them_is_counted(tmp_path: Path) -> None:
+    taxon = {"id": 3, "rank": "species", "name": "Lasius niger", "ancestor_ids": [3]}
+    seen = {"uuid": "a", "quality_grade": "research", "taxon": taxon, "user": {"id": 4, "name": "Ann"}}
+    seen |= {"observed_on": "2011-05-30", "location": "52,13"}
+    late = {"uuid": "b", "observed_on": "2012-01-01"}
+    there = {"decimalLatitude": 52, "decimalLongitude": 13}
+
+    def photos(number: int) -> list[dict[str, Any]]:
+        url = f"https://static.inaturalist.org/photos/{number}/square.jpg"
+        return [{"id": number, "license_code": "cc0", "url": url}]
+
+    def media(number: int) -> list[dict[str, str]]:
+        return [PHOTO | {"identifier": f"https://m.example/{number}.jpg", "creator": "B. Pictor"}]
+
+    pages: dict[str, list[Any]] = {
+        "inaturalist-api": [
+            seen | {"photos": [*photos(1), None, {"id": None}]},
+            seen | late | {"photos": photos(2)},
+            "no observation",
+        ],
+        "gbif-search": [
+            ANT | there | {"key": 1, "eventDate": "2011-05-30", "media": [*media(1), "no photograph"]},
+            ANT | there | {"key": 2, "eventDate": "2011-05-30", "media": media(2), "decimalLatitude": 0},
+            7,
+        ],
+    }
+    for name, results in pages.items():
+        (tmp_path / "downloaded" / name).mkdir(parents=True)
+        (tmp_path / "downloaded" / name / "page.json").write_text(json.dumps({"results": results}))
+    outputs = run(tmp_path / "downloaded", tmp_path, taxon="", bbox=[10, 50, 20, 60], observed_to="2011-12-31")
+    kept, outside = (f"gbif-{short_hash(f'https://m.example/{number}.jpg')}" for number in (1, 2))
+    creators = {row["key"]: row["creator"] for row in outputs.rows}
+    assert creators == {"inaturalist-1": "Ann", kept: "B. Pictor"}
+    assert sorted(outputs.dropped) == [
+        (outside, "outside the box"),
+        ("gbif-None", "malformed row"),
+        ("inaturalist-2", "outside the dates"),
+        *[("inaturalist-None", "malformed row")] * 2,
+    ]
+    assert outputs.json("metrics.json")["malformed_rows"] == {
+        "gbif-search media": 1,
+        "gbif-search results": 1,
+        "inaturalist-api photos": 2,
+        "inaturalist-api results": 1,
+    }
 
 
 def test_the_given_split(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def pages(folder: Path, malformed: Counter[str] | None = None) -> Iterator[tuple
 
     Args:
         folder: holds the answers.
-        malformed: gets, under the folder's name, the number of results that are no mappings.
+        malformed: gets, under the folder's name and "results", how many of them are no mappings.
 
     Raises:
         InputError: if a file is no JSON, or holds neither results nor one result; if none of its results is a mapping.
@@ -30,7 +30,7 @@ def pages(folder: Path, malformed: Counter[str] | None = None) -> Iterator[tuple
         if not isinstance(results, list) or (results and not readable):
             raise InputError(f"{path}: holds no list of results; delete it and run its instar source again")
         if malformed is not None and len(readable) < len(results):
-            malformed[folder.name] += len(results) - len(readable)
+            malformed[f"{folder.name} results"] += len(results) - len(readable)
         yield path, readable
 
 

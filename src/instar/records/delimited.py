@@ -25,7 +25,6 @@ BLOCK_BYTES = 8 << 20
 SUBSTITUTE = "\x1a"
 
 _SUBSTITUTING = "instar-substitute"
-codecs.register_error(_SUBSTITUTING, lambda error: (SUBSTITUTE * (error.end - error.start), error.end))
 _BEGUN_BYTES = 3
 
 _EXAMPLES = 3
@@ -104,6 +103,14 @@ class _Head(io.RawIOBase):
         buffer[: len(data)] = data
         self._left -= len(data)
         return len(data)
+
+
+def _substituted(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return SUBSTITUTE * (error.end - error.start), error.end
+
+
+codecs.register_error(_SUBSTITUTING, _substituted)
 
 
 class _Tail:
@@ -280,7 +287,9 @@ def _readable(batch: pa.RecordBatch, positions: list[int], malformed: Malformed 
     wrong = np.zeros(batch.num_rows, bool)
     for column in batch.columns:
         wrong |= pc.fill_null(pc.match_substring(column, SUBSTITUTE), False).to_numpy(zero_copy_only=False)
-    if malformed is None and wrong.any():
+    if not wrong.any():
+        return batch
+    if malformed is None:
         raise UnicodeError("bytes that are not UTF-8")
     for row in batch.filter(pa.array(wrong)).to_pylist():
         fields = [value or "" for value in row.values()]

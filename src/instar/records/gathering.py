@@ -120,6 +120,14 @@ def short_hash(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:16]
 
 
+def number(text: str | None) -> float | None:
+    """The number that a text is; None where it is none or is not there."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
 def coordinates(latitude: float | None, longitude: float | None) -> tuple[float | None, float | None]:
     """Both degrees, or two nulls where one is missing, not finite or off the globe."""
     if latitude is None or longitude is None or not (-90 <= latitude <= 90 and -180 <= longitude <= 180):

@@ -14,7 +14,15 @@ from instar.licences import normalise
 from instar.progress import progress
 from instar.records.darwin_core import Archive, Table, read_archive
 from instar.records.delimited import Malformed
-from instar.records.gathering import MALFORMED_OBSERVATION, NOT_ALLOWED, Gathering, coordinates, short_hash, utc_time
+from instar.records.gathering import (
+    MALFORMED_OBSERVATION,
+    NOT_ALLOWED,
+    Gathering,
+    coordinates,
+    number,
+    short_hash,
+    utc_time,
+)
 from instar.records.names import ABOVE_GENUS, Names, Placed, parse
 from instar.records.taxonomy import Lineage
 
@@ -267,7 +275,7 @@ def _synonym(row: dict[str, Any], one: Lineage) -> str | None:
 
 def _occurrence(row: dict[str, Any], one: Placed) -> dict[str, Any]:
     reason = one.reason if _names(row) else "no taxon"
-    latitude, longitude = coordinates(_number(row["decimalLatitude"]), _number(row["decimalLongitude"]))
+    latitude, longitude = coordinates(number(row["decimalLatitude"]), number(row["decimalLongitude"]))
     if latitude == 0 and longitude == 0 and "ZERO_COORDINATE" in (row["issue"] or ""):
         latitude = longitude = None
     day = "-".join(part for part in (row["year"], row["month"], row["day"]) if part)
@@ -286,13 +294,6 @@ def _occurrence(row: dict[str, Any], one: Placed) -> dict[str, Any]:
         "reference": row["references"] or page,
         "reason": reason,
     }
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
 
 
 def _inaturalist_photo(media: dict[str, Any]) -> str | None:

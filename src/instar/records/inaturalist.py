@@ -16,7 +16,7 @@ from instar.errors import InputError
 from instar.licences import normalise
 from instar.progress import progress
 from instar.records.delimited import Malformed, Text, batches, first_row
-from instar.records.gathering import FOUND, MALFORMED, MALFORMED_OBSERVATION, NOT_ALLOWED, Gathering, utc_time
+from instar.records.gathering import FOUND, MALFORMED, MALFORMED_OBSERVATION, NOT_ALLOWED, Gathering, number, utc_time
 from instar.records.hashes import Sieve, hashes
 from instar.records.names import Names
 from instar.records.spill import Buckets
@@ -275,14 +275,7 @@ def _degrees(texts: pa.Array) -> pa.Array:
     try:
         return texts.cast(pa.float64())
     except pa.ArrowInvalid:
-        return pa.array([_number(text) for text in texts.to_pylist()], pa.float64())
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
+        return pa.array([number(text) for text in texts.to_pylist()], pa.float64())
 
 
 def _joined(photos: pa.Table, observations: pa.Table, licences: list[str]) -> tuple[pa.Table, pa.ChunkedArray]:
