@@ -8,6 +8,7 @@ import numpy as np
 
 from instar.classifier.stage import classifier
 from instar.shards import writing
+from instar.splits import id_hash
 from instar.tables import CROPS, DATASET, write_table
 
 COLOURS = {"Rubra": (200, 60, 50), "Viridis": (60, 170, 70)}
@@ -72,6 +73,12 @@ def write_crops(folder: Path, *, train: int = 24, validation: int = 6, genus_lev
                         "basis": "field",
                         "licence": "cc-by" if shard == "a" else "cc0",
                         "detector": "none",
+                        "taxon_id": f"species:{label}" if epithet else f"genus:{genus}",
+                        "key_hash": id_hash(f"folder-{number:04}-0"),
+                        "observation_hash": id_hash(f"{split} {label} {number // 4}"),
+                        "photo_phash": id_hash(f"folder-{number:04}"),
+                        "box_width": 60.0,
+                        "box_height": 60.0,
                     }
                 )
     write_table(folder / "dataset.parquet", sorted(rows, key=lambda row: str(row["key"])), DATASET)

@@ -35,12 +35,22 @@ def encoded(picture: np.ndarray, ending: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def write_images(folder: Path, shard: str, photographs: dict[str, bytes | str], size: tuple[int, int]) -> None:
-    """Write ``<shard>.tar`` and ``<shard>.parquet``: files by key, all of one (width, height), or reasons."""
+def write_images(
+    folder: Path,
+    shard: str,
+    photographs: dict[str, bytes | str],
+    size: tuple[int, int],
+    facts: dict[str, dict[str, Any]] | None = None,
+) -> None:
+    """Write ``<shard>.tar`` and ``<shard>.parquet``: files by key, all of one (width, height), or reasons.
+
+    Facts of a photograph, by key, stand in place of those of ``RECORD``.
+    """
     rows = []
     with writing(folder / f"{shard}.tar") as tar:
         for key, data in photographs.items():
             row = {**RECORD, "key": key, "photo_id": key.split("-")[-1], "shard": shard}
+            row |= (facts or {}).get(key, {})
             if isinstance(data, str):
                 rows.append({**row, "reason": data})
                 continue

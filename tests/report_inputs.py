@@ -141,8 +141,7 @@ def _write_metrics(folder: Path, labels: bool) -> None:
         "detection_metrics": _detection_metrics(),
     }
     if labels:
-        splits = {"train": {"crops": 12, "observations": 5}, "validation": {"crops": 3, "observations": 1}}
-        figures["dataset"] = {"rows": {"in": 15, "out": 15, "dropped": {}}, "splits": splits}
+        figures["dataset"] = _dataset()
         figures["classifier"] = {"train_crops": 12, "validation_crops": 3, "epochs": 2}
         accuracies = {f"top{k}_{mean}": interval for k in (1, 5) for mean in ("micro", "macro")}
         figures["evaluation"] = {
@@ -154,6 +153,21 @@ def _write_metrics(folder: Path, labels: bool) -> None:
         }
     for stage, data in figures.items():
         write_json(folder / f"{stage}.json", data)
+
+
+def _dataset() -> dict[str, Any]:
+    size = {"crops": 15, "classes": 3}
+    relations = ("photograph", "observation", "near_duplicate", "observer", "place_day")
+    return {
+        "rows": {"in": 15, "out": 15, "dropped": {}},
+        "before": size,
+        "rules": [{"rule": "under 50 px", "before": size, "after": size}],
+        "splits": {"train": {"crops": 12}, "validation": {"crops": 3, "observations": 1}},
+        "split_by": "observation",
+        "train_only_species": 1,
+        "leakage": {"observation": {"held_out": 3, **dict.fromkeys(relations, 0)}},
+        "review": {"decisions": 2, "applied": 1},
+    }
 
 
 def _detection_metrics() -> dict[str, Any]:

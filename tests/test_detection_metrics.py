@@ -1,27 +1,38 @@
 import csv
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from photo_shards import write_annotations, write_detections, write_images
 
-from instar.detection_metrics import CURVE_ROWS, detection_metrics
+from instar.detection_metrics import CURVE_ROWS, _groups, detection_metrics
 from instar.errors import InputError
 
 OPTIONS: dict[str, Any] = {"seed": 0, "shards": ["s0", "s1"], "wanted_recall": 0.9, "max_boxes": 100}
-OPTIONS |= {"confidence": 0.7, "bootstrap": 100}
+OPTIONS |= {"confidence": 0.7, "bootstrap": 100, "annotation_split": "observation"}
 A, B, C, D = ([n * 100, 0, n * 100 + 50, 40] for n in range(4))
 
 
 def judged(
-    folder: Path, annotated: dict[str, Any], images: dict[str, Any], found: dict[str, Any], **options: Any
+    folder: Path,
+    annotated: dict[str, Any],
+    images: dict[str, Any],
+    found: dict[str, Any],
+    facts: dict[str, dict[str, Any]] | None = None,
+    **options: Any,
 ) -> Any:
-    """Run the stage over two hand-made shards, keys that end in an even digit in the first; its JSON."""
+    """Run the stage over two hand-made shards, keys that end in an even digit in the first; its JSON.
+
+    Unless facts say otherwise, every photograph is an observation of its own.
+    """
+    facts = facts or {key: {"observation_id": key} for key in images}
     for shard, rest in (("s0", 0), ("s1", 1)):
         chosen = {key: value for key, value in images.items() if int(key[-1]) % 2 == rest}
-        write_images(folder / "images", shard, chosen, (400, 100))
+        write_images(folder / "images", shard, chosen, (400, 100), facts)
         chosen = {key: value for key, value in found.items() if int(key[-1]) % 2 == rest}
         write_detections(folder / f"found/{shard}.parquet", chosen)
     write_annotations(folder / "a.json", annotated, (400, 100))
@@ -129,8 +140,8 @@ def test_detection_metrics_drops_what_was_not_searched(tmp_path: Path) -> None:
 
 def test_detection_metrics_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
     first = judged(tmp_path / "1", ANNOTATED, IMAGES, FOUND)
-    turned = [dict(reversed(part.items())) for part in (ANNOTATED, IMAGES, FOUND)]
-    assert judged(tmp_path / "2", *turned) == first
+    annotated, images, found = (dict(reversed(part.items())) for part in (ANNOTATED, IMAGES, FOUND))
+    assert judged(tmp_path / "2", annotated, images, found) == first
 
 
 def test_detection_metrics_keeps_the_curve_short(tmp_path: Path) -> None:
@@ -155,3 +166,43 @@ def test_detection_metrics_needs_animals_in_both_splits(tmp_path: Path, split: s
 def test_detection_metrics_needs_every_photograph_searched(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a-5"):
         judged(tmp_path, ANNOTATED, IMAGES, {key: value for key, value in FOUND.items() if key != "a-5"})
+
+
+def test_detection_metrics_of_a_study_without_annotations(tmp_path: Path) -> None:
+    result = judged(tmp_path, {}, IMAGES, FOUND)
+    assert result == {"rows": {"in": 0, "out": 0, "dropped": {}}, "annotations": 0}
+    assert (tmp_path / "curve.csv").read_text() == "recall,precision,confidence\n"
+
+
+def test_intervals_resample_whole_observations(tmp_path: Path) -> None:
+    # 4 observations of 4 photographs of one animal; in half of the observations all are found, in the others none
+    annotated: dict[str, Any] = {f"a-{n}": ("test", [A]) for n in range(16)} | {"b-0": ("validation", [A])}
+    found: dict[str, Any] = {f"a-{n}": [(*A, 0.9)] if n < 8 else "no animal found" for n in range(16)}
+    found["b-0"] = [(*A, 0.9)]
+    images = dict.fromkeys(annotated, b"")
+    together = {f"a-{n}": {"observation_id": f"o{n // 4}"} for n in range(16)}
+    results: list[Any] = [
+        judged(tmp_path / str(n), annotated, images, found, facts) for n, facts in enumerate([None, together])
+    ]
+    assert [result["interval_95"]["groups"] for result in results] == [16, 4]
+    (low, high), (lower, higher) = (result["interval_95"]["test_recall"] for result in results)
+    # the mean of n coins has the standard error 1 / (2 sqrt(n)): 0.125 of 16, 0.25 of 4
+    assert (low, high) == (pytest.approx(0.25, abs=0.0626), pytest.approx(0.75, abs=0.0626))
+    assert (lower, higher) == (0, 1)
+    assert results[0]["test"] == results[1]["test"]
+
+
+def test_groups_by_hand() -> None:
+    start = datetime(2026, 5, 1, tzinfo=UTC)
+    keys = [f"a-{n}" for n in range(9)]
+    table = pa.table(
+        {
+            "key": keys[::-1],
+            "observation_id": ["o1", "o1", "o3", "o2", "o2", "o2", "o2", "o2", "o2"],
+            "observed_at": [start + timedelta(seconds=n) for n in range(9)],
+        }
+    )
+    assert _groups(["a-8", "a-7", "a-6", "a-5"], table, "observation").tolist() == [0, 0, 2, 1]
+    # the last key is the first in time; 9 photographs make stretches of 3, 8 of 2
+    assert _groups(keys, table, "time_block").tolist() == [2, 2, 2, 1, 1, 1, 0, 0, 0]
+    assert _groups(keys[1:], table, "time_block").tolist() == [3, 3, 2, 2, 1, 1, 0, 0]

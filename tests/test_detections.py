@@ -23,6 +23,7 @@ OPTIONS: dict[str, Any] = {
     "nms_iou": 0.6,
     "max_boxes": 10,
     "batch": 4,
+    "workers": 2,
 }
 LIMITS = Limits(floor=0.01, nms_iou=0.6, max_boxes=10)
 

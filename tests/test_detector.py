@@ -1,14 +1,24 @@
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from photo_shards import encoded, write_annotations, write_images
+from project import ROOT
 from test_yolo import scene
 
-from instar.detector import detector
-from instar.detectors import load
+from instar.annotations import Annotated
+from instar.detector import CURVE, _key, _write_curve, detector
+from instar.detectors import Recipe, load
 from instar.detectors.whole_image import WholeImage
 from instar.errors import InputError
 
@@ -17,6 +27,8 @@ OPTIONS: dict[str, Any] = {
     "shards": ["s0", "s1"],
     "family": "yolo",
     "model": "yolo11n.yaml",
+    "weights": str(ROOT / "workflow/conf/detector/random.md"),
+    "options": {},
     "image_px": 64,
     "epochs": 2,
     "batch": 4,
@@ -33,7 +45,8 @@ def trained(folder: Path, annotated: dict[str, Any], images: dict[str, Any], **o
         write_images(folder / "images", shard, chosen, (96, 64))
     write_annotations(folder / "a.json", annotated, (96, 64))
     outs = [folder / "detector", folder / "detector.json", folder / "detector.csv"]
-    detector(folder / "a.json", folder / "images", *outs, **{**OPTIONS, **options})
+    paths = [folder / "a.json", folder / "images", *outs, folder / "checkpoints"]
+    detector(*paths, **{**OPTIONS, **options})
     with outs[2].open() as file:
         return json.loads(outs[1].read_text()), list(csv.DictReader(file))
 
@@ -88,3 +101,113 @@ def test_detector_refuses_a_model_that_is_not_there(tmp_path: Path, model: str) 
     with pytest.raises(InputError, match=rf"detector\.model = {model}"):
         trained(tmp_path, *drawn({"a-0": "train", "a-1": "validation"}), model=model)
     assert not (tmp_path / "detector").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"options": {"mosiac": 0.5}}, r"detector\.options\.mosiac: ultralytics has no such option here; .*mosaic"),
+        ({"options": {"epochs": 9}}, r"detector\.options\.epochs: ultralytics has no such option here"),
+        ({"options": {"mosaic": "much"}}, r"detector\.options: 'mosaic=much'"),
+        ({"options": {"mosaic": 1.5}}, r"detector\.options: 'mosaic=1.5'"),
+        ({"options": {"optimizer": "Best"}}, r"detector\.options: Optimizer 'Best' not found"),
+        ({"weights": "missing.pt"}, r"detector\.weights = missing\.pt: no such file"),
+        ({"weights": __file__}, r"detector\.weights = .*test_detector\.py: no weights of ultralytics, or damaged"),
+    ],
+)
+def test_detector_refuses_options_and_weights_that_cannot_be_had(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InputError, match=told) as caught:
+        trained(tmp_path, *drawn({"a-0": "train", "a-1": "validation"}), **changes)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "detector").exists()
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from test_detector import SPLITS, drawn, trained
+trained(Path("."), *drawn(SPLITS), epochs=4)
+"""
+SPLITS = {f"a-{n}": "train" for n in range(5)} | {"a-5": "validation", "a-6": "validation"}
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_an_interrupted_training_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sent: signal.Signals
+) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)]
+    with (tmp_path / "log").open("w") as log:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        while process.poll() is None and not list(tmp_path.glob("checkpoints/*/checkpoints/epoch-000002")):
+            time.sleep(0.02)
+        process.send_signal(sent)
+        assert process.wait() == -sent, (tmp_path / "log").read_text()
+    assert not (tmp_path / "detector").exists()
+    figures, curve = trained(tmp_path, *drawn(SPLITS), epochs=4)
+    done = figures["resumed_after"][0]
+    assert done in (2, 3)
+    assert [row["epoch"] for row in curve] == ["1", "2", "3", "4"]
+    told = capsys.readouterr().err
+    assert [f"epoch {epoch}/4:" in told for epoch in range(1, 5)] == [epoch > done for epoch in range(1, 5)]
+    assert len(load(tmp_path / "detector").predict([scene(9)[0]], floor=0.001, nms_iou=0.6, max_boxes=5)) == 1
+    assert not list((tmp_path / "checkpoints").iterdir())
+    assert trained(tmp_path, *drawn(SPLITS), epochs=4)[0]["resumed_after"] == []
+
+
+def test_a_training_is_not_gone_on_with_from_another_ones_state(tmp_path: Path) -> None:
+    recipe = Recipe("m", "w", 64, 2, 4, 0.1, 0, 0, {"mosaic": 0.5}, 0)
+    photograph = Annotated("a", "train", 96, 64, np.array([[1.0, 2, 3, 4]]), False)
+    table = pa.table({"key": ["a", "b"], "sha256": ["1", "2"]})
+    (tmp_path / "w1").write_text("1")
+    (tmp_path / "w2").write_text("2")
+    start = tmp_path / "w1"
+    same = _key("yolo", recipe, start, ["ant"], [photograph], table)
+    assert same == _key("yolo", replace(recipe, weights="elsewhere"), start, ["ant"], [photograph], table)
+    assert same == _key("yolo", recipe, start, ["ant"], [photograph], table.slice(0, 1))
+    moved = replace(photograph, boxes_xyxy=photograph.boxes_xyxy + 1)
+    others = [
+        _key("rfdetr", recipe, start, ["ant"], [photograph], table),
+        _key("yolo", replace(recipe, epochs=3), start, ["ant"], [photograph], table),
+        _key("yolo", replace(recipe, options={"mosaic": 0.6}), start, ["ant"], [photograph], table),
+        _key("yolo", replace(recipe, seed=1), start, ["ant"], [photograph], table),
+        _key("yolo", recipe, tmp_path / "w2", ["ant"], [photograph], table),
+        _key("yolo", recipe, None, ["ant"], [photograph], table),
+        _key("yolo", recipe, start, ["bee"], [photograph], table),
+        _key("yolo", recipe, start, ["ant"], [replace(photograph, split="validation")], table),
+        _key("yolo", recipe, start, ["ant"], [moved], table),
+        _key("yolo", recipe, start, ["ant"], [photograph], table.set_column(1, "sha256", [["3", "2"]])),
+    ]
+    assert len({same, *others}) == len(others) + 1
+
+
+def test_curve_by_hand(tmp_path: Path) -> None:
+    _write_curve(tmp_path / "a.csv", [])
+    assert (tmp_path / "a.csv").read_text() == ",".join(CURVE) + "\n"
+    # an epoch of a killed training may lack its losses
+    _write_curve(tmp_path / "a.csv", [{"epoch": 1, "mAP50": 0.25}, {"epoch": 2, "loss": 3.5, "mAP50": 0.5}])
+    assert (tmp_path / "a.csv").read_text() == "epoch,mAP50,loss\n1,0.25,\n2,0.5,3.5\n"
+
+
+def test_a_trained_detector_serves_without_training(tmp_path: Path) -> None:
+    annotated, images = drawn({"a-0": "train", "a-1": "train", "a-2": "validation"})
+    trained(tmp_path / "first", annotated, images, epochs=1)
+    weights = str(tmp_path / "first/detector/model.pt")
+    figures, curve = trained(tmp_path / "second", {}, images, epochs=0, weights=weights)
+    for name in ("model.pt", "detector.json"):
+        files = [tmp_path / run / "detector" / name for run in ("first", "second")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    assert (figures["parameters"], curve) == (0, [])
+    for wrong, told in (
+        ({"image_px": 96}, "image_px = 64, not 96"),
+        ({"family": "rfdetr"}, "family = yolo, not rfdetr"),
+        ({"weights": OPTIONS["weights"]}, "name its model.pt or model.pth as weights"),
+    ):
+        with pytest.raises(InputError, match=told):
+            trained(tmp_path / "third", {}, images, **{"epochs": 0, "weights": weights, **wrong})
+    Path(weights).write_bytes(b"other")
+    with pytest.raises(InputError, match="sha256 = "):
+        trained(tmp_path / "third", {}, images, epochs=0, weights=weights)

@@ -10,7 +10,7 @@ from instar.tables import IMAGES, read_table
 
 
 def test_decoded_keeps_the_order_and_tells_reasons(tmp_path: Path) -> None:
-    pictures = [np.full((3, 2, 3), n, np.uint8) for n in range(3 * AHEAD)]
+    pictures = [np.full((3, 2, 3), n, np.uint8) for n in range(6 * AHEAD)]
     files: dict[str, bytes | str] = {f"a-{n:02d}": encoded(picture) for n, picture in enumerate(pictures)}
     files["a-05"] = b"damaged"
     write_images(tmp_path, "s0", files, (2, 3))

@@ -190,6 +190,18 @@ def test_detector_that_needs_no_training(tmp_path: Path) -> None:
     assert "the detector finds 0 % (0–0 %) of the annotated animals" in page.text
 
 
+def test_study_without_annotations(tmp_path: Path) -> None:
+    given = write_inputs(tmp_path, labels=False)
+    write_json(given["metrics"] / "detector.json", {"family": "whole_image", "parameters": 0})
+    (given["plots"] / "detector.csv").write_text("epoch,mAP50,mAP50-95,recall,precision\n")
+    (given["plots"] / "detection_pr.csv").write_text("recall,precision,confidence\n")
+    rows = {"in": 0, "out": 0, "dropped": {}}
+    write_json(given["metrics"] / "detection_metrics.json", {"rows": rows, "annotations": 0})
+    page = written(given)
+    assert "No photograph is annotated, so nothing is known of the detector." in page.text
+    assert "annotated animals" not in page.text
+
+
 @pytest.mark.parametrize(
     ("missing", "said"),
     [

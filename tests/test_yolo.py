@@ -2,18 +2,26 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from project import ROOT
 
 from instar.decode import UndecodableError, decode_upright
-from instar.detectors import DESCRIPTION, Boxes, Detector, Example, load
-from instar.detectors.yolo import Recipe, train, yolo_lines
+from instar.detectors import DESCRIPTION, Boxes, Detector, Example, Recipe, Training, load
+from instar.detectors.checkpoints import Checkpoints
+from instar.detectors.yolo import _Follower, train, yolo_lines
 from instar.errors import InputError
 from instar.files import sha256_of
 
 RECIPE = Recipe(
+    weights=str(ROOT / "workflow/conf/detector/random.md"),
+    options={},
     model="yolo11n.yaml",
     image_px=64,
     epochs=1,
@@ -44,7 +52,7 @@ def examples(n: int = 6) -> Iterator[Example]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector after one epoch: it finds nothing of use, but what it finds is well formed."""
     path = tmp_path_factory.mktemp("detector")
-    train(examples(), ["ant"], RECIPE, path)
+    train(examples(), ["ant"], RECIPE, path, tmp_path_factory.mktemp("work"))
     return path
 
 
@@ -62,24 +70,63 @@ def test_yolo_lines() -> None:
     ]
 
 
+def trained(out: Path, **changes: Any) -> Path:
+    """A detector trained in the folder ``out``."""
+    (out / "work").mkdir(parents=True)
+    (out / "detector").mkdir()
+    train(examples(), ["ant"], replace(RECIPE, **changes), out / "detector", out / "work")
+    return out / "detector"
+
+
 def test_training_again_gives_equal_weights(folder: Path, tmp_path: Path) -> None:
-    train(examples(), ["ant"], RECIPE, tmp_path)
+    tmp_path = trained(tmp_path / "again")
     assert sha256_of(folder) == sha256_of(tmp_path)
 
 
 def test_training_depends_on_the_seed(folder: Path, tmp_path: Path) -> None:
-    train(examples(), ["ant"], Recipe(**{**vars(RECIPE), "seed": 1}), tmp_path)
+    tmp_path = trained(tmp_path / "other", seed=1)
     assert load(folder).name != load(tmp_path).name
 
 
 def test_training_goes_on_from_given_weights(folder: Path, tmp_path: Path) -> None:
-    recipe = Recipe(**{**vars(RECIPE), "model": str(folder / "model.pt"), "learning_rate": 1e-9})
-    train(examples(), ["ant"], recipe, tmp_path)
+    tmp_path = trained(tmp_path / "further", weights=str(folder / "model.pt"), learning_rate=1e-9, seed=5)
     picture, _ = scene(9)
     first, second = (predicted(load(path), [picture])[0] for path in (folder, tmp_path))
     # with a learning rate of nothing they stay what they were, but for the running means of the layers
     assert np.abs(first.scores[:3] - second.scores[:3]).max() < 0.05
     assert str(folder) not in (tmp_path / DESCRIPTION).read_text()
+
+
+def test_options_are_handed_on(folder: Path, tmp_path: Path) -> None:
+    options = {"patience": 7, "mosaic": 0.0, "hsv_v": 0, "optimizer": "SGD", "cos_lr": True}
+    path = trained(tmp_path / "options", options=options)
+    used = yaml.safe_load((tmp_path / "options/work/run/args.yaml").read_text())
+    assert {name: used[name] for name in options} == options
+    assert load(path).name != load(folder).name
+
+
+def test_an_early_stop_ends_the_curve(tmp_path: Path) -> None:
+    # ultralytics calls once more after the last epoch, with the number of the next
+    (tmp_path / "last.pt").touch()
+    (tmp_path / "best.pt").touch()
+    figures = {f"metrics/{name}(B)": 0.5 for name in ("mAP50", "mAP50-95", "recall", "precision")}
+    files = {"last": tmp_path / "last.pt", "best": tmp_path / "best.pt"}
+    training = Training()
+    follower = _Follower(training, Checkpoints(tmp_path / "checkpoints"), 9, tmp_path / "training.json")
+    for epoch, stop in ((0, False), (1, True), (2, True)):
+        follower(
+            SimpleNamespace(epoch=epoch, stop=stop, fitness=0.5, metrics=figures, tloss={"box_loss": 1.0}, **files)
+        )
+    assert [row["epoch"] for row in follower.written().curve] == [1, 2]
+    assert follower.written().best_epoch == 2
+    kept = Checkpoints(tmp_path / "checkpoints").latest()
+    assert kept is not None
+    assert len(kept[0].curve) == 1  # a finished training is not gone on with
+
+
+def test_given_weights_must_be_the_models(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model\.pt: fits \d+% of detector\.model = yolov8s\.yaml"):
+        trained(tmp_path / "wrong", weights=str(folder / "model.pt"), model="yolov8s.yaml")
 
 
 def test_predict_keeps_its_promises(folder: Path) -> None:
@@ -131,7 +178,7 @@ def test_load_refuses_other_weights(folder: Path, tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import socket, sys
+import shutil, socket, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 def refuse(*args, **kwargs):
@@ -143,7 +190,9 @@ threads = torch.get_num_threads()
 from test_yolo import RECIPE, examples
 from instar.detectors.yolo import train
 Path("out").mkdir()
-train(examples(), ["ant"], RECIPE, Path("out"))
+Path("work").mkdir()
+train(examples(), ["ant"], RECIPE, Path("out"), Path("work"))
+shutil.rmtree("work")
 assert torch.get_num_threads() == threads
 """
 

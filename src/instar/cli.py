@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "tally": ("instar.tally", "tally", "count what became of the rows of a scattered stage"),
     "study": ("instar.study", "study", "write params.yaml from a preset: instar study ants beta=0.999"),
     "source": ("instar.sources.command", "source", "fetch records: instar source backbone; see instar source --help"),
+    "compare": ("instar.compare.command", "compare", "detectors on the same photographs, or ways to split"),
     "run": ("instar.workflow", "run", "run one stage through Snakemake, as dvc repro does"),
     "record": ("instar.workflow", "record", "record in DVC what snakemake all made; runs nothing"),
     "sync": ("instar.workflow", "sync", "dvc pull, then tell Snakemake that nothing is to be done"),
@@ -35,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 #: commands that read their words themselves
-RAW = {"study", "source", "job"}
+RAW = {"study", "source", "compare", "job"}
 #: commands whose arguments are given by place, not by name
 POSITIONAL = {"run"}
 

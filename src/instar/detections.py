@@ -33,6 +33,7 @@ def detections(
     nms_iou: float,
     max_boxes: int,
     batch: int,
+    workers: int,
 ) -> None:
     """Find the animals on every photograph of one shard.
 
@@ -51,6 +52,7 @@ def detections(
         nms_iou: of two boxes in one tile that overlap more, the better stays.
         max_boxes: kept of one tile.
         batch: tiles through the model at a time.
+        workers: threads that decode photographs ahead of the model.
     """
     table = read_table(images, IMAGES)
     rows = table.filter(pc.is_null(table["reason"])).select(["key", "offset", "size"]).to_pylist()
@@ -59,7 +61,8 @@ def detections(
     limits = Limits(floor, nms_iou, max_boxes)
     found: list[dict[str, Any]] = []
     with ShardReader(images_tar) as reader:
-        for photograph in progress(searched(model, decoded(rows, reader), slicing, limits), "photographs", len(rows)):
+        pictures = decoded(rows, reader, threads=workers)
+        for photograph in progress(searched(model, pictures, slicing, limits), "photographs", len(rows)):
             found += _rows(photograph, model.name)
     if other := {row["key"] for row in rows} ^ {row["photo_key"] for row in found}:
         raise RuntimeError(f"{out}: {len(other)} photographs are not both given and written, such as {min(other)}")

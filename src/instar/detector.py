@@ -1,17 +1,23 @@
 """Stage ``detector``: train the detector on the annotated photographs."""
 
 import csv
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from instar import detectors
 from instar.annotations import Annotated, read_annotations, usable
-from instar.detectors import DESCRIPTION, Example, Training
+from instar.detectors import DESCRIPTION, Example, Recipe, Training, weights_file
+from instar.detectors.checkpoints import unfinished
 from instar.errors import InputError
-from instar.files import replacing, write_json
+from instar.files import replacing, sha256_of, write_json
 from instar.photographs import decoded
 from instar.progress import progress
 from instar.shards import ShardReader
@@ -27,22 +33,26 @@ def detector(
     out: Path,
     out_metrics: Path,
     out_curve: Path,
+    checkpoints: Path,
     *,
     seed: int,
     shards: list[str],
     family: str,
     model: str,
+    weights: str,
     image_px: int,
     epochs: int,
     batch: int,
     learning_rate: float,
     plain_epochs: int,
     workers: int,
+    options: dict[str, bool | int | float | str],
 ) -> None:
     """Train the detector on the annotated photographs.
 
     Photographs of the split train are learned, those of validation choose the epoch whose weights are kept. All
-    animals are one class.
+    animals are one class. A training that was interrupted goes on after its last whole epoch when it is started again
+    with the same parameters, annotations, photographs, weights and code; with any other it starts from the beginning.
 
     Args:
         annotations: COCO JSON with a split for each image.
@@ -50,38 +60,64 @@ def detector(
         out: folder to write, the weights and detector.json.
         out_metrics: JSON to write, photographs used and left out, losses, the best epoch.
         out_curve: CSV to write, losses and figures on validation of every epoch.
+        checkpoints: folder of unfinished trainings, each below a hash of all that it depends on.
         seed: of every random choice.
         shards: names of the shards.
-        family: yolo, or whole_image, which needs no training.
-        model: a weights file or, for random weights, a yaml of ultralytics.
+        family: yolo, rfdetr, or whole_image, which needs no training.
+        model: a yaml of ultralytics, such as yolo11n.yaml, or a class of rfdetr, such as RFDETRLarge.
+        weights: file of weights to start from; one that is called random.md stands for random weights.
         image_px: side of the network's input, a multiple of 32.
-        epochs: passes over the training photographs.
+        epochs: passes over the training photographs; with 0 the detector that ``weights`` belong to is taken as it is.
         batch: photographs in a step.
         learning_rate: of AdamW at its height.
-        plain_epochs: last epochs without mosaic augmentation.
-        workers: processes that load photographs; on a CPU none, whatever is given.
+        plain_epochs: last epochs without mosaic augmentation, which only yolo has.
+        workers: processes that load photographs; with yolo on a CPU none, whatever is given.
+        options: the library's other training options by its own names.
     """
-    if family == "whole_image":
+    if family == "whole_image" or epochs == 0:
         with replacing(out) as folder:
             folder.mkdir()
-            write_json(folder / DESCRIPTION, {"family": family})
+            if family == "whole_image":
+                write_json(folder / DESCRIPTION, {"family": family})
+            else:
+                detectors.adopt(weights_file(weights), folder, family=family, image_px=image_px)
         _write_curve(out_curve, [])
         write_json(out_metrics, {"family": family, "rows": {"in": 0, "out": 0, "dropped": {}}, "parameters": 0})
         return
-    from instar.detectors import yolo
-
-    recipe = yolo.Recipe(model, image_px, epochs, batch, learning_rate, plain_epochs, workers, seed)
+    recipe = Recipe(
+        model, weights, image_px, epochs, batch, learning_rate, plain_epochs, workers, options=dict(options), seed=seed
+    )
+    start = weights_file(weights)
     annotated, names = read_annotations(annotations)
     table = read_shards(images, shards, IMAGES)
     photographs, dropped = usable([photograph for photograph in annotated if photograph.split != "test"], table)
     dropped["held out for the figures"] = sum(photograph.split == "test" for photograph in annotated)
     _check_splits(photographs, annotations)
     used: list[Annotated] = []
-    with replacing(out) as folder:
+    with (
+        unfinished(checkpoints, _key(family, recipe, start, names, photographs, table)) as work,
+        replacing(out) as folder,
+    ):
         folder.mkdir()
-        training = yolo.train(_examples(photographs, table, images, used, dropped), names, recipe, folder)
-    _write_curve(out_curve, training.curve)
-    write_json(out_metrics, _metrics(len(annotated), used, dropped, training))
+        examples = _examples(photographs, table, images, used, dropped)
+        training = detectors.family(family).train(examples, names, recipe, folder, work)
+        _write_curve(out_curve, training.curve)
+        figures = _metrics(len(annotated), used, dropped, training)
+        write_json(out_metrics, {"family": family, "weights": sha256_of(start) if start else None, **figures})
+
+
+def _key(
+    family: str, recipe: Recipe, start: Path | None, names: list[str], photographs: list[Annotated], table: pa.Table
+) -> str:
+    """sha256 of all that a training depends on, this code and the libraries' versions included."""
+    columns = table.select(["key", "sha256"]).to_pydict()
+    hashes = dict(zip(columns["key"], columns["sha256"], strict=True))
+    told = [[one.key, one.split, hashes[one.key], one.boxes_xyxy.tolist()] for one in photographs]
+    code = [sha256_of(path) for path in sorted(Path(detectors.__file__).parent.glob("*.py"))]
+    libraries = [version(library) for library in ("torch", "ultralytics", "rfdetr")]
+    given = {**asdict(recipe), "weights": sha256_of(start) if start else None}
+    text = json.dumps([family, given, names, told, code, libraries])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_splits(photographs: list[Annotated], annotations: Path) -> None:
@@ -114,7 +150,8 @@ def _examples(
 
 def _write_curve(path: Path, curve: list[dict[str, float]]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(curve[0]) if curve else CURVE, lineterminator="\n")
+        names = list(dict.fromkeys(name for row in curve for name in row))
+        writer = csv.DictWriter(file, names or CURVE, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: f"{number:.6g}" for name, number in row.items()} for row in curve)
 
@@ -125,12 +162,12 @@ def _metrics(n_annotated: int, used: list[Annotated], dropped: Counter[str], tra
     photographs = Counter(photograph.split for photograph in used)
     animals = {split: sum(len(p.boxes_xyxy) for p in used if p.split == split) for split in ("train", "validation")}
     return {
-        "family": "yolo",
         "rows": {"in": n_annotated, "out": len(used), "dropped": dict(sorted(dropped.items()))},
         "photographs": {split: photographs[split] for split in animals},
         "animals": animals,
         "parameters": training.parameters,
         "best_epoch": training.best_epoch,
+        "resumed_after": training.resumed_after,
         "last_epoch": _rounded(training.curve[-1]),
         "best": _rounded(training.curve[training.best_epoch - 1]),
     }

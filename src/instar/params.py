@@ -77,14 +77,18 @@ class Images:
 
 @dataclass
 class Detector:
-    family: str = _key("which detector", choices=("yolo", "whole_image"))
-    model: str = _key("the family's own name: a weights file or, for random weights, a yaml of ultralytics")
+    family: str = _key("which detector", choices=("yolo", "rfdetr", "whole_image"))
+    model: str = _key("the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr")
+    weights: str = _key("file of weights to start from; one that is called random.md stands for random weights")
     image_px: int = _key("side of the network's input, a multiple of 32", ge=32, le=2048)
-    epochs: int = _key("passes over the training photographs", ge=1)
+    epochs: int = _key(
+        "passes over the training photographs; 0 takes the trained detector that weights belong to", ge=0
+    )
     batch: int = _key("photographs in a step", ge=1)
     learning_rate: float = _key("of AdamW at its height", gt=0, lt=1)
     plain_epochs: int = _key("last epochs without mosaic augmentation", ge=0)
     workers: int = _key("processes that load photographs", ge=0, le=64)
+    options: dict[str, Any] = _key("the library's other training options by its own names, such as mosaic: 0.5")
 
 
 @dataclass
@@ -98,6 +102,7 @@ class Detections:
     nms_iou: float = _key("of two boxes in one tile that overlap more, the better stays", gt=0, lt=1)
     max_boxes: int = _key("kept of one tile; must exceed the densest annotated photograph", ge=1)
     batch: int = _key("tiles through the model at a time", ge=1)
+    workers: int = _key("threads that decode photographs ahead of the model", ge=1, le=64)
 
 
 @dataclass
@@ -256,6 +261,9 @@ def _problems(params: Params) -> Iterator[str]:
         yield f"records.{problem}"
     if len(params.labels) > 1:
         yield f"labels = {params.labels} is not allowed; it must hold one name or none"
+    for name, value in params.detector.options.items():
+        if not isinstance(value, bool | int | float | str):
+            yield f"detector.options.{name} = {value!r} is not allowed; it must be a number, a text, true or false"
     if params.detector.image_px % 32:
         yield f"detector.image_px = {params.detector.image_px} is not allowed; it must be a multiple of 32"
     shares = params.records.annotation_validation_share + params.records.annotation_test_share

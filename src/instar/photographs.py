@@ -13,27 +13,30 @@ from PIL import Image
 from instar.decode import UndecodableError, decode_upright
 from instar.shards import ShardReader
 
-#: Pillow lets go of the interpreter's lock while it decodes; more than this only waits for the model.
+#: Pillow lets go of the interpreter's lock while it decodes; more than this waits for whoever has one core.
 THREADS = 2
-#: Decoded photographs that wait, at most. A tray of 45 megapixels takes 135 MB.
-AHEAD = 4
+#: Decoded photographs that wait, at most, for each thread. A tray of 45 megapixels takes 135 MB.
+AHEAD = 2
 
 Row = dict[str, Any]
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def decoded(rows: Iterable[Row], reader: ShardReader) -> Iterator[tuple[Row, np.ndarray | str]]:
+def decoded(
+    rows: Iterable[Row], reader: ShardReader, *, threads: int = THREADS
+) -> Iterator[tuple[Row, np.ndarray | str]]:
     """The pixels of photographs, in the order of the rows.
 
     Args:
         rows: with ``offset`` and ``size`` in bytes into the shard's tar.
         reader: of that tar.
+        threads: that decode; each keeps ``AHEAD`` photographs waiting.
 
     Yields:
         The row, and its photograph as uint8 of shape (height, width, 3), upright RGB, or the reason why it has none.
     """
-    yield from in_order(partial(_decoded, reader), rows, threads=THREADS, ahead=AHEAD)
+    yield from in_order(partial(_decoded, reader), rows, threads=threads, ahead=AHEAD * threads)
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[tuple[T, R]]:

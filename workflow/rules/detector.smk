@@ -17,4 +17,4 @@ rule detector:
     shell:
         "{params.job} --log {log:q} -- instar detector --annotations {input.annotations:q} --images {params.images:q}"
         " --out {output.detector:q} --out_metrics {output.metrics:q} --out_curve {output.detector_curves:q}"
-        " {params.flags}"
+        " --checkpoints .instar/training {params.flags}"

@@ -1,13 +1,22 @@
-"""Detectors: one file per family behind one small protocol."""
+"""Detectors: one file per family behind one small protocol.
 
+A family that is trained has ``train(examples, names, recipe, out, work)``, see ``yolo.train``, and each has a class
+that keeps the promises of ``Detector``.
+"""
+
+import difflib
 import json
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 
 from instar.errors import InputError
+from instar.files import sha256_of
 
 #: Beside the weights: which family they belong to, the side of the network's input, class names, licence.
 DESCRIPTION = "detector.json"
@@ -46,6 +55,22 @@ class Example:
     boxes_xyxy: np.ndarray
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the fields are keys of the section ``detector`` in params.yaml, and the seed."""
+
+    model: str
+    weights: str
+    image_px: int
+    epochs: int
+    batch: int
+    learning_rate: float
+    plain_epochs: int
+    workers: int
+    options: dict[str, Any]
+    seed: int
+
+
 @dataclass
 class Training:
     """What came of a training.
@@ -53,12 +78,16 @@ class Training:
     Attributes:
         curve: for every epoch its number from 1, losses, and figures on validation.
         best_epoch: from 1; its weights were kept.
+        best: the figure on validation that chose it, higher is better.
         parameters: how many numbers the model learns.
+        resumed_after: epochs after which the training was interrupted and gone on with.
     """
 
     curve: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+    best: float = -1.0
     parameters: int = 0
+    resumed_after: list[int] = field(default_factory=list)
 
 
 class Detector(Protocol):
@@ -87,6 +116,105 @@ class Detector(Protocol):
         ...
 
 
+class Family(Protocol):
+    """What the module of a family that is trained has."""
+
+    def train(self, examples: Iterable[Example], names: list[str], recipe: Recipe, out: Path, work: Path) -> Training:
+        """See ``yolo.train``."""
+        ...
+
+
+def family(name: str) -> ModuleType:
+    """The module of a family that is trained; importing it does not import its libraries."""
+    from instar.detectors import rfdetr, yolo
+
+    return {"yolo": yolo, "rfdetr": rfdetr}[name]
+
+
+#: Of a model's tensors; given weights that fit less of it are another model's. RFDETRMedium has 93 % of RFDETRNano's.
+FITTING = 0.98
+
+#: Of a file that stands for no weights, since an input of a stage has to be a file.
+RANDOM = "random.md"
+
+
+def weights_file(weights: str) -> Path | None:
+    """The weights to start from; None for random ones.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    if not Path(weights).is_file():
+        raise InputError(f"detector.weights = {weights}: no such file; fetch it, or name {RANDOM} for random weights")
+    return None if Path(weights).name == RANDOM else Path(weights)
+
+
+def adopt(weights: Path | None, out: Path, *, family: str, image_px: int) -> None:
+    """Copy a detector that another run trained: its weights and the description beside them.
+
+    Args:
+        weights: file in the folder of a trained detector.
+        out: existing folder to copy into.
+        family: that it must be of.
+        image_px: side that it must have been trained with.
+
+    Raises:
+        InputError: if there are no weights or no description, or they are not of that family and side.
+    """
+    if weights is None:
+        raise InputError("detector.epochs = 0 takes a trained detector; name its model.pt or model.pth as weights")
+    path = weights.with_name(DESCRIPTION)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; with detector.epochs = 0 weights must lie in a trained detector's folder"
+        )
+    description = read_description(path)
+    for name, wanted in (("family", family), ("image_px", image_px), ("sha256", sha256_of(weights))):
+        if description.get(name) != wanted:
+            raise InputError(f"{path}: {name} = {description.get(name)}, not {wanted}; name the detector's own folder")
+    shutil.copyfile(weights, out / weights.name)
+    shutil.copyfile(path, out / DESCRIPTION)
+
+
+def check_options(options: dict[str, Any], names: str, library: str) -> None:
+    """Refuse a training option whose name the library does not have, or that the stage itself decides.
+
+    Args:
+        options: values by name.
+        names: those that may be given, with blanks between.
+        library: for the message.
+
+    Raises:
+        InputError: naming the option and the nearest ones.
+    """
+    allowed = names.split()
+    for name in options:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed) or sorted(allowed)
+            raise InputError(f"detector.options.{name}: {library} has no such option here; it has {', '.join(near)}")
+
+
+def class_name(names: list[str]) -> str:
+    """The name of the one class, from those of the annotated categories."""
+    return names[0] if len(names) == 1 else "animal"
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """What the stage ``detector`` wrote beside the weights.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        description["family"]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage detector") from None
+    except (ValueError, TypeError, KeyError):
+        raise InputError(f"{path}: not a detector's description; run the stage detector again") from None
+    return description
+
+
 def load(folder: Path) -> Detector:
     """The detector that the stage ``detector`` wrote; only its family's libraries are imported.
 
@@ -94,19 +222,18 @@ def load(folder: Path) -> Detector:
         InputError: if the description is missing or damaged, or names an unknown family.
     """
     path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        family = description["family"]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the stage detector") from None
-    except (ValueError, TypeError, KeyError):
-        raise InputError(f"{path}: not a detector's description; run the stage detector again") from None
-    if family == "whole_image":
+    description = read_description(path)
+    name = description["family"]
+    if name == "whole_image":
         from instar.detectors.whole_image import WholeImage
 
         return WholeImage()
-    if family == "yolo":
+    if name == "yolo":
         from instar.detectors.yolo import Yolo
 
         return Yolo(folder, description)
-    raise InputError(f"{path}: family = {family!r} is unknown; it must be yolo or whole_image")
+    if name == "rfdetr":
+        from instar.detectors.rfdetr import RfDetr
+
+        return RfDetr(folder, description)
+    raise InputError(f"{path}: family = {name!r} is unknown; it must be yolo, rfdetr or whole_image")

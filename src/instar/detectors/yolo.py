@@ -3,22 +3,34 @@
 import atexit
 import hashlib
 import io
+import json
 import os
+import pickle
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from instar.detectors import DESCRIPTION, Boxes, Example, Training
+from instar.detectors import (
+    DESCRIPTION,
+    FITTING,
+    Boxes,
+    Example,
+    Recipe,
+    Training,
+    check_options,
+    class_name,
+    weights_file,
+)
+from instar.detectors.checkpoints import Checkpoints
 from instar.errors import InputError
-from instar.files import sha256_of, write_json
+from instar.files import remove, sha256_of, write_json
 from instar.photographs import jpeg, shrunk
 
 WEIGHTS = "model.pt"
@@ -28,48 +40,49 @@ LICENCE = "AGPL-3.0: weights trained with ultralytics, and programs that use the
 _QUALITY = 95
 _FILES = (("images", "jpg"), ("labels", "txt"))
 
+#: Training options that params.yaml may hand on. The others are keys of their own there, or would change what is
+#: trained on, where files go, or what the figures mean.
+_OPTIONS = """patience optimizer lrf momentum weight_decay warmup_epochs warmup_momentum warmup_bias_lr cos_lr nbs
+freeze multi_scale rect cache compile channels_last deterministic box cls cls_pw dfl iou max_det hsv_h hsv_s hsv_v
+degrees translate scale shear perspective flipud fliplr bgr mosaic mixup cutmix"""
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; the fields are keys of the section ``detector`` in params.yaml."""
-
-    model: str
-    image_px: int
-    epochs: int
-    batch: int
-    learning_rate: float
-    plain_epochs: int
-    workers: int
-    seed: int
+#: What ultralytics and torch raise over a file that holds no weights; the last one where its name ends wrong.
+_UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ImportError, AttributeError, KeyError, TypeError),
+    *(pickle.UnpicklingError, AssertionError),
+)
 
 
-def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Path) -> Training:
+def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Path, work: Path) -> Training:
     """Train on the photographs of the split train and keep the weights that do best on validation.
 
-    All animals are one class: the detector says where they are, the classifier which.
+    All animals are one class: the detector says where they are, the classifier which. On several GPUs a batch is
+    shared between them. A training that was interrupted goes on after its last whole epoch: from the averaged weights
+    and the optimizer's state, both rounded to 16 bits by ultralytics, so not bit for bit as without interruption.
 
     Args:
         examples: photographs of both splits; at least one animal in each.
         names: of the annotated categories.
         recipe: how to train.
         out: an existing folder for the weights and their description.
+        work: an existing folder of this very training, for photographs and checkpoints.
 
     Raises:
-        InputError: if the model cannot be had.
+        InputError: if the model, the weights or an option cannot be had.
     """
-    with tempfile.TemporaryDirectory(prefix="instar-yolo-") as folder:
-        root = Path(folder)
-        _prepare()
-        model = _checked_model(recipe.model)
-        data = _write_dataset(examples, _class_name(names), root, max_px=2 * recipe.image_px)
-        training, best = _train(model, data, recipe, root)
-        weights = _stripped(best, recipe.image_px)
+    _prepare()
+    _check(recipe)
+    data = _write_dataset(examples, class_name(names), work / "data", max_px=2 * recipe.image_px)
+    training, best = _train(data, recipe, work)
+    weights, training.parameters = _stripped(best, recipe.image_px)
+    start = weights_file(recipe.weights)
     (out / WEIGHTS).write_bytes(weights)
     description = {
         "family": "yolo",
-        "model": Path(recipe.model).name,
+        "model": recipe.model,
+        "weights": sha256_of(start) if start else None,
         "image_px": recipe.image_px,
-        "names": [_class_name(names)],
+        "names": [class_name(names)],
         "sha256": hashlib.sha256(weights).hexdigest(),
         "licence": LICENCE,
     }
@@ -106,27 +119,49 @@ def _prepare() -> None:
     SETTINGS.update(dict.fromkeys(["sync", *loggers], False))
 
 
-def _checked_model(model: str) -> str:
-    """The model's name, if it is a weights file here or an architecture that ultralytics has."""
-    from ultralytics.nn.tasks import yaml_model_load
+def _check(recipe: Recipe) -> None:
+    """Whether ultralytics has the model and the options, and the weights are the model's."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+    from ultralytics.utils.torch_utils import intersect_dicts
 
-    if model.endswith(".pt"):
-        if not Path(model).is_file():  # ultralytics would look for it on the network
-            raise InputError(f"detector.model = {model}: no such file; fetch the weights or name a model's .yaml")
-        return model
+    check_options(recipe.options, _OPTIONS, "ultralytics")
     try:
-        yaml_model_load(model)
+        get_cfg(overrides=dict(recipe.options))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"detector.options: {' '.join(str(error).split())}") from None
+    try:
+        yaml_model_load(recipe.model)
     except (FileNotFoundError, AssertionError):  # the latter for another ending
-        raise InputError(f"detector.model = {model}: ultralytics has no such model; one is yolo11n.yaml") from None
-    return model
+        raise InputError(
+            f"detector.model = {recipe.model}: ultralytics has no such model; one is yolo11n.yaml"
+        ) from None
+    if weights := weights_file(recipe.weights):
+        model = DetectionModel(recipe.model, nc=1, verbose=False)
+        head = f"model.{len(model.model) - 1}."  # its size depends on the number of classes
+        wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(head)}
+        fitting = len(intersect_dicts(_state(weights), wanted)) / len(wanted)
+        if fitting < FITTING:
+            told = f"fits {fitting:.0%} of detector.model = {recipe.model}; name the model that the weights are of"
+            raise InputError(f"detector.weights = {weights}: {told}")
 
 
-def _class_name(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else "animal"
+def _state(weights: Path) -> dict[str, Any]:
+    """The tensors of a weights file."""
+    from ultralytics.nn.tasks import load_checkpoint
+
+    try:
+        state: dict[str, Any] = load_checkpoint(weights)[0].state_dict()
+    except _UNREADABLE:
+        raise InputError(
+            f"detector.weights = {weights}: no weights of ultralytics, or damaged; fetch it again"
+        ) from None
+    return state
 
 
 def _write_dataset(examples: Iterable[Example], name: str, root: Path, *, max_px: int) -> Path:
     """The photographs in ultralytics' layout: ``images/<split>/<name>.jpg``, ``labels/<split>/<name>.txt``, a yaml."""
+    remove(root)
     for example in examples:
         image, label = (root / kind / example.split / f"{example.name}.{end}" for kind, end in _FILES)
         for file in (image, label):
@@ -147,17 +182,48 @@ def yolo_lines(example: Example) -> list[str]:
     return ["0 " + " ".join(f"{number:.8f}" for number in row) for row in rows if (row[2:] > 0).all()]
 
 
-def _train(model: str, data: Path, recipe: Recipe, root: Path) -> tuple[Training, Path]:
+def _train(data: Path, recipe: Recipe, work: Path) -> tuple[Training, Path]:
+    """What came of it, and the checkpoint of the best epoch."""
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
     from ultralytics.utils.torch_utils import unset_deterministic
 
-    cuda = torch.cuda.is_available()
-    overrides = {
-        "model": model,
+    run, checkpoints = work / "run", Checkpoints(work / "checkpoints")
+    remove(run)
+    overrides = _overrides(data, recipe, run)
+    training = Training()
+    if found := checkpoints.latest():
+        training, folder = found
+        shutil.copytree(folder, run / "weights")
+        overrides["resume"] = str(run / "weights/last.pt")
+        training.resumed_after.append(len(training.curve))
+        print(f"going on after epoch {len(training.curve)} of an interrupted training", file=sys.stderr, flush=True)
+    follower = _Follower(training, checkpoints, recipe.epochs, work / "training.json")
+    threads = torch.get_num_threads()
+    trainer = DetectionTrainer(overrides=overrides)
+    torch.set_num_threads(threads)  # the trainer has just left one core idle: half of a small machine
+    trainer.add_callback("on_fit_epoch_end", follower)
+    try:
+        trainer.train()
+    except NotImplementedError as error:  # an unknown optimizer
+        raise InputError(f"detector.options: {' '.join(str(error).split())}") from None
+    finally:
+        unset_deterministic()
+        torch.set_num_threads(threads)
+    return follower.written(), trainer.best
+
+
+def _overrides(data: Path, recipe: Recipe, run: Path) -> dict[str, Any]:
+    """Ultralytics' options; those of the recipe come last."""
+    import torch
+
+    gpus = min(torch.cuda.device_count(), recipe.batch)
+    start = weights_file(recipe.weights)
+    return {
+        "model": recipe.model,
+        "pretrained": str(start) if start else False,
         "data": str(data),
-        "project": str(root),
-        "name": "run",
+        "save_dir": str(run),
         "imgsz": recipe.image_px,
         "epochs": recipe.epochs,
         "patience": 0,
@@ -171,46 +237,44 @@ def _train(model: str, data: Path, recipe: Recipe, root: Path) -> tuple[Training
         "seed": recipe.seed,
         "deterministic": True,
         # "bf16" alone needs neither a scaler nor a check that fetches another model
-        "amp": "bf16" if cuda and torch.cuda.is_bf16_supported() else False,
-        "device": "0" if cuda else "cpu",
+        "amp": "bf16" if gpus and torch.cuda.is_bf16_supported() else False,
+        "device": ",".join(map(str, range(gpus))) if gpus else "cpu",
         "plots": False,
         "verbose": False,
+        **recipe.options,
     }
-    threads = torch.get_num_threads()
-    trainer = DetectionTrainer(overrides=overrides)
-    torch.set_num_threads(threads)  # the trainer has just left one core idle: half of a small machine
-    training = Training()
-    trainer.add_callback("on_fit_epoch_end", _follow(training, recipe.epochs))
-    try:
-        trainer.train()
-    finally:
-        unset_deterministic()
-        torch.set_num_threads(threads)
-    model_trained: Any = trainer.model
-    training.parameters = sum(parameter.numel() for parameter in model_trained.parameters())
-    return training, trainer.best
 
 
-def _follow(training: Training, epochs: int) -> Callable[[Any], None]:
-    """What ultralytics calls after each epoch, and once more after the last."""
-    start = time.monotonic()
-    best = -1.0
+class _Follower:
+    """What ultralytics calls after each epoch, and once more after the last.
 
-    def follow(trainer: Any) -> None:
-        nonlocal best
-        epoch = trainer.epoch + 1
-        if epoch > epochs:
+    On several GPUs that happens in another process, to which this object is sent; so what it notes goes to a file.
+    """
+
+    def __init__(self, training: Training, checkpoints: Checkpoints, epochs: int, path: Path) -> None:
+        self._training, self._checkpoints, self._epochs, self._path = training, checkpoints, epochs, path
+        self._start, self._before, self._finished = time.time(), len(training.curve), False
+
+    def __call__(self, trainer: Any) -> None:
+        if self._finished or int(os.environ.get("RANK", -1)) > 0:
             return
+        self._finished = trainer.stop
+        training, epoch = self._training, trainer.epoch + 1
         row = _curve_row(epoch, trainer)
         training.curve.append(row)
-        if trainer.fitness >= best:  # ultralytics overwrites its best weights with equally good later ones
-            best, training.best_epoch = trainer.fitness, epoch
-        left = (time.monotonic() - start) / epoch * (epochs - epoch)
+        if trainer.fitness >= training.best:  # ultralytics overwrites its best weights with equally good later ones
+            training.best, training.best_epoch = float(trainer.fitness), epoch
+        write_json(self._path, vars(training))
+        if not self._finished:
+            self._checkpoints.save(training, [trainer.last, trainer.best])
+        left = (time.time() - self._start) / (epoch - self._before) * (self._epochs - epoch)
         losses = ", ".join(f"{name} {row[name]:.3f}" for name in ("box_loss", "cls_loss", "dfl_loss") if name in row)
         figures = f"mAP50 {row['mAP50']:.3f}, mAP50-95 {row['mAP50-95']:.3f}, recall {row['recall']:.3f}"
-        print(f"epoch {epoch}/{epochs}: {losses}, {figures}, {left:.0f} s left", file=sys.stderr, flush=True)
+        print(f"epoch {epoch}/{self._epochs}: {losses}, {figures}, {left:.0f} s left", file=sys.stderr, flush=True)
 
-    return follow
+    def written(self) -> Training:
+        """What it noted, wherever it was called."""
+        return Training(**json.loads(self._path.read_text(encoding="utf-8")))
 
 
 def _curve_row(epoch: int, trainer: Any) -> dict[str, float]:
@@ -225,8 +289,12 @@ def _curve_row(epoch: int, trainer: Any) -> dict[str, float]:
     return {"epoch": epoch, **losses, **validation, **figures}
 
 
-def _stripped(path: Path, image_px: int) -> bytes:
-    """A checkpoint without optimizer, dates, paths and curves, so that equal training gives equal bytes."""
+def _stripped(path: Path, image_px: int) -> tuple[bytes, int]:
+    """A checkpoint without optimizer, dates, paths and curves, so that equal training gives equal bytes.
+
+    Returns:
+        The file's bytes, and how many parameters the model has.
+    """
     import torch
     import ultralytics
     from ultralytics.nn.tasks import load_checkpoint
@@ -247,7 +315,7 @@ def _stripped(path: Path, image_px: int) -> bytes:
     }
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
-    return buffer.getvalue()
+    return buffer.getvalue(), sum(parameter.numel() for parameter in model.parameters())
 
 
 class Yolo:

@@ -22,8 +22,10 @@ _MEANINGS = {
 
 
 def measures(inputs: Inputs, confidence: float) -> list[Measure]:
-    """Figures on the held-out photographs; those that are not defined there are left out."""
+    """Figures on the held-out photographs; those that are not defined there are left out, without any all of them."""
     metrics = inputs.metrics["detection_metrics"]
+    if not annotated(inputs):
+        return []
     intervals, threshold = metrics["interval_95"], metrics["threshold"]
     found = [(key, metrics["test"][key], intervals.get(key), text) for key, text in _MEANINGS.items()]
     for kind, text in (("recall", "of the animals that get a box"), ("precision", "of the boxes that hold an animal")):
@@ -41,9 +43,15 @@ def _measure(name: str, value: float, interval: list[float] | None, meaning: str
     return Measure(name.replace("_", " "), value, low, high, meaning)
 
 
-def recall(inputs: Inputs, confidence: float) -> Measure:
+def annotated(inputs: Inputs) -> bool:
+    """Whether there are annotated photographs to judge the detector by."""
+    return "test" in inputs.metrics["detection_metrics"]
+
+
+def recall(inputs: Inputs, confidence: float) -> Measure | None:
     """Of the animals of the held-out photographs, how many get a box that is good enough for a crop."""
-    return next(one for one in measures(inputs, confidence) if one.name == f"recall at {confidence:g}")
+    found = measures(inputs, confidence)
+    return next((one for one in found if one.name == f"recall at {confidence:g}"), None)
 
 
 def _curve(inputs: Inputs) -> pd.DataFrame:
@@ -73,6 +81,8 @@ def charts(inputs: Inputs, confidence: float) -> list[tuple[str, Markup]]:
 
 def threshold_text(metrics: dict[str, Any], confidence: float) -> str:
     """How the crops' confidence stands to the one that the wanted recall asks for."""
+    if "threshold" not in metrics:
+        return f"No photograph is annotated, so nothing is known of the detector. Crops are cut from {confidence:g} up."
     chosen = metrics["threshold"]
     if chosen["confidence"] is None:
         return "The detector finds nothing on the validation photographs, so no confidence can be chosen."

@@ -13,6 +13,15 @@ from instar.report.provenance import licence_counts, packages, parameter_section
 from instar.report.sheet import Sheet, sheet_by_class, sheet_of_sample
 from instar.report.summary import sentence, tiles
 
+#: What a held-out crop can share with a training one, as metrics/dataset.json calls it and as people do.
+RELATIONS = {
+    "photograph": "photograph",
+    "observation": "observation",
+    "near_duplicate": "near-duplicate",
+    "observer": "observer",
+    "place_day": "place and day",
+}
+
 
 def report(
     records: Path,
@@ -84,6 +93,7 @@ def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:
         "hidden": len(inputs.images) - len(showable(inputs.images)),
         "crops_made": len(inputs.crops),
         "metrics": inputs.metrics,
+        "relations": RELATIONS,
         "threshold_text": detector.threshold_text(inputs.metrics["detection_metrics"], confidence),
         "detector": detector.measures(inputs, confidence),
         "detector_charts": detector.charts(inputs, confidence),
@@ -114,6 +124,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         "photographs": ("Photographs", context["photographs"]),
         "crops": ("Crops", context["sheet"] or context["sample"]),
         "detector": ("Detector", True),
+        "dataset": ("Data set", context["has_labels"]),
         "classifier": ("Classifier", context["has_labels"]),
         "map": ("Map of records", context["maps"].panels),
         "making": ("How it was made", True),

@@ -21,8 +21,8 @@ def sentence(inputs: Inputs, confidence: float) -> str:
     text = f"{rows['records']['out']:,} photographs gave {rows['crops']['out']:,} crops"
     if inputs.has_labels:
         text += f", {rows['dataset']['out']:,} of them used for {_species(inputs):,} species"
-    recall = detector.recall(inputs, confidence)
-    text += f"; the detector finds {recall.short} of the annotated animals"
+    if recall := detector.recall(inputs, confidence):
+        text += f"; the detector finds {recall.short} of the annotated animals"
     if inputs.has_labels:
         top1 = classifier.measures(inputs.metrics["evaluation"])[0]
         text += f"; the classifier names the right species for {top1.short} of the validation crops"
@@ -37,8 +37,9 @@ def tiles(inputs: Inputs, confidence: float) -> list[Tile]:
     found = [
         Tile(f"{metrics['records']['rows']['out']:,}", "photographs", f"of {metrics['records']['rows']['in']:,} read"),
         Tile(f"{len(inputs.crops):,}", "crops", f"from {inputs.boxes['photo_key'].nunique():,} photographs"),
-        Tile(recall.value_text, "of the animals found", f"with a score of at least {confidence:g}"),
     ]
+    if recall:
+        found.append(Tile(recall.value_text, "of the animals found", f"with a score of at least {confidence:g}"))
     if ap50 is not None:
         found.append(Tile(ap50.value_text, "AP50 of the detector", ap50.interval_text))
     if inputs.has_labels:

@@ -1,0 +1,254 @@
+"""Train several presets of detectors on the same split and say which one to take."""
+
+import csv
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from omegaconf import OmegaConf
+
+from instar import detectors
+from instar.annotations import read_annotations
+from instar.compare.reuse import key_of, once
+from instar.detection_metrics import detection_metrics
+from instar.detections import detections
+from instar.detector import detector
+from instar.errors import InputError
+from instar.files import replacing, sha256_of, write_json
+from instar.params import Params, load
+from instar.photographs import decoded
+from instar.progress import progress
+from instar.shards import ShardReader
+from instar.store import STATE
+from instar.study import compose, names
+from instar.tables import IMAGES, read_table, write_table
+
+#: Photographs that are timed, at most, and how often; the fastest counts.
+TIMED, ROUNDS = 64, 3
+
+#: Columns of the comparison: what they are called in it and in the table for people.
+COLUMNS = {
+    "preset": "preset",
+    "AP50": "mAP50",
+    "AP50-95": "mAP50-95",
+    "recall_at_floor": "recall",
+    "confidence": "confidence for the wanted recall",
+    "test_recall": "recall there",
+    "test_precision": "precision there",
+    "ms_single": "ms per image, alone",
+    "ms_batch": "ms per image, in batches",
+    "parameters": "parameters",
+    "image_px": "px",
+    "licence": "licence",
+}
+
+
+def compare_detectors(presets: list[str], overrides: list[str], out: Path | None) -> str:
+    """Train presets of the group detector on the study's annotated photographs and compare them.
+
+    Args:
+        presets: their names.
+        overrides: for all of them, in Hydra's grammar.
+        out: folder to write; ``data/<study>/comparison`` if None.
+
+    Returns:
+        The comparison as a Markdown table.
+
+    Raises:
+        InputError: if a preset is unknown, an override is wrong, or the study has no annotated photographs.
+    """
+    for preset in presets:
+        if preset not in names("detector"):
+            raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(names('detector'))}")
+    params = load()
+    study = Path("data") / params.study
+    out = out or study / "comparison"
+    chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
+    rows = [_row(preset, _with(params, section), study, out / preset) for preset, section in chosen.items()]
+    _write(out, rows, params.study, params.detections.batch)
+    return (out / "comparison.md").read_text(encoding="utf-8")
+
+
+def _section(study: str, preset: str, overrides: list[str]) -> dict[str, Any]:
+    """The section ``detector`` as the study and a preset make it, checked."""
+    composed: Any = OmegaConf.create(compose(study, [f"detector={preset}", *overrides]))
+    section: Any = OmegaConf.to_container(composed.detector)
+    if section["family"] == "whole_image":
+        raise InputError(f"{preset}: family whole_image is not trained; compare presets of yolo or rfdetr")
+    return section
+
+
+def _with(params: Params, section: dict[str, Any]) -> Params:
+    """The parameters of the study in params.yaml with another section ``detector``."""
+    given: Any = OmegaConf.to_container(OmegaConf.structured(params))
+    found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Params), {**given, "detector": section}))
+    assert isinstance(found, Params)
+    return found
+
+
+def _row(preset: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
+    """Train and judge one preset, or take what was found before, and time it now."""
+    print(f"{preset}: {params.detector.model} at {params.detector.image_px} px", file=sys.stderr)
+    figures = _figures(params, study, out)
+    description = json.loads((out / "detector" / detectors.DESCRIPTION).read_text(encoding="utf-8"))
+    training = json.loads((out / "detector.json").read_text(encoding="utf-8"))
+    test, threshold = figures["test"], figures["threshold"]
+    return {
+        "preset": preset,
+        **{name: test[name] for name in ("AP50", "AP50-95", "recall_at_floor")},
+        **{name: threshold[name] for name in ("confidence", "test_recall", "test_precision")},
+        **_times(params, study, out),
+        "parameters": training["parameters"],
+        "image_px": params.detector.image_px,
+        "licence": description["licence"].partition(":")[0],
+        "wanted_recall": threshold["wanted_recall"],
+        "wanted_recall_reached": threshold["reached"],
+        "epochs": params.detector.epochs,
+        "best_epoch": training["best_epoch"],
+        "weights": training["weights"],
+        "interval_95": figures["interval_95"],
+    }
+
+
+def _figures(params: Params, study: Path, out: Path) -> dict[str, Any]:
+    """The figures of ``detection_metrics``, from the folder ``out`` if all they depend on is as it was."""
+    metrics = out / "detection_metrics.json"
+    with once(out, _key(params, study)) as due:
+        if due:
+            found = out / "detector", out / "detector.json", out / "detector.csv"
+            given = study / "annotations.json", study / "images"
+            detector(
+                *given, *found, STATE / "training", seed=params.seed, shards=params.shards, **asdict(params.detector)
+            )
+            _search(params, study, out)
+            detection_metrics(
+                study / "annotations.json",
+                out / "detections",
+                out / "images",
+                metrics,
+                out / "detection_pr.csv",
+                seed=params.seed,
+                shards=params.shards,
+                wanted_recall=params.detection_metrics.wanted_recall,
+                max_boxes=params.detections.max_boxes,
+                confidence=params.crops.confidence,
+                bootstrap=params.evaluation.bootstrap,
+                annotation_split=params.records.annotation_split,
+            )
+    figures: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
+    if "test" not in figures:
+        raise InputError(f"{study / 'annotations.json'}: no photograph is annotated, so detectors cannot be compared")
+    return figures
+
+
+def _key(params: Params, study: Path) -> str:
+    """sha256 of all that a preset's figures depend on."""
+    inputs = [study / "annotations.json", *(study / "images" / f"{shard}.parquet" for shard in params.shards)]
+    weights = detectors.weights_file(params.detector.weights)
+    sections = [asdict(one) for one in (params.detector, params.detections, params.detection_metrics)]
+    told = [*sections, params.seed, params.shards, params.crops.confidence, params.evaluation.bootstrap]
+    told += [params.records.annotation_split, sha256_of(weights) if weights else None]
+    return key_of(told, inputs, ["torch", "ultralytics", "rfdetr", "sahi"])
+
+
+def _search(params: Params, study: Path, out: Path) -> None:
+    """Detect on the annotated photographs that were not trained on, shard by shard."""
+    annotated, _ = read_annotations(study / "annotations.json")
+    keys = pa.array([photograph.key for photograph in annotated if photograph.split != "train"], pa.string())
+    for shard in params.shards:
+        table = read_table(study / f"images/{shard}.parquet", IMAGES)
+        rows = table.filter(pc.is_in(table["key"], pa.array([photograph.key for photograph in annotated], pa.string())))
+        write_table(out / f"images/{shard}.parquet", rows, IMAGES)
+        searched = out / f"searched/{shard}.parquet"
+        write_table(searched, rows.filter(pc.is_in(rows["key"], keys)), IMAGES)
+        tar = study / f"images/{shard}.tar"
+        detections(out / "detector", searched, tar, out / f"detections/{shard}.parquet", **asdict(params.detections))
+
+
+def _times(params: Params, study: Path, out: Path) -> dict[str, float | None]:
+    """Milliseconds per photograph, decoded before, one by one and in full batches: the best of several rounds."""
+    pictures: list[np.ndarray] = []
+    for shard in params.shards:
+        table = read_table(out / f"searched/{shard}.parquet", IMAGES)
+        rows = table.filter(pc.is_null(table["reason"])).slice(0, TIMED - len(pictures))
+        with ShardReader(study / f"images/{shard}.tar") as reader:
+            found = decoded(rows.select(["key", "offset", "size"]).to_pylist(), reader)
+            pictures += [picture for _, picture in found if not isinstance(picture, str)]
+    if not pictures:
+        return {"ms_single": None, "ms_batch": None}
+    model = detectors.load(out / "detector")
+    limits = {name: getattr(params.detections, name) for name in ("floor", "nms_iou", "max_boxes")}
+
+    def seconds(batch: int) -> float:
+        parts = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
+        return _fastest(lambda: [model.predict(part, **limits) for part in parts])
+
+    model.predict(pictures[:1], **limits)  # the first one also loads and compiles
+    single, full = seconds(1), seconds(params.detections.batch)
+    return {"ms_single": 1000 * single / len(pictures), "ms_batch": 1000 * full / len(pictures)}
+
+
+def _fastest(call: Callable[[], Any]) -> float:
+    """Seconds of the fastest round; answers lie in main memory, so a device has finished."""
+    found = []
+    for _ in progress(range(ROUNDS), "rounds", ROUNDS):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def device() -> str:
+    """The device that models run on here, by its name."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {platform.machine()}, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+
+
+def _write(out: Path, rows: list[dict[str, Any]], study: str, batch: int) -> None:
+    facts = {"study": study, "device": device(), "batch": batch, "timed_photographs": TIMED, "rounds": ROUNDS}
+    write_json(out / "comparison.json", {**facts, "presets": rows})
+    with replacing(out / "comparison.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    with replacing(out / "comparison.md") as temporary:
+        temporary.write_text(table_text(rows, facts), encoding="utf-8")
+
+
+def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """The comparison as a Markdown table, the highest recall first, with what it was measured on."""
+    order = sorted(rows, key=lambda row: (-row["recall_at_floor"], -row["AP50-95"], row["preset"]))
+    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS), *([_cell(row, name) for name in COLUMNS] for row in order)]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    told = (
+        f"Detectors of study {facts['study']}: figures on the photographs of the split test, intervals of 95 %; recall "
+        f"is with every box, the confidence was chosen on validation for a recall of {rows[0]['wanted_recall']:g}. "
+        f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}."
+    )
+    return f"{told}\n\n{table}\n"
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value = row[name]
+    if value is None or isinstance(value, str):
+        return value or "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if name.startswith("ms_"):
+        return f"{value:.1f}"
+    interval = row["interval_95"].get(name)
+    missed = name == "confidence" and not row["wanted_recall_reached"]
+    more = f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else " (not reached)" if missed else ""
+    return f"{value:.3f}{more}"

@@ -1,0 +1,111 @@
+"""The comparison of presets: one small study, two of them, each trained once."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from photo_shards import write_annotations, write_images
+from project import ROOT
+from test_detector import drawn
+
+from instar.compare import detectors as module
+from instar.compare.command import compare
+from instar.compare.detectors import table_text
+from instar.errors import InputError
+from instar.study import compose
+
+SPLITS = {f"a-{n}": "train" for n in range(4)} | {"a-4": "validation", "a-5": "test", "a-6": "test"}
+SMALL = ["--set", "detector.image_px=64", "detector.epochs=1", "detector.plain_epochs=0", "detector.batch=4"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's folder with the demo's parameters, and photographs of our own."""
+    root = tmp_path_factory.mktemp("compare")
+    (root / "workflow").symlink_to(ROOT / "workflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        (root / "params.yaml").write_text(compose("demo", ["shards=[s0,s1]", "evaluation.bootstrap=100"]))
+    annotated, images = drawn(SPLITS)
+    images["a-7"] = images["a-6"]  # not annotated
+    images["a-5"] = b"damaged"
+    for rest in (0, 1):
+        chosen = {key: data for key, data in images.items() if int(key[-1]) % 2 == rest}
+        write_images(root / "data/demo/images", f"s{rest}", chosen, (96, 64))
+    write_annotations(root / "data/demo/annotations.json", annotated, (96, 64))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def in_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study)
+
+
+def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(["detectors", "yolo11n", "yolov8s", *SMALL]) == 0
+    told = capsys.readouterr()
+    out = study / "data/demo/comparison"
+    result = json.loads((out / "comparison.json").read_text())
+    assert [row["preset"] for row in result["presets"]] == ["yolo11n", "yolov8s"]
+    assert [row["parameters"] for row in result["presets"]] == [2_590_035, 11_135_987]  # ultralytics' own counts
+    for row in result["presets"]:
+        assert row["ms_single"] > 0 < row["ms_batch"]
+        assert 0 <= row["AP50-95"] <= row["AP50"] <= 1
+        assert row["licence"] == "AGPL-3.0"
+        assert row["epochs"] == 1
+    assert result["device"].startswith("CPU, ")
+    with (out / "comparison.csv").open() as file:
+        assert [row["preset"] for row in csv.DictReader(file)] == ["yolo11n", "yolov8s"]
+    assert (out / "comparison.md").read_text() in told.out
+    assert told.err.count("epoch 1/1:") == 2
+    figures = json.loads((out / "yolo11n/detection_metrics.json").read_text())
+    dropped = {"trained on": 4, "not searched: not an image": 1}
+    assert figures["rows"] == {"in": 7, "out": 2, "dropped": dropped}
+    assert not list((study / ".instar/training").iterdir())
+    # only what is new is trained; all are timed again
+    assert compare(["detectors", "yolov8s", "yolo11n", "yolov8s", *SMALL]) == 0
+    assert "epoch 1/1:" not in capsys.readouterr().err
+    again = json.loads((out / "comparison.json").read_text())
+    assert [row["AP50"] for row in again["presets"]] == [row["AP50"] for row in result["presets"]][::-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["yolo0"], "yolo0: no such preset; workflow/conf/detector has rfdetr_large, yolo11m, yolo11n"),
+        (["yolo11n", "--set", "detector.epochs=0"], r"detector\.epochs = 0 is not allowed"),
+        (["yolo11n", "--set", "detector.family=whole_image"], "yolo11n: family whole_image is not trained"),
+    ],
+)
+def test_compare_names_what_is_wrong(words: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        compare(["detectors", *words])
+
+
+def test_a_presets_figures_depend_on_its_inputs(study: Path) -> None:
+    params = module.load()
+    section = module._section("demo", "yolo11n", [])
+    data = study / "data/demo"
+    first = module._key(module._with(params, section), data)
+    assert first == module._key(module._with(params, dict(section)), data)
+    other = module._key(module._with(params, {**section, "options": {"mosaic": 0.5}}), data)
+    path = data / "annotations.json"
+    text = path.read_text()
+    path.write_text(text + " ")
+    assert len({first, other, module._key(module._with(params, section), data)}) == 3
+    path.write_text(text)
+
+
+def test_table_by_hand() -> None:
+    facts = {"study": "demo", "device": "CPU", "batch": 4}
+    row: dict[str, Any] = {"preset": "a", "AP50": 0.5, "AP50-95": 0.25, "recall_at_floor": 0.75, "confidence": 0.125}
+    row |= {"test_recall": 0.5, "test_precision": None, "ms_single": 12.34, "ms_batch": None, "parameters": 1234567}
+    row |= {"image_px": 640, "licence": "X", "wanted_recall": 0.9, "wanted_recall_reached": False}
+    row |= {"interval_95": {"AP50": [0.4, 0.6]}}
+    better = {**row, "preset": "b", "recall_at_floor": 0.8, "wanted_recall_reached": True}
+    lines = table_text([row, better], facts).splitlines()
+    assert lines[4].startswith("| b | ")
+    cells = "a | 0.500 (0.400–0.600) | 0.250 | 0.750 | 0.125 (not reached) | 0.500 | – | 12.3 | – | 1,234,567 | 640 | X"
+    assert lines[5] == f"| {cells} |"

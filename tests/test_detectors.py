@@ -1,0 +1,73 @@
+"""Detector presets: every one's model can be had, with as many parameters as its makers count."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from project import ROOT
+
+from instar.detectors import RANDOM, check_options, class_name, family, weights_file
+from instar.detectors import rfdetr as rfdetr_family
+from instar.detectors import yolo as yolo_family
+from instar.errors import InputError
+from instar.study import compose, names
+
+#: With one class, as counted on the versions in the lock; a renamed or changed model is noticed.
+PARAMETERS = {
+    "yolo11n": 2_590_035,
+    "yolo11s": 9_428_179,
+    "yolo11m": 20_053_779,
+    "yolov8s": 11_135_987,
+    "rfdetr_large": 33_483_972,
+}
+
+
+def test_every_preset_is_known_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert set(names("detector")) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("preset", PARAMETERS)
+def test_a_presets_model_can_be_made(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    section: Any = OmegaConf.create(compose("ants", [f"detector={preset}"])).detector
+    assert section.image_px == 640
+    assert weights_file(section.weights) is None
+    if section.family == "yolo":
+        yolo_family._prepare()
+        from ultralytics.nn.tasks import DetectionModel
+
+        model = DetectionModel(section.model, nc=1, verbose=False)
+    else:
+        rfdetr_family._prepare()
+        model = rfdetr_family._model(section.model, section.image_px).model.model
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    assert counted == PARAMETERS[preset]
+
+
+def test_families_are_loaded_without_their_libraries() -> None:
+    assert family("yolo") is yolo_family
+    assert family("rfdetr") is rfdetr_family
+
+
+def test_weights_file(tmp_path: Path) -> None:
+    for name in (RANDOM, "model.pt"):
+        (tmp_path / name).touch()
+    assert weights_file(str(tmp_path / RANDOM)) is None
+    assert weights_file(str(tmp_path / "model.pt")) == tmp_path / "model.pt"
+    with pytest.raises(InputError, match=rf"detector\.weights = {tmp_path}/none\.pt: no such file; .* random\.md"):
+        weights_file(str(tmp_path / "none.pt"))
+
+
+def test_check_options_by_hand() -> None:
+    check_options({}, "", "a library")
+    check_options({"mosaic": 1, "hsv_h": 0.5}, "degrees hsv_h mosaic", "a library")
+    with pytest.raises(InputError, match=r"detector\.options\.mosiac: a library has no such option here; .* mosaic$"):
+        check_options({"mosiac": 1}, "degrees hsv_h mosaic", "a library")
+    with pytest.raises(InputError, match=r"it has degrees, hsv_h$"):
+        check_options({"xyz": 1}, "hsv_h degrees", "a library")
+
+
+def test_class_name() -> None:
+    assert [class_name(names) for names in ([], ["ant"], ["ant", "bee"])] == ["animal", "ant", "animal"]
