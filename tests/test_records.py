@@ -423,6 +423,7 @@ def test_wrong_annotations_are_told_before_the_tables_are_read(source: Path, tmp
 
 
 def test_the_manifest_tells_what_was_read(source: Path, tmp_path: Path) -> None:
+    (source / ".gbif.zip.part-123").write_bytes(b"what a killed command leaves behind")
     run(source, tmp_path)
     first, *rows = (tmp_path / "source/manifest.csv").read_text().splitlines()
     assert first == "file,bytes,sha256"
