@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sync": ("instar.workflow", "sync", "dvc pull, then tell Snakemake that nothing is to be done"),
     "job": ("instar.job", "job", "run a command whose outputs appear whole or not at all"),
     "world": ("instar.records.world", "draw_world", "draw a world, with its truth for tests"),
-    "prune": ("instar.store", "prune", "delete entries of the store that were not used for some days"),
+    "prune": ("instar.store", "prune", "delete what the store and the spool keep and no run has used for some days"),
 }
 
 #: commands that read their words themselves

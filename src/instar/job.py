@@ -18,7 +18,7 @@ def job(words: list[str]) -> int:
     parser.add_argument("--outputs", nargs="+", type=Path, required=True, help="files and folders the command writes")
     parser.add_argument("--log", type=Path, required=True, help="gets what the command prints")
     parser.add_argument("--keep", action="store_true", help="keep the outputs in the store, or take them from there")
-    parser.add_argument("--scratch", type=Path, help="a file of the command, deleted when its outputs are final")
+    parser.add_argument("--scratch", type=Path, help="a file of the command, see there")
     parser.add_argument("--of", type=int, help="jobs of the stage; the last line says how many are done")
     split = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:split])

@@ -82,10 +82,13 @@ class ShardReader:
             raise InputError(f"{self.path}: ends inside a file at byte {offset + len(data)}; run its stage again")
         return data
 
+    def close(self) -> None:
+        os.close(self._descriptor)
+
     def __enter__(self) -> "ShardReader":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        self.close()

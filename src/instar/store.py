@@ -18,7 +18,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from instar.errors import InputError
@@ -27,6 +27,8 @@ from instar.files import naming_full_disk, remove, replacing, sha256_of, store_r
 STATE = Path(".instar")
 RUN_FILE = STATE / "run"
 RUN_VARIABLE = "INSTAR_RUN"
+#: Is there once a run was told that it can't link.
+UNLINKED = STATE / "unlinked"
 LOCK_FILE = Path("envs/requirements.lock")
 
 
@@ -52,7 +54,9 @@ def run_job(
         log: gets what the command prints; it goes to standard error as well.
         keep: take the outputs from the store if they are there, and put them there if not.
         scratch: what the command keeps for its next run if it is stopped; deleted when the outputs are in place,
-            unless an empty file ``<output>.retry`` beside one of them says that a later run may get more.
+            unless an empty file ``<output>.retry`` beside one of them says that a later run may get more. The outputs,
+            which must be files then, are hard-linked into the folder ``<scratch>.kept``: the next run of the command
+            finds them there when code, parameters or inputs have changed and the outputs are deleted.
 
     Returns:
         The command's exit status, 0 if the outputs came from the store.
@@ -68,7 +72,7 @@ def run_job(
     before = _looks(inputs)
     key = _key(command, _contents(inputs) if keep else {}, outputs)
     log.parent.mkdir(parents=True, exist_ok=True)
-    if keep and _restore(key, outputs):
+    if keep and _restore(key, outputs, scratch):
         log.write_text(f"finished before, taken from the store: {key}\n", encoding="utf-8")
         print(f"{log.parent.name}/{log.stem}: finished before, taken from the store", file=sys.stderr)
         _note(outputs, key, "restored")
@@ -88,9 +92,7 @@ def run_job(
         final = not any(place.with_name(f"{place.name}.retry").exists() for place in staged.values())
         if keep and final:
             _keep(key, outputs, staged)
-        with _placing():
-            for path, place in staged.items():
-                _place(place, path)
+        _place_all(staged, scratch)
     if final:
         _discard(scratch)
     return 0
@@ -110,6 +112,7 @@ def begin_run() -> str:
         file.seek(0)
         file.truncate()
         file.write(run)
+    UNLINKED.unlink(missing_ok=True)
     return run
 
 
@@ -121,7 +124,17 @@ def sweep(days: float = 7) -> None:
 
 
 def prune(days: float) -> tuple[int, int]:
-    """Delete entries that were not used for ``days``; returns how many were deleted and how many stay."""
+    """Delete what the store keeps of finished jobs, and this folder's kept shards of photographs, if long not used.
+
+    A kept shard is a second name of its files, which spares fetching them again when code or parameters change. As long
+    as data/ has them as well it takes no space and stays. So to free the space of a study: delete its data, then prune.
+
+    Args:
+        days: an entry or a shard that was used within them stays, and a shard that data/ still has.
+
+    Returns:
+        How many entries of the store were deleted and how many stay.
+    """
     deleted = kept = 0
     for entry in store_root().glob("??/*"):
         if _unused(entry, days):
@@ -130,7 +143,23 @@ def prune(days: float) -> tuple[int, int]:
         else:
             kept += 1
     print(f"{store_root()}: {deleted} entries deleted, {kept} kept")
+    _prune_kept_shards(days)
     return deleted, kept
+
+
+def _prune_kept_shards(days: float) -> None:
+    deleted = kept = free = 0
+    with _placing() if STATE.is_dir() else nullcontext():  # a job that ends meanwhile renews its shard
+        for shard in STATE.glob("spool/*/*.kept"):
+            if any(file.stat().st_nlink > 1 for file in shard.iterdir()):
+                free += 1
+            elif _unused(shard, days):
+                shutil.rmtree(shard, ignore_errors=True)
+                deleted += 1
+            else:
+                kept += 1
+    where = STATE / "spool"
+    print(f"{where}: {deleted} kept shards of photographs deleted, {kept} kept, {free} kept that data/ has as well")
 
 
 def _unused(folder: Path, days: float) -> bool:
@@ -251,7 +280,7 @@ def _keep(key: str, outputs: list[Path], staged: dict[Path, Path]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _restore(key: str, outputs: list[Path]) -> bool:
+def _restore(key: str, outputs: list[Path], scratch: Path | None) -> bool:
     """Place a whole, undamaged entry; a damaged one is deleted and counts as none."""
     entry = _entry(key)
     if not entry.is_dir():
@@ -274,9 +303,7 @@ def _restore(key: str, outputs: list[Path]) -> bool:
                 return False
         except (OSError, subprocess.CalledProcessError):  # pruned meanwhile
             return False
-        with _placing():
-            for path, place in staged.items():
-                _place(place, path)
+        _place_all(staged, scratch)
     return True
 
 
@@ -285,9 +312,36 @@ def _copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "--recursive", "--reflink=auto", "--", str(source), str(target)], check=True)
 
 
-def _place(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
-        shutil.move(source, temporary)
+def _place_all(staged: dict[Path, Path], scratch: Path | None) -> None:
+    with _placing():
+        for path, place in staged.items():
+            with replacing(path) as temporary:
+                shutil.move(place, temporary)
+        if scratch:
+            _link(scratch, list(staged))
+
+
+def _link(scratch: Path, outputs: list[Path]) -> None:
+    """Hard-link outputs into ``<scratch>.kept``, whose time is that of its last use; costs no space while they stand.
+
+    Where that is impossible nothing is lost but the next run's time, so it is told, once in a run, and passed over.
+    """
+    kept = scratch.with_name(f"{scratch.name}.kept")
+    try:
+        for killed in kept.parent.glob(f".{kept.name}.part-*"):
+            remove(killed)
+        with replacing(kept) as folder:
+            folder.mkdir()
+            for path in outputs:
+                os.link(path, folder / path.name)
+    except (OSError, InputError) as error:
+        with suppress(FileExistsError):
+            UNLINKED.touch(exist_ok=False)
+            print(
+                f"{kept}: can't link {outputs[0].parent} there ({error}), so that changed code or parameters have its "
+                f"files fetched again; let {STATE} and data lie on one file system that has hard links",
+                file=sys.stderr,
+            )
 
 
 def _note(outputs: list[Path], key: str, what: str) -> None:

@@ -2,6 +2,9 @@
 
 One file, appended to. A record is a line of JSON, the photograph's bytes and a newline. A record that a kill or a full
 disk has cut is found by its checksum and dropped when the file is opened again.
+
+Beside it, in the folder ``<spool>.kept``, lies the shard as it was stored last, linked there by ``instar job``. It
+answers as well, so that changed code, a changed parameter or deleted outputs ask the network for nothing again.
 """
 
 import fcntl
@@ -14,36 +17,56 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from instar.errors import InputError
+from instar.progress import progress
+from instar.shards import ShardReader
+
 Row = dict[str, Any]
+
+#: Metadata of an index whose photographs came from the network: a mirror may hold other ones.
+FROM_NETWORK = {b"instar.images": b"from the network"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a photograph: where its bytes lie in the spool, or the final reason why there are none.
+    """What is known of a photograph: where its bytes lie, or the final reason why there are none.
 
-    ``offset`` and ``size`` are in bytes and 0 where there is a reason.
+    ``offset`` and ``size`` are in bytes, into the spool or the tar that is ``kept``, and 0 where there is a reason.
     """
 
     offset: int
     size: int
     sha256: str
     reason: str | None
+    kept: ShardReader | None = None
+
+
+Answers = dict[tuple[str, str], Answer]
 
 
 class Spool:
     """The answers of one shard; holds the file's lock, so that a second run of the same shard waits.
 
-    Answers are by the photograph's key and address: where a record has got another address, it is fetched again.
+    Answers are by the photograph's key and address: where a record has got another address, it is fetched again. A
+    photograph of more than ``max_bytes`` is not taken from the shard as it was stored last.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_bytes: int = sys.maxsize) -> None:
         self.path = path
         self._descriptor = _locked(path)
+        self._kept: Answers = {}
+        self._tar: ShardReader | None = None
         try:
             self._answers, self._end = _read(self._descriptor)
             self._cut(self._end)
+            self._tar = _kept_tar(path.with_name(f"{path.name}.kept"))
+            if self._tar:
+                self._kept = _kept_answers(self._tar, max_bytes)
         except BaseException:
-            os.close(self._descriptor)
+            self._close()
             raise
 
     def __len__(self) -> int:
@@ -51,7 +74,13 @@ class Spool:
 
     def answer(self, row: Row) -> Answer | None:
         """What the network answered for a row of ``records``; None where it has to be asked."""
-        return self._answers.get((row["key"], row["url"]))
+        name = (row["key"], row["url"])
+        if name in self._answers:
+            return self._answers[name]
+        kept = self._kept.get(name)
+        # a source that now tells another checksum may have another photograph at the same address
+        changed = kept and kept.reason is None and row.get("sha256") not in (None, kept.sha256)
+        return None if changed else kept
 
     def add(self, row: Row, data: bytes, reason: str | None = None) -> None:
         """Append a photograph, or a final reason with no bytes.
@@ -72,6 +101,8 @@ class Spool:
 
     def read(self, answer: Answer) -> bytes:
         """The bytes of a photograph; any thread may."""
+        if answer.kept:
+            return answer.kept.read(answer.offset, answer.size)
         return os.pread(self._descriptor, answer.size, answer.offset)
 
     def sync(self) -> None:
@@ -93,6 +124,11 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._tar:
+            self._tar.close()
         os.close(self._descriptor)
 
 
@@ -111,9 +147,9 @@ def _locked(path: Path) -> int:
         os.close(descriptor)
 
 
-def _read(descriptor: int) -> tuple[dict[tuple[str, str], Answer], int]:
+def _read(descriptor: int) -> tuple[Answers, int]:
     """All whole answers, and the byte behind the last one."""
-    answers: dict[tuple[str, str], Answer] = {}
+    answers: Answers = {}
     end = 0
     with os.fdopen(os.dup(descriptor), "rb") as file:
         file.seek(0)
@@ -130,6 +166,56 @@ def _read(descriptor: int) -> tuple[dict[tuple[str, str], Answer], int]:
             answers[head["key"], head["url"]] = Answer(place, head["size"], head["sha256"], head["reason"])
             end = place + len(data)
     return answers, end
+
+
+def _kept_tar(folder: Path) -> ShardReader | None:
+    """The photographs of the shard as it was stored last; None where there is none."""
+    tars = sorted(folder.glob("*.tar"))
+    try:
+        return ShardReader(tars[0]) if tars else None
+    except (InputError, FileNotFoundError):  # `instar prune` has just deleted it
+        return None
+
+
+def _kept_answers(tar: ShardReader, max_bytes: int) -> Answers:
+    """What the index beside a tar says that the network answered, each photograph compared with its checksum.
+
+    Of the reasons only the network's own count: what this package refused it may take after a change.
+    """
+    index = tar.path.with_suffix(".parquet")
+    try:
+        if not FROM_NETWORK.items() <= (pq.read_schema(index).metadata or {}).items():
+            return {}
+        columns = ["key", "url", "reason", "retryable", "offset", "size", "sha256"]
+        rows = pq.read_table(index, columns=columns).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        print(f"{index}: not readable ({error}); this shard is fetched again", file=sys.stderr)
+        return {}
+    rows = [
+        row for row in rows if "://" in row["url"] and (_stands(row) if row["reason"] else row["size"] <= max_bytes)
+    ]
+    answers = {}
+    for row in progress(rows, "kept photographs", len(rows)):
+        if row["reason"]:
+            answers[row["key"], row["url"]] = Answer(0, 0, "", row["reason"])
+        elif _whole(tar, row):
+            answers[row["key"], row["url"]] = Answer(row["offset"], row["size"], row["sha256"], None, tar)
+    if damaged := len(rows) - len(answers):
+        print(f"{tar.path}: {damaged} photographs are damaged and fetched again", file=sys.stderr)
+    return answers
+
+
+def _stands(row: Row) -> bool:
+    """Whether the network gave the reason and gives it again."""
+    return not row["retryable"] and (row["reason"] == "missing" or row["reason"].startswith("refused: "))
+
+
+def _whole(tar: ShardReader, row: Row) -> bool:
+    try:
+        data = tar.read(row["offset"], row["size"])
+    except (InputError, OSError):
+        return False
+    return hashlib.sha256(data).hexdigest() == row["sha256"]
 
 
 def _write(descriptor: int, data: bytes) -> None:

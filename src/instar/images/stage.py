@@ -16,7 +16,7 @@ from instar.errors import InputError
 from instar.images.check import Photograph, photograph
 from instar.images.disk import Disk
 from instar.images.network import NO_CONNECTION, Limits, NotFetchedError, fetch_all
-from instar.images.spool import Row, Spool
+from instar.images.spool import FROM_NETWORK, Row, Spool
 from instar.progress import progress
 from instar.shards import Member, ShardWriter, writing
 from instar.tables import IMAGES, RECORDS, write_table
@@ -60,7 +60,8 @@ def images(
         local: folder that a record's address is relative to where it has no host: one's own photographs.
         mirror_root: folder whose ``mirror/<host>/<path>`` is read instead of ``https://<host>/<path>``.
         spool: file that holds what the network has answered, written as it comes and read first; whoever has put the
-            outputs in place deletes it, if there is no ``<out>.retry``.
+            outputs in place links them into ``<spool>.kept``, which is read as well, and deletes the spool if there is
+            no ``<out>.retry``.
         out: gets one row per record of the shard, ordered by key.
         out_tar: gets the photographs.
         shard: name of the shard.
@@ -97,7 +98,7 @@ def images(
         bytes_per_day=int(gb_per_day * 1e9),
         unlimited_hosts=frozenset(unlimited_hosts),
     )
-    with _full_disk_told(out_tar), Spool(spool) as answers:
+    with _full_disk_told(out_tar), Spool(spool, max_bytes) as answers:
         found = _run(_gather(rows, disk, answers, limits))
         if found and all(str(refusal) == NO_CONNECTION for refusal in found.values()):
             raise InputError(
@@ -106,7 +107,7 @@ def images(
         with writing(out_tar) as tar:
             done = _stored(rows, found, _reader(disk, answers), tar)
             _check_complete(out, rows, done)
-        write_table(out, done, IMAGES)
+        write_table(out, done, IMAGES if mirror else IMAGES.with_metadata(FROM_NETWORK))
     if retryable := sum(bool(row["retryable"]) for row in done):
         out.with_name(f"{out.name}.retry").touch()
         print(
