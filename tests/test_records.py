@@ -59,6 +59,7 @@ def run(source: Path, out: Path, **changes: Any) -> Outputs:
         "taxon": "Formicidae",
         "licences": ["cc0", "cc-by"],
         "quality_grades": ["research", "needs_id"],
+        "photo_size": "original",
         "bbox": [],
         "observed_from": "",
         "observed_to": "",
@@ -598,3 +599,13 @@ def test_the_tiny_world(tmp_path: Path) -> None:
     left_out = metrics["annotations"]["left_out"].get("not among the records", 0)
     assert len(outputs.json("annotations.json")["images"]) == len(drawn["images"]) - left_out
     assert pq.read_metadata(tmp_path / "records.parquet").num_rows == len(rows)
+
+
+def test_photographs_of_another_size(source: Path, tmp_path: Path) -> None:
+    full = {row["key"]: row["url"] for row in run(source, tmp_path / "full").records}
+    large = {row["key"]: row["url"] for row in run(source, tmp_path / "large", photo_size="large").records}
+    assert full.keys() == large.keys()
+    assert "https://inaturalist-open-data.s3.amazonaws.com/photos/1/original.jpg" in full.values()
+    for key, url in full.items():
+        assert large[key] == (url.replace("original", "large") if "inaturalist" in url else url)
+    assert any("inaturalist" not in url for url in large.values())

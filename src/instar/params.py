@@ -47,6 +47,9 @@ class Records:
     taxon: str = _key("name of the taxon whose descendants are taken; empty for all")
     licences: list[str] = _key("licences whose photographs may be used", choices=LICENCES)
     quality_grades: list[str] = _key("iNaturalist grades taken", choices=("research", "needs_id", "casual"))
+    photo_size: str = _key(
+        "of iNaturalist's photographs: up to 2048, 1024 or 500 px long", choices=("original", "large", "medium")
+    )
     bbox: list[float] = _key("west, south, east, north in degrees; west above east crosses 180°; [] for all")
     observed_from: str = _key("first day of observation, as 2024-05-31; empty for all")
     observed_to: str = _key("last day of observation, likewise")

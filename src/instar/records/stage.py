@@ -41,6 +41,8 @@ _ORDER = ["shard", "key", "observation_id", "url"]
 #: The columns that the annotations, their checks and their split go by.
 _ANNOTATED = ["key", "url", "sha256", "observation_id", "observed_at"]
 
+_INATURALIST = r"https?://(?:inaturalist-open-data\.s3\.amazonaws\.com|static\.inaturalist\.org)"
+
 
 def records(
     source: Path,
@@ -57,6 +59,7 @@ def records(
     taxon: str,
     licences: list[str],
     quality_grades: list[str],
+    photo_size: str,
     bbox: list[float],
     observed_from: str,
     observed_to: str,
@@ -94,6 +97,7 @@ def records(
         taxon: name of the taxon whose descendants are taken; empty for all.
         licences: licences whose photographs are taken; one's own photographs without any are taken.
         quality_grades: iNaturalist's grades that are taken.
+        photo_size: of iNaturalist's photographs: original (longer side up to 2048 px), large (1024) or medium (500).
         bbox: west, south, east, north in degrees; west above east crosses the antimeridian; empty for the whole world.
             With a box, a photograph without coordinates is dropped.
         observed_from: the first day in UTC, ISO 8601; empty for no limit. With a limit, a photograph without a date is
@@ -121,7 +125,8 @@ def records(
     chosen = {"taxon": taxon, "licences": licences, "names": names, "work": work}
     gatherings = _gather(tables, kind=kind, quality_grades=quality_grades, chosen=chosen)
     flow = _Flow(Sorter(RECORDS_DROPPED, RECORDS_DROPPED.names, together=3, folder=work))
-    found = _once(_by_shard(_within(gatherings, extent, flow), shards, work), flow)
+    within = (_of_size(rows, photo_size) for rows in _within(gatherings, extent, flow))
+    found = _once(_by_shard(within, shards, work), flow)
     if max_per_species:
         found = _by_shard(_limited(found, max_per_species, seed, flow, work), shards, work)
     write_stream(out_records, _taken(found, asked, flow, source), RECORDS)
@@ -241,6 +246,14 @@ def _within(gatherings: list[Gathering], extent: Extent, flow: _Flow) -> Iterato
             reasons = extent.reasons(rows)
             flow.drop(rows.filter(reasons.is_valid()), reasons.drop_null())
             yield _renamed(rows.filter(reasons.is_null()), accepted, flow)
+
+
+def _of_size(rows: pa.Table, size: str) -> pa.Table:
+    """Photographs of iNaturalist, GBIF's copies of them included, at the address of another size."""
+    if size == "original":
+        return rows
+    urls = pc.replace_substring_regex(rows["url"], rf"^({_INATURALIST}/photos/\d+)/[a-z]+\.", rf"\1/{size}.")
+    return rows.set_column(rows.schema.get_field_index("url"), rows.schema.field("url"), urls)
 
 
 def _accepted(gathering: Gathering, gatherings: list[Gathering]) -> dict[str, str]:
