@@ -602,8 +602,8 @@ def test_the_tiny_world(tmp_path: Path) -> None:
 
 
 def test_photographs_of_another_size(source: Path, tmp_path: Path) -> None:
-    full = {row["key"]: row["url"] for row in run(source, tmp_path / "full").records}
-    large = {row["key"]: row["url"] for row in run(source, tmp_path / "large", photo_size="large").records}
+    full = {row["key"]: row["url"] for row in run(source, tmp_path / "full").rows}
+    large = {row["key"]: row["url"] for row in run(source, tmp_path / "large", photo_size="large").rows}
     assert full.keys() == large.keys()
     assert "https://inaturalist-open-data.s3.amazonaws.com/photos/1/original.jpg" in full.values()
     for key, url in full.items():
