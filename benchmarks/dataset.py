@@ -4,9 +4,9 @@
     python benchmarks/dataset.py --crops 120000000 --only instar
 
 Crops are generated with the columns and the proportions of the published ant set: 11,087 classes with a long tail,
-many observations with several crops, a few photographs in two observations. Every run is a process of its own; printed are
-wall time, CPU time and peak memory. The stage also makes the leakage report, which the other two do not. Near-duplicates
-are those with equal hashes here, since neither of the other two has an index for more.
+many observations with several crops, a few photographs in two observations. Every run is a process of its own; printed
+are wall time, CPU time and peak memory. The stage also makes the leakage report, which the other two do not.
+Near-duplicates are those with equal hashes here, since neither of the other two has an index for more.
 """
 
 import argparse
@@ -255,7 +255,8 @@ def run_duckdb(folder: Path, shards: list[str], out: Path) -> None:
         "GROUP BY observation HAVING min(label) < max(label)"
     )
     candidates = base.execute(f"""
-        WITH observations AS (SELECT label, observation FROM rows WHERE reason = 0 AND species IS NOT NULL GROUP BY ALL),
+        WITH observations AS
+            (SELECT label, observation FROM rows WHERE reason = 0 AND species IS NOT NULL GROUP BY ALL),
         lowest AS (SELECT * FROM observations QUALIFY row_number() OVER
             (PARTITION BY label ORDER BY xor(observation, {seed}::UBIGINT)) <= 200)
         SELECT label, key_hash, observation AS observation_hash, observation IN (FROM mixed) AS mixed

@@ -12,13 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass
 class Asked:
-    """One request: its path, its query with single values, its headers and its body."""
+    """One request: its path, its query with single values, its headers, its body, and its query with all values."""
 
     method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes = b""
+    lists: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,9 +62,10 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[Service]:
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+            lists = parse_qs(parts.query)
+            query = {name: values[0] for name, values in lists.items()}
             length = int(self.headers.get("Content-Length") or 0)
-            asked = Asked(self.command, parts.path, query, dict(self.headers.items()), self.rfile.read(length))
+            asked = Asked(self.command, parts.path, query, dict(self.headers.items()), self.rfile.read(length), lists)
             service.asked.append(asked)
             one = service.trouble.pop(0) if service.trouble else answer(asked)
             self.send_response(one.status)

@@ -190,3 +190,24 @@ def test_curve_by_hand(tmp_path: Path) -> None:
     # an epoch of a killed training may lack its losses
     _write_curve(tmp_path / "a.csv", [{"epoch": 1, "mAP50": 0.25}, {"epoch": 2, "loss": 3.5, "mAP50": 0.5}])
     assert (tmp_path / "a.csv").read_text() == "epoch,mAP50,loss\n1,0.25,\n2,0.5,3.5\n"
+
+
+def test_a_trained_detector_serves_without_training(tmp_path: Path) -> None:
+    annotated, images = drawn({"a-0": "train", "a-1": "train", "a-2": "validation"})
+    trained(tmp_path / "first", annotated, images, epochs=1)
+    weights = str(tmp_path / "first/detector/model.pt")
+    figures, curve = trained(tmp_path / "second", {}, images, epochs=0, weights=weights)
+    for name in ("model.pt", "detector.json"):
+        files = [tmp_path / run / "detector" / name for run in ("first", "second")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    assert (figures["parameters"], curve) == (0, [])
+    for wrong, told in (
+        ({"image_px": 96}, "image_px = 64, not 96"),
+        ({"family": "rfdetr"}, "family = yolo, not rfdetr"),
+        ({"weights": OPTIONS["weights"]}, "name its model.pt or model.pth as weights"),
+    ):
+        with pytest.raises(InputError, match=told):
+            trained(tmp_path / "third", {}, images, **{"epochs": 0, "weights": weights, **wrong})
+    Path(weights).write_bytes(b"other")
+    with pytest.raises(InputError, match="sha256 = "):
+        trained(tmp_path / "third", {}, images, epochs=0, weights=weights)

@@ -276,7 +276,7 @@ def test_a_symbolic_link(tmp_path: Path) -> None:
         ({"meta.xml": META.replace('index="5"', 'index="50"')}, "line 1: ends before column .* at least 51"),
         ({"occurrence.txt": "gbifID\n1\t\t\n2\n"}, "member occurrence.txt: line 1: ends before column"),
         (
-            {"multimedia.txt": "gbifID\n1" + "\t" * 5 + "\n1" + "\t" * 6 + "\n"},
+            {"multimedia.txt": "gbifID\n1" + "\t" * 5 + ("\n1" + "\t" * 6) * 2 + "\n"},
             "multimedia.txt: line 3: .* with 7 fields",
         ),
     ],

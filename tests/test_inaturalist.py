@@ -116,6 +116,7 @@ def test_a_row_says_what_the_tables_say(tables: Path) -> None:
         "basis": "field",
         "licence": "cc-by",
         "rights_holder": 'Anna "Ant" O\'Neil',
+        "creator": 'Anna "Ant" O\'Neil',
         "reference": "https://www.inaturalist.org/photos/1",
     }
     assert rows["1"]["observed_at"].isoformat() == "2011-05-30T00:00:00+00:00"
@@ -169,20 +170,19 @@ def test_blocks_do_not_show_in_the_result(tables: Path, monkeypatch: pytest.Monk
     [
         ("photos", b"", r"photos.csv.gz: line 1: the file is empty"),
         ("photos", PHOTOS.replace("license", "licence"), r"photos.csv.gz: line 1: column license is missing"),
-        ("photos", PHOTOS[:-10], r"photos.csv.gz: line 12: ends in column license, with 6 of 9 fields"),
+        ("photos", PHOTOS[:-10], r"photos.csv.gz: line 12, column license: the file ends inside the line"),
         ("photos", PHOTOS[:-1], r"photos.csv.gz: line 12, column position: the file ends inside the line"),
         (
             "photos",
-            PHOTOS.replace("\tCC0\t", "\t"),
-            r"photos.csv.gz: line 4: ends in column height, with 8 of 9 fields",
+            PHOTOS.replace("\tCC-BY\t", "\t"),
+            r"photos.csv.gz: line 2: ends in column height, with 8 of 9 fields",
         ),
-        ("photos", PHOTOS.replace("CC0", "CC0\t"), r"photos.csv.gz: line 4: goes on after column position, with 10 "),
+        ("photos", PHOTOS.replace("\tCC", "\tCC\t"), r"photos.csv.gz: line 2: goes on after column position, with 10 "),
         (
             "observers",
-            OBSERVERS.encode().replace(b"Cy\n", b"C\xff\n"),
-            r"observers.csv.gz: line 4, column name: b'C\\xff'",
+            OBSERVERS.encode().replace(b"\n", b"\xff\n").replace(b"e\xff", b"e"),
+            r"observers.csv.gz: line 2, column name: b'Anna",
         ),
-        ("observations", OBSERVATIONS.replace("52.5", "52,5"), r"observation a, column latitude: '52,5' is no number"),
         (
             "taxa",
             TAXA + "99\t1\t20\tgenus\tFormicidae\ttrue\n",
@@ -196,9 +196,10 @@ def test_broken_tables(tables: Path, table: str, text: str | bytes, message: str
         read(tables)
 
 
-def test_a_cut_gzip_file(tables: Path) -> None:
+@pytest.mark.parametrize("cut", [20, 8, 1])
+def test_a_cut_gzip_file(tables: Path, cut: int) -> None:
     whole = (tables / "photos.csv.gz").read_bytes()
-    (tables / "photos.csv.gz").write_bytes(whole[:-20])
+    (tables / "photos.csv.gz").write_bytes(whole[:-cut])
     with pytest.raises(InputError, match=r"photos.csv.gz: .*download the file again"):
         read(tables)
 
@@ -215,26 +216,161 @@ def test_a_missing_table_and_an_unknown_taxon(tables: Path) -> None:
         read(tables)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/realdata/inaturalist_open_data")
-def test_real_rows(tmp_path: Path) -> None:
-    every: dict[str, Any] = {
-        "taxon": "",
-        "licences": ["cc-by", "cc-by-sa"],
-        "quality_grades": ["research", "needs_id", "casual"],
+def dropped(gathering: Gathering) -> dict[str | None, str]:
+    return {row["photo_id"]: row["reason"] for row in gathering.dropped.to_pylist()}
+
+
+def test_malformed_rows_are_counted(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    photos = PHOTOS.replace("u\t3\t", "u\t\t3\t").replace("u\t4\t", "u\t4x\t")
+    observations = OBSERVATIONS.replace("a\t7\t", "a\t7\t\t").replace("h\t9\t1\t", "h\t9\tnorth\t")
+    write(tables, "photos", photos)
+    write(tables, "observations", observations)
+    write(tables, "taxa", TAXA + "99\t1\t20\n")
+    gathering = read(tables)
+    assert gathering.found.num_rows == 0
+    assert dropped(gathering) == {
+        None: "malformed row",  # 3, with a tab too many
+        "4x": "malformed row",  # no number
+        "1": "malformed observation",  # a, with a tab too many
+        "2": "malformed observation",
+        "9": "malformed observation",  # h, whose latitude is no number
+        "5": "above genus",
+        "6": "quality grade",
+        "7": "no taxon",
+        "10": "no photograph",
     }
-    # two of the real rows hold a tab too many
-    with pytest.raises(InputError, match=r"observations.csv: line 27: goes on after column observed_on, with 9 fields"):
-        gather(REAL, **every)
+    assert gathering.other_taxon == 2
+    assert gathering.malformed == {"inaturalist photos": 1, "inaturalist observations": 2, "inaturalist taxa": 1}
+    told = capfd.readouterr().err
+    assert "observations.csv.gz: 1 malformed rows are left out, such as 'a\\t7\\t\\t52.5" in told
+    assert told.count("taxa.csv.gz: 1 malformed") == 2  # read twice, counted once
+
+
+def test_bytes_that_are_not_utf8(tables: Path) -> None:
+    photos = PHOTOS.encode().replace(b"u\t1\ta\t7\tjpg", b"u\t1\ta\t7\tj\xff")
+    write(tables, "photos", photos.replace(b"10\t10\t0\n", b"10\t1\xff\t0\n"))  # a column that is not read
+    write(tables, "observations", OBSERVATIONS.encode().replace(b"\tneeds_id\t", b"\tneeds\xe9id\t"))
+    write(tables, "observers", OBSERVERS.encode().replace(b"9\tcy\tCy", b"9\tcy\tC\xfc"))
+    gathering = read(tables)
+    rows = {row["photo_id"]: row for row in gathering.found.to_pylist()}
+    assert sorted(rows) == ["4", "9"]
+    assert (rows["4"]["rights_holder"], rows["9"]["rights_holder"]) == ("ben", None)
+    reasons = dropped(gathering)
+    assert (reasons[None], reasons["3"]) == ("malformed row", "malformed observation")
+    names = ("photos", "observations", "observers")
+    assert gathering.malformed == {f"inaturalist {name}": 1 for name in names}
+
+
+def test_quotes_are_characters_like_others(tables: Path) -> None:
+    write(tables, "observers", OBSERVERS.replace("9\tcy\tCy", '9\tcy\t"Cy').replace("ben\t", 'ben\t"B" "'))
+    rows = {row["photo_id"]: row["rights_holder"] for row in read(tables).found.to_pylist()}
+    assert (rows["9"], rows["4"]) == ('"Cy', '"B" "')
+
+
+def test_the_word_none_is_no_name(tables: Path) -> None:
+    write(tables, "observers", OBSERVERS.replace("cy\tCy", "cy\tNone"))
+    assert {row["photo_id"]: row["rights_holder"] for row in read(tables).found.to_pylist()}["9"] == "cy"
+
+
+def test_an_observation_that_is_there_twice(tables: Path) -> None:
+    again = "a\t7\t10\t10\t5\t12\tresearch\t2011-05-30\n"
+    head, *lines = (OBSERVATIONS + again).splitlines(keepends=True)
+    found = []
+    for order in (lines, lines[::-1]):
+        write(tables, "observations", "".join([head, *order]))
+        found.append(read(tables).found.sort_by("key"))
+    assert found[0] == found[1]
+    assert found[0].num_rows == 4
+
+
+def test_licences_that_are_not_allowed_are_told(tables: Path) -> None:
+    more = "u\t20\ta\t7\tjpg\tCC-BY-ND\t10\t10\t0\nu\t21\ta\t7\tjpg\t\t10\t10\t0\nu\t22\tg\t8\tjpg\tC\t1\t1\t0\n"
+    write(tables, "photos", PHOTOS + more)
+    assert read(tables).excluded == {"all-rights-reserved": 1, "cc-by-nd": 1, "unknown": 1}  # not the bee's
+
+
+def test_what_lies_on_disk_does_not_show_in_the_result(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = read(tables)
+    monkeypatch.setattr("instar.records.spill.HELD_ROWS", 2)
+    monkeypatch.setattr("instar.records.hashes.SIEVE_BYTES", 1)  # lets nearly everything through
+    after = read(tables)
+    assert after.found.sort_by("key") == before.found.sort_by("key")
+    assert dropped(after) == dropped(before)
+    assert after.other_taxon == before.other_taxon
+
+
+def test_a_line_without_an_end(tables: Path) -> None:
+    write(tables, "observers", OBSERVERS + "11\t" + "x" * (20 << 20))
+    with pytest.raises(InputError, match=r"observers.csv.gz: a line of more than \d+ bytes"):
+        read(tables)
+    write(tables, "observers", "observer_id" + "x" * (20 << 20))
+    with pytest.raises(InputError, match=r"observers.csv.gz: line 1: field larger than field limit"):
+        read(tables)
+
+
+EVERY: dict[str, Any] = {
+    "taxon": "",
+    "licences": ["cc-by", "cc-by-sa"],
+    "quality_grades": ["research", "needs_id", "casual"],
+}
+
+
+def real_rows(name: str) -> list[list[str]]:
+    """Rows of a real table as they stand in the file."""
+    return [line.split("\t") for line in (REAL / f"{name}.csv").read_text().splitlines()]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/realdata/inaturalist_open_data")
+def test_real_rows_that_know_little_of_one_another() -> None:
+    gathering = gather(REAL, **EVERY)
+    # 50 rows of each table: no observation has its taxon among the taxa, and one of two photographed ones is malformed
+    assert gathering.malformed == {"inaturalist observations": 2}
+    assert gathering.found.num_rows == 0
+    broken = {fields[0] for fields in real_rows("observations") if len(fields) == 9}
+    theirs = {fields[1] for fields in real_rows("photos") if fields[2] in broken}
+    assert dropped(gathering) == dict.fromkeys(theirs, "malformed observation")
+    assert gathering.other_taxon == 50 - len(theirs)
+
+
+def epithet(number: str) -> str:
+    """A number as letters, since a name with digits is a code and no species."""
+    return "s" + number.translate(str.maketrans("0123456789", "abcdefghij"))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/realdata/inaturalist_open_data")
+def test_real_rows_field_by_field(tmp_path: Path) -> None:
     for path in REAL.glob("*.csv"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    text = (REAL / "observations.csv").read_text().replace("casual\t\t", "casual\t")
-    (tmp_path / "observations.csv").write_text(text)
-    gathering = gather(tmp_path, **every)
-    # 50 rows of each table, which know little of one another: no observation has its taxon among the taxa
-    assert (gathering.found.num_rows, gathering.dropped.num_rows, gathering.other_taxon) == (0, 0, 50)
-    taxa = (REAL / "taxa.csv").read_text() + "53137\t48460/1/2\t10\tspecies\tUria aalge\ttrue\n"
-    (tmp_path / "taxa.csv").write_text(taxa)
-    found = gather(tmp_path, **every).found.sort_by("key").to_pylist()
-    assert [row["photo_id"] for row in found][-3:] == ["35925", "35926", "35927"]
-    assert (found[-1]["taxon_id"], found[-1]["licence"]) == ("species:Uria aalge", "cc-by")
-    assert found[-1]["observed_at"].date().isoformat() == "2011-05-30"
+    observations = {fields[0]: fields for fields in real_rows("observations")[1:]}
+    people = {person: login if name == "None" else name for person, login, name in real_rows("observers")[1:]}
+    # the taxa that the real rows name are not among the real rows of their tables
+    with (tmp_path / "taxa.csv").open("a") as file:
+        file.writelines(
+            f"{taxon_id}\t48460/1/2\t10\tspecies\tGenus {epithet(taxon_id)}\ttrue\n"
+            for taxon_id in sorted({fields[5] for fields in observations.values()} - {"", "1", "2", "48460"})
+        )
+    gathering = gather(tmp_path, **EVERY)
+    found = {row["photo_id"]: row for row in gathering.found.to_pylist()}
+    listed = dropped(gathering)
+    for _, photo_id, uuid, observer, extension, licence, *_ in real_rows("photos")[1:]:
+        if uuid not in observations:
+            assert photo_id not in found
+            assert photo_id not in listed
+            continue
+        fields = observations[uuid]
+        if len(fields) != 8:
+            assert listed[photo_id] == "malformed observation"
+            continue
+        if licence.lower() not in EVERY["licences"]:
+            assert listed[photo_id] == "licence not allowed"
+            continue
+        row = found.pop(photo_id)
+        assert row["observation_id"] == f"inaturalist-{uuid}"
+        assert row["observer_id"] == f"inaturalist-{fields[1]}" == f"inaturalist-{observer}"
+        assert row["url"] == f"https://inaturalist-open-data.s3.amazonaws.com/photos/{photo_id}/original.{extension}"
+        assert row["licence"] == licence.lower()
+        assert [row["latitude"], row["longitude"]] == [float(text) if text else None for text in fields[2:4]]
+        assert row["taxon_id"] == f"species:Genus {epithet(fields[5])}"
+        assert row["observed_at"].date().isoformat() == fields[7]
+        assert row["rights_holder"] == row["creator"] == people.get(observer)
+    assert not found

@@ -20,6 +20,7 @@ from instar.records.gathering import short_hash
 from instar.records.stage import records
 from instar.records.taxonomy import lineage, taxonomy_rows
 from instar.shards import shard_of
+from instar.splits import stable_hash
 from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, read_table
 
 TINY = Path(__file__).parent / "world/tiny.yaml"
@@ -58,6 +59,10 @@ def run(source: Path, out: Path, **changes: Any) -> Outputs:
         "taxon": "Formicidae",
         "licences": ["cc0", "cc-by"],
         "quality_grades": ["research", "needs_id"],
+        "bbox": [],
+        "observed_from": "",
+        "observed_to": "",
+        "max_per_species": 0,
         "name_confidence": 85,
         "annotation_split": "observation",
         "annotation_faults": "refuse",
@@ -158,8 +163,8 @@ def test_taxa_are_those_of_the_records_and_above(source: Path, tmp_path: Path) -
     ]
 
 
-def test_every_source_at_once(source: Path, tmp_path: Path) -> None:
-    """The tables, saved answers of both services and an archive; one photograph counts once, with iNaturalist's row."""
+def answers(source: Path) -> None:
+    """Saved answers of both services, and the backbone's about two names."""
     photo = {"id": 1, "license_code": "cc-by", "url": "https://static.inaturalist.org/photos/1/square.jpg"}
     taxon = {"id": 3, "rank": "species", "name": "Lasius vetus", "ancestor_ids": [1, 2, 3]}
     above = [{"id": 2, "rank": "family", "name": "Formicidae"}, {"id": 1, "rank": "kingdom", "name": "Animalia"}]
@@ -181,6 +186,13 @@ def test_every_source_at_once(source: Path, tmp_path: Path) -> None:
     }
     lines = [json.dumps({"name": name, "answer": niger}) for name in ("Lasius niger", "Lasius vetus")]
     (source / "backbone.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize("held_rows", [1 << 17, 1])
+def test_every_source_at_once(source: Path, tmp_path: Path, held_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables, saved answers of both services and an archive; one photograph counts once, with iNaturalist's row."""
+    monkeypatch.setattr("instar.records.spill.HELD_ROWS", held_rows)
+    answers(source)
     outputs = run(source, tmp_path)
     rows = {row["key"]: row for row in outputs.rows}
     museum = f"gbif-{short_hash(PHOTO['identifier'])}"
@@ -192,6 +204,53 @@ def test_every_source_at_once(source: Path, tmp_path: Path) -> None:
     assert ("gbif-50", "republished by GBIF") in outputs.dropped
     assert outputs.json("metrics.json")["rows"]["dropped"]["other taxon"] == 3 + 3
     assert not any("Zyras" in row["name"] for row in outputs.taxa)
+
+
+def test_saved_answers_pass_the_filters_and_what_is_malformed_in_them_is_counted(tmp_path: Path) -> None:
+    taxon = {"id": 3, "rank": "species", "name": "Lasius niger", "ancestor_ids": [3]}
+    seen = {"uuid": "a", "quality_grade": "research", "taxon": taxon, "user": {"id": 4, "name": "Ann"}}
+    seen |= {"observed_on": "2011-05-30", "location": "52,13"}
+    late = {"uuid": "b", "observed_on": "2012-01-01"}
+    there = {"decimalLatitude": 52, "decimalLongitude": 13}
+
+    def photos(number: int) -> list[dict[str, Any]]:
+        url = f"https://static.inaturalist.org/photos/{number}/square.jpg"
+        return [{"id": number, "license_code": "cc0", "url": url}]
+
+    def media(number: int) -> list[dict[str, str]]:
+        return [PHOTO | {"identifier": f"https://m.example/{number}.jpg", "creator": "B. Pictor"}]
+
+    pages: dict[str, list[Any]] = {
+        "inaturalist-api": [
+            seen | {"photos": [*photos(1), None, {"id": None}]},
+            seen | late | {"photos": photos(2)},
+            "no observation",
+        ],
+        "gbif-search": [
+            ANT | there | {"key": 1, "eventDate": "2011-05-30", "media": [*media(1), "no photograph"]},
+            ANT | there | {"key": 2, "eventDate": "2011-05-30", "media": media(2), "decimalLatitude": 0},
+            7,
+        ],
+    }
+    for name, results in pages.items():
+        (tmp_path / "downloaded" / name).mkdir(parents=True)
+        (tmp_path / "downloaded" / name / "page.json").write_text(json.dumps({"results": results}))
+    outputs = run(tmp_path / "downloaded", tmp_path, taxon="", bbox=[10, 50, 20, 60], observed_to="2011-12-31")
+    kept, outside = (f"gbif-{short_hash(f'https://m.example/{number}.jpg')}" for number in (1, 2))
+    creators = {row["key"]: row["creator"] for row in outputs.rows}
+    assert creators == {"inaturalist-1": "Ann", kept: "B. Pictor"}
+    assert sorted(outputs.dropped) == [
+        (outside, "outside the box"),
+        ("gbif-None", "malformed row"),
+        ("inaturalist-2", "outside the dates"),
+        *[("inaturalist-None", "malformed row")] * 2,
+    ]
+    assert outputs.json("metrics.json")["malformed_rows"] == {
+        "gbif-search media": 1,
+        "gbif-search results": 1,
+        "inaturalist-api photos": 2,
+        "inaturalist-api results": 1,
+    }
 
 
 def test_the_given_split(tmp_path: Path) -> None:
@@ -233,6 +292,9 @@ def test_gbif_alone_gives_inaturalists_photographs(source: Path, tmp_path: Path)
 def test_a_photograph_of_two_observations_counts_once(source: Path, tmp_path: Path) -> None:
     # the first observation, a, has it; of 6 the first is not taken, so that it counts under b
     more = "u\t3\ta\t7\tpng\tCC0\t10\t10\t3\nu\t6\tb\t7\tjpg\tCC-BY\t10\t10\t3\n"
+    more += "".join(f"u\t3\to{number}\t7\tpng\tCC0\t10\t10\t3\n" for number in range(8))
+    ids = "".join(f"o{number}\t7\t1\t1\t5\t12\tresearch\t2011-05-30\n" for number in range(8))
+    write(source / "inaturalist-open-data", "observations", OBSERVATIONS + ids)
     write(source / "inaturalist-open-data", "photos", PHOTOS + more)
     outputs = run(source, tmp_path)
     observations = {row["key"]: row["observation_id"] for row in outputs.rows}
@@ -261,7 +323,107 @@ def test_an_occurrence_republished_in_part_is_one_observation(
     assert observations["gbif-77"] == observation
 
 
+def test_place_and_time_hold_for_all_sources(source: Path, tmp_path: Path) -> None:
+    place = {"decimalLatitude": "52", "decimalLongitude": "13", "eventDate": "2011-05-30"}
+    far = place | {"gbifID": "2", "decimalLongitude": "14.1"}
+    media = [PHOTO | {"gbifID": str(number), "identifier": f"https://m.example/{number}.jpg"} for number in (1, 2, 3)]
+    write_archive(source / "gbif.zip", [ANT | place, ANT | far, ANT | {"gbifID": "3"}], media)
+    keys = {f"gbif-{short_hash(f'https://m.example/{number}.jpg')}": number for number in (1, 2, 3)}
+    outputs = run(source, tmp_path, bbox=[13, 52, 14, 53], observed_from="2011-05-30", observed_to="2011-12-31")
+    assert {keys.get(row["key"], row["key"]) for row in outputs.rows} == {"inaturalist-1", 1}
+    reasons = {keys.get(key, key): reason for key, reason in outputs.dropped}
+    assert [reasons[2], reasons[3]] == ["outside the box", "no coordinates"]
+    assert [reasons[f"inaturalist-{number}"] for number in (3, 4, 2)] == [
+        "no coordinates",
+        "outside the box",
+        "licence not allowed",  # what the source says comes first
+    ]
+    outputs = run(source, tmp_path / "again", observed_to="2011-12-31")
+    assert ("inaturalist-4", "outside the dates") in outputs.dropped
+    assert ("inaturalist-3", "no date") in outputs.dropped
+    with pytest.raises(InputError, match=r"no photograph is left \(outside the box: 5, .*no coordinates: 2"):
+        run(source, tmp_path / "third", bbox=[-10, -10, -9, -9])
+    assert [path.name for path in (tmp_path / "third").iterdir()] == ["source"]
+
+
+def test_a_wrong_box_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"records.bbox = \[1, 2\] is not allowed"):
+        run(tmp_path / "nothing", tmp_path, bbox=[1, 2])
+
+
+def more_photographs(folder: Path, order: int = 1) -> None:
+    """20 observations of Lasius niger with 1, 2, 3, 1, … photographs, and one of the genus with 2."""
+    observations = [f"o{number}\t7\t1\t1\t5\t12\tresearch\t2011-05-30\n" for number in range(20)]
+    observations.append("o20\t7\t1\t1\t5\t11\tresearch\t2011-05-30\n")
+    owners = [number for number in range(20) for _ in range(1 + number % 3)] + [20, 20]
+    photos = [f"u\t{100 + at}\to{owner}\t7\tjpg\tCC0\t1\t1\t0\n" for at, owner in enumerate(owners)]
+    for name, text, lines in (("observations", OBSERVATIONS, observations), ("photos", PHOTOS, photos)):
+        write(folder / "inaturalist-open-data", name, text.splitlines()[0] + "\n" + "".join(lines[::order]))
+
+
+def test_a_maximum_per_species_takes_whole_observations(source: Path, tmp_path: Path) -> None:
+    (source / "gbif.zip").unlink()
+    more_photographs(source)
+    every = run(source, tmp_path).rows
+    of = {row["key"]: row["observation_id"] for row in every}
+    ants = [key for key, name in of.items() if name != "inaturalist-o20"]
+    assert (len(every), len(ants)) == (41, 39)
+    expected = sorted(ants, key=lambda key: (stable_hash(5, of[key]), key))[:10]
+    outputs = run(source, tmp_path / "some", max_per_species=10, seed=5)
+    kept = {row["key"] for row in outputs.rows}
+    assert kept == {*expected, "inaturalist-139", "inaturalist-140"}  # a genus is counted for itself
+    assert {key for key, _ in outputs.dropped} == set(ants) - kept
+    assert outputs.json("metrics.json")["rows"]["dropped"] == {"beyond the maximum per species": 29}
+    cut = [
+        name for name in set(of.values()) if 0 < sum(of[key] == name for key in kept) < list(of.values()).count(name)
+    ]
+    assert len(cut) <= 1
+    again = run(source, tmp_path / "one", max_per_species=1, seed=5)
+    assert {row["key"] for row in again.rows} == {expected[0], "inaturalist-139"}
+    other = {row["key"] for row in run(source, tmp_path / "other", max_per_species=10, seed=6).rows}
+    assert other != kept
+
+
+def test_neither_order_nor_memory_nor_shards_show(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more_photographs(source)
+    changes: dict[str, Any] = {"max_per_species": 10, "bbox": [0, 0, 20, 60]}
+    run(source, tmp_path / "a", **changes)
+    more_photographs(source, order=-1)
+    monkeypatch.setattr("instar.records.spill.HELD_ROWS", 8)
+    monkeypatch.setattr("instar.records.spill.BLOCK_ROWS", 2)
+    monkeypatch.setattr("instar.records.delimited.BLOCK_BYTES", 256)
+    outputs = run(source, tmp_path / "b", **changes)
+    for name in ("records.parquet", "dropped.parquet", "taxonomy.parquet", "metrics.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    one = run(source, tmp_path / "c", shards=["only"], **changes)
+    assert [row["key"] for row in one.rows] == sorted(row["key"] for row in outputs.rows)
+    assert sorted(one.dropped) == sorted(outputs.dropped)
+
+
+def test_what_could_not_be_read_and_was_not_allowed_is_in_the_metrics(source: Path, tmp_path: Path) -> None:
+    write(source / "inaturalist-open-data", "photos", PHOTOS.replace("u\t1\t", "u\t\t1\t"))
+    write(source / "inaturalist-open-data", "observations", OBSERVATIONS.replace("c\t8\t", "c\t8\t\t"))
+    refused = PHOTO | {"license": "http://creativecommons.org/licenses/by-nc/4.0/"}
+    write_archive(source / "gbif.zip", [ANT], [PHOTO, refused])
+    metrics = run(source, tmp_path).json("metrics.json")
+    assert metrics["malformed_rows"] == {"inaturalist observations": 1, "inaturalist photos": 1}
+    assert metrics["licences_excluded"] == {"all-rights-reserved": 1, "cc-by-nc": 1}
+    dropped = metrics["rows"]["dropped"]
+    assert (dropped["malformed row"], dropped["malformed observation"]) == (1, 1)
+    assert metrics["rows"]["in"] == metrics["rows"]["out"] + sum(dropped.values()) == 13
+
+
+def test_wrong_annotations_are_told_before_the_tables_are_read(source: Path, tmp_path: Path) -> None:
+    (source / "annotations.json").write_text(coco([IMAGE], [BOX | {"bbox": [10, 20, 30]}]))
+    write(source / "inaturalist-open-data", "photos", "")
+    with pytest.raises(InputError, match="annotation 1: bbox has 3 columns"):
+        run(source, tmp_path)
+
+
 def test_the_manifest_tells_what_was_read(source: Path, tmp_path: Path) -> None:
+    (source / ".gbif.zip.part-123").write_bytes(b"what a killed command leaves behind")
     run(source, tmp_path)
     first, *rows = (tmp_path / "source/manifest.csv").read_text().splitlines()
     assert first == "file,bytes,sha256"

@@ -8,6 +8,8 @@ import yaml
 from project import TINY, WHOLE, Project
 from slurm_cluster import Cluster, missing
 
+pytestmark = pytest.mark.xdist_group("slurm")  # one SLURM at a time: its place is the machine's
+
 GPU = {"detector", "detections", "classifier", "evaluation"}
 CPU = {"images", "crops", "dataset", "detection_metrics"}
 

@@ -1,6 +1,7 @@
 """Fetching from services: against a real server on this machine that pages and misbehaves."""
 
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -31,10 +32,13 @@ from instar.sources.inaturalist_api import inaturalist_api
 
 KEY = "0001234-250101000000000"
 COUNT = 7
+ANYWHERE: dict[str, Any] = {"bbox": [], "observed_from": "", "observed_to": ""}
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "workspace").mkdir()
+    monkeypatch.chdir(tmp_path / "workspace")
     monkeypatch.setattr(web, "BACKOFF_S", 0.001)
     monkeypatch.setattr(web, "CHUNK_BYTES", 10)
     monkeypatch.setattr(api, "PER_PAGE", 3)
@@ -79,7 +83,7 @@ class TestINaturalist:
         return OBSERVATION | {"id": number, "uuid": f"u-{number}", "photos": [photo], "identifications": []}
 
     def fetch(self, service: Service, folder: Path, **more: Any) -> None:
-        given = {"taxon": "Formicidae", "quality_grades": ["research"], "url": service.url}
+        given: dict[str, Any] = {"taxon": "Formicidae", "quality_grades": ["research"], "url": service.url, **ANYWHERE}
         inaturalist_api(folder, limits=folder / "limits.db", **(given | more))
 
     def photos(self, folder: Path) -> list[str]:
@@ -89,7 +93,7 @@ class TestINaturalist:
         return sorted(gathering.found["photo_id"].to_pylist())
 
     def test_pages(self, service: Service, tmp_path: Path) -> None:
-        self.fetch(service, tmp_path, bbox=[-10, 40.5, 30, 60], since="2020-01-01")
+        self.fetch(service, tmp_path, bbox=[-10, 40.5, 30, 60], observed_from="2020-01-01")
         assert self.photos(tmp_path) == [str(70 + number) for number in range(1, 8)]
         pages = [one.query for one in service.asked if one.path == "/observations"]
         assert [page["id_above"] for page in pages] == ["0", "3", "6"]
@@ -189,7 +193,7 @@ class TestINaturalist:
             self.fetch(service, tmp_path, taxon="Ameisen")
         with pytest.raises(InputError, match="taxon: is empty"):
             self.fetch(service, tmp_path, taxon="")
-        with pytest.raises(InputError, match="must be west, south, east, north"):
+        with pytest.raises(InputError, match=r"bbox = \[0, 60, 10, 50\] is not allowed; south and north"):
             self.fetch(service, tmp_path, bbox=[0, 60, 10, 50])
 
 
@@ -217,7 +221,8 @@ class TestGbifSearch:
 
     def test_pages(self, service: Service, tmp_path: Path) -> None:
         service.trouble = [Answer(status=429, headers={"Retry-After": "0"}), Answer(status=500)]
-        more: dict[str, Any] = {"bbox": [-10, 40, 30, 60], "since": "2001-01-01", "datasets": ["b", "a"]}
+        more: dict[str, Any] = {"bbox": [-10, 40, 30, 60], "observed_from": "2001-01-01", "datasets": ["b", "a"]}
+        more["observed_to"] = ""
         gbif_search(tmp_path, taxon="Formicidae", url=service.url, **more)
         found = search_reader.gather(
             tmp_path / "gbif-search", taxon="Formicidae", licences=["cc-by"], inaturalist=INATURALIST.empty_table()
@@ -232,18 +237,23 @@ class TestGbifSearch:
         gbif_search(tmp_path, taxon="Formicidae", url=service.url, **more)
         assert service.paths == ["/species/match"]
 
+    def test_a_box_across_the_antimeridian(self, service: Service, tmp_path: Path) -> None:
+        gbif_search(tmp_path, taxon="Formicidae", url=service.url, **ANYWHERE | {"bbox": [170.0, -20.0, -175.0, -10.0]})
+        assert service.asked[-1].lists["decimalLongitude"] == ["170,180", "-180,-175"]
+        assert service.asked[-1].lists["decimalLatitude"] == ["-20,-10"]
+
     def test_too_many(self, service: Service, tmp_path: Path) -> None:
         service.trouble = [Answer(MATCH), Answer({"count": 100_001, "results": []})]
         with pytest.raises(
             InputError, match=r"100001 occurrences, .* ask for a download with instar source gbif-download"
         ):
-            gbif_search(tmp_path, taxon="Formicidae", url=service.url)
+            gbif_search(tmp_path, taxon="Formicidae", url=service.url, **ANYWHERE)
         assert not list(tmp_path.rglob("*.json"))
 
     def test_an_unknown_taxon(self, service: Service, tmp_path: Path) -> None:
         for name, message in (("Ameisen", "'Ameisen' has no exact match"), ("", "taxon: is empty")):
             with pytest.raises(InputError, match=message):
-                gbif_search(tmp_path, taxon=name, url=service.url)
+                gbif_search(tmp_path, taxon=name, url=service.url, **ANYWHERE)
 
 
 class TestGbifDownload:
@@ -281,7 +291,7 @@ class TestGbifDownload:
         return Answer(about)
 
     def fetch(self, service: Service, folder: Path, **more: Any) -> None:
-        given: dict[str, Any] = {"taxon": "Formicidae", "poll_s": 0.01, "url": service.url}
+        given: dict[str, Any] = {"taxon": "Formicidae", "poll_s": 0.01, "url": service.url, **ANYWHERE}
         gbif_download(folder, **(given | more))
 
     def test_a_download(self, service: Service, tmp_path: Path) -> None:
@@ -290,10 +300,11 @@ class TestGbifDownload:
             tmp_path / "ants",
             licences=["cc0", "cc-by"],
             bbox=[-10, 40, 30, 60],
-            since="2001-01-01",
+            observed_from="2001-01-01",
             datasets=["d"],
         )
         assert (tmp_path / f"ants/{KEY}.zip").read_bytes() == self.archive
+        assert sorted(path.name for path in (tmp_path / "ants").iterdir()) == [f"{KEY}.json", f"{KEY}.zip"]
         about = json.loads((tmp_path / f"ants/{KEY}.json").read_text())
         assert about["doi"] == "10.15468/dl.abc"
         assert about["citation"] == "GBIF.org (2026-11-21) GBIF Occurrence Download https://doi.org/10.15468/dl.abc"
@@ -309,7 +320,7 @@ class TestGbifDownload:
             {"type": "greaterThanOrEquals", "key": "EVENT_DATE", "value": "2001-01-01"},
             {"type": "in", "key": "DATASET_KEY", "values": ["d"]},
         ]
-        written = "".join(path.read_text() for path in (tmp_path / "ants").rglob("*.json"))
+        written = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
         assert not any(secret in written for secret in ("secret", "ann@", '"ann"'))
         # again: the key is known, the archive is there
         del service.asked[:]
@@ -318,10 +329,36 @@ class TestGbifDownload:
             tmp_path / "ants",
             licences=["cc0", "cc-by"],
             bbox=[-10, 40, 30, 60],
-            since="2001-01-01",
+            observed_from="2001-01-01",
             datasets=["d"],
         )
         assert service.paths == ["/species/match", f"/occurrence/download/{KEY}"]
+
+    def test_a_box_across_the_antimeridian(self, service: Service, tmp_path: Path) -> None:
+        self.fetch(service, tmp_path / "ants", bbox=[170, -20, -175, -10])
+        assert json.loads(service.asked[1].body)["predicate"]["predicates"][2] == {
+            "type": "or",
+            "predicates": [
+                {"type": "within", "geometry": "POLYGON((170 -20, 180 -20, 180 -10, 170 -10, 170 -20))"},
+                {"type": "within", "geometry": "POLYGON((-180 -20, -175 -20, -175 -10, -180 -10, -180 -20))"},
+            ],
+        }
+
+    def test_an_interrupted_download_leaves_the_source_folder_alone(self, service: Service, tmp_path: Path) -> None:
+        asked = [Answer(MATCH), Answer(KEY.encode(), status=201)]
+        self.states = []
+        about = self.answer(Asked("GET", f"/occurrence/download/{KEY}", {}, {}))
+        service.trouble = [*asked, about, *[Answer(self.archive, cut=50)] * 6]
+        with pytest.raises(InputError, match="gave no whole answer"):
+            self.fetch(service, tmp_path / "ants")
+        assert list((tmp_path / "ants").iterdir()) == []
+        requests, part = sorted(Path(".instar/gbif").iterdir(), reverse=True)
+        assert (requests.name[:8], part.name) == ("request-", f"{KEY}.zip.part")
+        del service.asked[:]
+        self.fetch(service, tmp_path / "ants")
+        assert "/occurrence/download/request" not in service.paths
+        assert (tmp_path / f"ants/{KEY}.zip").read_bytes() == self.archive
+        assert not part.exists()
 
     def test_a_known_key_needs_no_account(
         self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -428,6 +465,21 @@ def test_the_command_takes_its_options_from_params(tmp_path: Path, monkeypatch: 
     with serving(lambda asked: Answer(answers[asked.path])) as service:
         assert source(["gbif-search", "--url", service.url]) == 0
         assert service.asked[0].query["name"] == "Formicidae"
+        assert service.asked[1].query.keys() == {"taxonKey", "mediaType", "limit", "offset"}
+        text = Path("params.yaml").read_text().replace("  bbox: []", "  bbox: [-10, 40, 30.5, 60]")
+        Path("params.yaml").write_text(text.replace("observed_from: ''", "observed_from: '2001-01-01'"))
+        source(["gbif-search", "--url", service.url])
+        asked = service.asked[-1].query
+        names = ["decimalLongitude", "decimalLatitude", "eventDate"]
+        assert [asked[name] for name in names] == ["-10,30.5", "40,60", "2001-01-01,*"]
+        source(
+            ["gbif-search", "--url", service.url, "--bbox=[1, 2, 3, 4]", "--observed_from=", "--observed_to=2002-01-01"]
+        )
+        asked = service.asked[-1].query
+        assert [asked[name] for name in names] == ["1,3", "2,4", "*,2002-01-01"]
+        shutil.rmtree("sources/demo/gbif-search")
+        source(["gbif-search", "--url", service.url, "--bbox=[]"])
+        assert "decimalLongitude" not in service.asked[-1].query
     assert len(list(Path("sources/demo/gbif-search").rglob("offset-000000.json"))) == 1
     with pytest.raises(InputError, match="gbif: no such source; there are inaturalist-api"):
         source(["gbif"])

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from instar.errors import InputError
-from instar.tables import RECORDS_DROPPED, read_shards, read_table, write_table
+from instar.tables import RECORDS_DROPPED, read_shards, read_table, write_stream, write_table
 
 ROW = {"source": "gbif", "photo_id": None, "reason": "no taxon"}
 
@@ -46,3 +46,35 @@ def test_only_the_named_shards_are_read(tmp_path: Path) -> None:
     for shard in ("a", "b", "orphan"):
         write_table(tmp_path / f"{shard}.parquet", [{**ROW, "reason": shard}], RECORDS_DROPPED)
     assert read_shards(tmp_path, ["b", "a"], RECORDS_DROPPED)["reason"].to_pylist() == ["b", "a"]
+
+
+def stream(*sizes: int) -> list[pa.Table]:
+    rows = [{"source": "gbif", "photo_id": str(at), "reason": "no taxon"} for at in range(sum(sizes))]
+    whole = pa.Table.from_pylist(rows, RECORDS_DROPPED)
+    starts = [sum(sizes[:at]) for at in range(len(sizes))]
+    return [whole.slice(start, size) for start, size in zip(starts, sizes, strict=True)]
+
+
+def test_an_empty_stream(tmp_path: Path) -> None:
+    write_stream(tmp_path / "t.parquet", [], RECORDS_DROPPED)
+    assert read_table(tmp_path / "t.parquet", RECORDS_DROPPED).num_rows == 0
+
+
+@pytest.mark.parametrize("sizes", [(10,), (1, 0, 9), (4, 4, 2), (3, 7)])
+def test_the_parts_of_a_stream_do_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("instar.tables.ROW_GROUP_ROWS", 4)
+    write_stream(tmp_path / "t.parquet", stream(*sizes), RECORDS_DROPPED)
+    write_stream(tmp_path / "whole.parquet", stream(10), RECORDS_DROPPED)
+    assert (tmp_path / "t.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    file = pq.ParquetFile(tmp_path / "t.parquet")
+    assert [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)] == [4, 4, 2]
+    assert file.read()["photo_id"].to_pylist() == [str(at) for at in range(10)]
+
+
+def test_a_stream_that_breaks_leaves_nothing(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([{**ROW, "reason": None}])
+    with pytest.raises(ValueError, match="reason"):
+        write_stream(tmp_path / "t.parquet", [*stream(3), table], RECORDS_DROPPED)
+    assert not list(tmp_path.iterdir())

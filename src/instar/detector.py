@@ -67,17 +67,20 @@ def detector(
         model: a yaml of ultralytics, such as yolo11n.yaml, or a class of rfdetr, such as RFDETRLarge.
         weights: file of weights to start from; one that is called random.md stands for random weights.
         image_px: side of the network's input, a multiple of 32.
-        epochs: passes over the training photographs.
+        epochs: passes over the training photographs; with 0 the detector that ``weights`` belong to is taken as it is.
         batch: photographs in a step.
         learning_rate: of AdamW at its height.
         plain_epochs: last epochs without mosaic augmentation, which only yolo has.
         workers: processes that load photographs; with yolo on a CPU none, whatever is given.
         options: the library's other training options by its own names.
     """
-    if family == "whole_image":
+    if family == "whole_image" or epochs == 0:
         with replacing(out) as folder:
             folder.mkdir()
-            write_json(folder / DESCRIPTION, {"family": family})
+            if family == "whole_image":
+                write_json(folder / DESCRIPTION, {"family": family})
+            else:
+                detectors.adopt(weights_file(weights), folder, family=family, image_px=image_px)
         _write_curve(out_curve, [])
         write_json(out_metrics, {"family": family, "rows": {"in": 0, "out": 0, "dropped": {}}, "parameters": 0})
         return

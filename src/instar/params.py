@@ -16,6 +16,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from instar.errors import InputError
+from instar.extent import extent_problems
 from instar.licences import LICENCES
 
 PATH = Path("params.yaml")
@@ -46,6 +47,10 @@ class Records:
     taxon: str = _key("name of the taxon whose descendants are taken; empty for all")
     licences: list[str] = _key("licences whose photographs may be used", choices=LICENCES)
     quality_grades: list[str] = _key("iNaturalist grades taken", choices=("research", "needs_id", "casual"))
+    bbox: list[float] = _key("west, south, east, north in degrees; west above east crosses 180°; [] for all")
+    observed_from: str = _key("first day of observation, as 2024-05-31; empty for all")
+    observed_to: str = _key("last day of observation, likewise")
+    max_per_species: int = _key("photographs kept of a species, whole observations drawn by the seed; 0 for all", ge=0)
     name_confidence: int = _key("of an answer of GBIF's backbone, percent; one with less is no match", ge=0, le=100)
     annotation_split: str = _key("how annotated photographs are split", choices=("observation", "time_block", "given"))
     annotation_faults: str = _key(
@@ -76,7 +81,9 @@ class Detector:
     model: str = _key("the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr")
     weights: str = _key("file of weights to start from; one that is called random.md stands for random weights")
     image_px: int = _key("side of the network's input, a multiple of 32", ge=32, le=2048)
-    epochs: int = _key("passes over the training photographs", ge=1)
+    epochs: int = _key(
+        "passes over the training photographs; 0 takes the trained detector that weights belong to", ge=0
+    )
     batch: int = _key("photographs in a step", ge=1)
     learning_rate: float = _key("of AdamW at its height", gt=0, lt=1)
     plain_epochs: int = _key("last epochs without mosaic augmentation", ge=0)
@@ -213,7 +220,8 @@ def describe() -> str:
 
 
 def _type(key: Any) -> str:
-    return getattr(key.type, "__name__", str(key.type)) if key.type is not list[str] else "list of str"
+    item = getattr(key.type, "__args__", None)
+    return f"list of {item[0].__name__}" if item else key.type.__name__
 
 
 def _fields() -> dict[str, Any]:
@@ -235,7 +243,7 @@ def _unknown(name: str) -> str:
 
 
 def _mistyped(name: str, message: str) -> str:
-    key = _fields().get(name)
+    key = _fields().get(name.partition("[")[0])  # of an item of a list, the list's
     wanted = f"; it must be {_type(key)} ({key.metadata['help']})" if key else ""
     return f"{name or 'the top level'}: {message.splitlines()[0]}{wanted}"
 
@@ -248,6 +256,9 @@ def _problems(params: Params) -> Iterator[str]:
                 yield f"{name} = {item!r} is not allowed; it must be {_describe(key.metadata)} ({key.metadata['help']})"
     if not params.shards or len(set(params.shards)) < len(params.shards):
         yield f"shards = {params.shards} is not allowed; it must hold at least one name and none twice"
+    records = params.records
+    for problem in extent_problems(records.bbox, records.observed_from, records.observed_to):
+        yield f"records.{problem}"
     if len(params.labels) > 1:
         yield f"labels = {params.labels} is not allowed; it must hold one name or none"
     for name, value in params.detector.options.items():

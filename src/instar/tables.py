@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 from instar.errors import InputError
 from instar.files import replacing
 
+#: Of the tables that are written as a stream.
+ROW_GROUP_ROWS = 1 << 16
 #: Rows in a block of ``read_batches``.
 BATCH_ROWS = 1 << 17
 
@@ -160,6 +162,27 @@ def write_table(path: Path, rows: pa.Table | Iterable[Mapping[str, Any]], schema
             raise ValueError(f"{path}: column {field.name} holds {column.null_count} nulls and may hold none")
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def write_stream(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+    """Write tables that come one after the other as one parquet table, in one rename and in row groups of one size.
+
+    Raises:
+        ValueError: if a column that may not be null holds one.
+    """
+    held, rows = [schema.empty_table()], 0
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for table in tables:
+            # the cast refuses nulls where there may be none
+            held.append(table.select(schema.names).cast(schema))
+            rows += table.num_rows
+            if rows >= ROW_GROUP_ROWS:
+                whole = pa.concat_tables(held)
+                full = rows - rows % ROW_GROUP_ROWS
+                writer.write_table(whole.slice(0, full), row_group_size=ROW_GROUP_ROWS)
+                held, rows = [whole.slice(full)], rows - full
+        if rows:
+            writer.write_table(pa.concat_tables(held), row_group_size=ROW_GROUP_ROWS)
 
 
 def _table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -6,6 +6,7 @@ that keeps the promises of ``Detector``.
 
 import difflib
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from instar.errors import InputError
+from instar.files import sha256_of
 
 #: Beside the weights: which family they belong to, the side of the network's input, class names, licence.
 DESCRIPTION = "detector.json"
@@ -147,6 +149,33 @@ def weights_file(weights: str) -> Path | None:
     return None if Path(weights).name == RANDOM else Path(weights)
 
 
+def adopt(weights: Path | None, out: Path, *, family: str, image_px: int) -> None:
+    """Copy a detector that another run trained: its weights and the description beside them.
+
+    Args:
+        weights: file in the folder of a trained detector.
+        out: existing folder to copy into.
+        family: that it must be of.
+        image_px: side that it must have been trained with.
+
+    Raises:
+        InputError: if there are no weights or no description, or they are not of that family and side.
+    """
+    if weights is None:
+        raise InputError("detector.epochs = 0 takes a trained detector; name its model.pt or model.pth as weights")
+    path = weights.with_name(DESCRIPTION)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; with detector.epochs = 0 weights must lie in a trained detector's folder"
+        )
+    description = read_description(path)
+    for name, wanted in (("family", family), ("image_px", image_px), ("sha256", sha256_of(weights))):
+        if description.get(name) != wanted:
+            raise InputError(f"{path}: {name} = {description.get(name)}, not {wanted}; name the detector's own folder")
+    shutil.copyfile(weights, out / weights.name)
+    shutil.copyfile(path, out / DESCRIPTION)
+
+
 def check_options(options: dict[str, Any], names: str, library: str) -> None:
     """Refuse a training option whose name the library does not have, or that the stage itself decides.
 
@@ -170,6 +199,22 @@ def class_name(names: list[str]) -> str:
     return names[0] if len(names) == 1 else "animal"
 
 
+def read_description(path: Path) -> dict[str, Any]:
+    """What the stage ``detector`` wrote beside the weights.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        description["family"]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage detector") from None
+    except (ValueError, TypeError, KeyError):
+        raise InputError(f"{path}: not a detector's description; run the stage detector again") from None
+    return description
+
+
 def load(folder: Path) -> Detector:
     """The detector that the stage ``detector`` wrote; only its family's libraries are imported.
 
@@ -177,13 +222,8 @@ def load(folder: Path) -> Detector:
         InputError: if the description is missing or damaged, or names an unknown family.
     """
     path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        name = description["family"]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the stage detector") from None
-    except (ValueError, TypeError, KeyError):
-        raise InputError(f"{path}: not a detector's description; run the stage detector again") from None
+    description = read_description(path)
+    name = description["family"]
     if name == "whole_image":
         from instar.detectors.whole_image import WholeImage
 

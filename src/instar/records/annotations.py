@@ -134,6 +134,21 @@ def read_coco(
     return found
 
 
+def coco_keys(path: Path) -> pa.Array:
+    """Keys that the images of a COCO JSON may stand for: their file names, with and without an ending.
+
+    Raises:
+        InputError: if the file is no COCO JSON.
+    """
+    try:
+        names = [str(image["file_name"]) for image in json.loads(path.read_text(encoding="utf-8"))["images"]]
+    except KeyError as error:
+        raise InputError(f"{path}: not a COCO JSON ({error} is missing); export the annotations again") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a COCO JSON ({error}); export the annotations again") from None
+    return pa.array(sorted({*names, *(name.rpartition(".")[0] for name in names)}), pa.string())
+
+
 def _keys(file_names: dict[Any, str], keys: pa.ChunkedArray) -> dict[Any, str | None]:
     """The key of each image, or None where no record has it."""
     whole = pa.array(file_names.values(), pa.string())

@@ -1,6 +1,7 @@
 """Saved answers of a web service: JSON files in a folder, each a page of results or one result."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,15 @@ from typing import Any
 from instar.errors import InputError
 
 
-def pages(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+def pages(folder: Path, malformed: Counter[str] | None = None) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
     """The results of each file below a folder, in the order of the files' paths.
 
+    Args:
+        folder: holds the answers.
+        malformed: gets, under the folder's name and "results", how many of them are no mappings.
+
     Raises:
-        InputError: if a file is no JSON, or holds neither results nor one result.
+        InputError: if a file is no JSON, or holds neither results nor one result; if none of its results is a mapping.
     """
     for path in sorted(path for path in folder.rglob("*.json") if path.is_file()):
         try:
@@ -21,9 +26,12 @@ def pages(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
             message = " ".join(str(error).split())
             raise InputError(f"{path}: not JSON ({message}); delete it and run its instar source again") from None
         results = answer.get("results", [answer]) if isinstance(answer, dict) else answer
-        if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
+        readable = mappings(results)
+        if not isinstance(results, list) or (results and not readable):
             raise InputError(f"{path}: holds no list of results; delete it and run its instar source again")
-        yield path, results
+        if malformed is not None and len(readable) < len(results):
+            malformed[f"{folder.name} results"] += len(results) - len(readable)
+        yield path, readable
 
 
 def text(value: Any) -> str | None:

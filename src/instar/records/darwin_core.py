@@ -18,9 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar.errors import InputError
-from instar.records.delimited import Text, batches, first_row
+from instar.records.delimited import Malformed, Text, batches, first_row
 
 _NAMESPACE = "{http://rs.tdwg.org/dwc/text/}"
+
+#: A zip whose members are larger than this many bytes and this many times their packed size is taken for a bomb.
+#: Tables of occurrences pack 5 to 20 times; DEFLATE's limit, which bombs come near to, is 1032 (zlib.net).
+BOMB_BYTES, BOMB_RATIO = 100 << 20, 200
+#: A meta.xml is read whole; real ones have some tens of kilobytes.
+META_BYTES = 10 << 20
+
 _ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\r\\n": "\r\n", "\\\\": "\\"}
 
 
@@ -42,12 +49,19 @@ class Table:
     positions: dict[str, int]
     defaults: dict[str, str]
 
-    def read(self, terms: list[str]) -> Iterator[pa.RecordBatch]:
+    def read(self, terms: list[str], malformed: Malformed | None = None) -> Iterator[pa.RecordBatch]:
         """Batches with the column ``id`` and one for each term, as strings; all null where the table has no such term.
 
+        Args:
+            terms: the terms' names.
+            malformed: gets the rows with more fields than the first line, or with bytes that are not in the encoding.
+                Its ``id_position`` is set to that of the id.
+
         Raises:
-            InputError: if a line has more fields than the first one, or cannot be read.
+            InputError: if there are such rows and no ``malformed``, or they are most; or if a text cannot be read.
         """
+        if malformed:
+            malformed.id_position = self.id_position
         for text in self.texts:
             first = first_row(text, after=text.heading)
             if not first:
@@ -64,7 +78,7 @@ class Table:
                         f"{text.name}: line 1: ends before column {term}, with {len(first)} fields where meta.xml "
                         f"names at least {position + 1}; download the archive again"
                     )
-            for batch in batches(text, columns, wanted):
+            for batch in batches(text, columns, wanted, malformed):
                 yield self._completed(batch, terms)
 
     def _completed(self, batch: pa.RecordBatch, terms: list[str]) -> pa.RecordBatch:
@@ -101,7 +115,12 @@ def read_archive(path: Path) -> Archive:
     meta = f"{path}: member {metas[0]}"
     try:
         with _open(path, metas[0]) as file:
-            root = ElementTree.parse(file).getroot()
+            text = file.read(META_BYTES + 1)
+        if len(text) > META_BYTES:
+            raise InputError(
+                f"{meta}: larger than {META_BYTES >> 20} MiB, so no description; download the archive again"
+            )
+        root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{meta}: not readable XML ({error}); download the archive again") from None
     core = root.find(f"{_NAMESPACE}core")
@@ -127,7 +146,20 @@ def _members(path: Path) -> set[PurePosixPath]:
             raise InputError(f"{path}: member {member.filename!r} is a symbolic link; do not use it")
         if member.flag_bits & 1:
             raise InputError(f"{path}: member {member.filename!r} is encrypted; give an archive without a password")
+    _refuse_bomb(path, members)
     return {PurePosixPath(member.filename) for member in members if not member.is_dir()}
+
+
+def _refuse_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """What the zip says of its members' sizes; they cannot be larger, since ``zipfile`` reads no further than that."""
+    declared = sum(member.file_size for member in members)
+    # members may overlap, so that the packed sizes sum up to more than the file has
+    packed = min(sum(member.compress_size for member in members), path.stat().st_size)
+    if declared > BOMB_BYTES and declared > BOMB_RATIO * packed:
+        raise InputError(
+            f"{path}: would unpack to {declared} bytes, {declared // max(packed, 1)} times its size, like a zip bomb; "
+            "do not use it, or unpack it yourself and give the folder"
+        )
 
 
 def _files(path: Path) -> set[PurePosixPath]:
@@ -176,6 +208,8 @@ def _text(
     member = PurePosixPath(location)
     if member.is_absolute() or ".." in member.parts or "\\" in location:
         raise InputError(f"{meta}: location {location!r} is outside the archive; do not use it")
+    if path.is_dir() and not (path / folder / member).resolve().is_relative_to(path.resolve()):
+        raise InputError(f"{meta}: location {location!r} is a link out of the archive; do not use it")
     if folder / member not in files:
         raise InputError(f"{meta}: location {location!r} is not in the archive; download it again")
     delimiter = _unescaped(element.get("fieldsTerminatedBy", ","))

@@ -18,7 +18,7 @@ from instar.files import sha256_of
 from instar.licences import normalise
 from instar.progress import progress
 from instar.records.annotations import GIVEN_SPLITS
-from instar.records.gathering import Gathering, coordinates, short_hash, utc_time
+from instar.records.gathering import NOT_ALLOWED, Gathering, coordinates, short_hash, utc_time
 from instar.records.names import Names, Placed, parse
 from instar.records.taxonomy import Lineage
 
@@ -46,7 +46,12 @@ class _Told:
 
 
 def gather(
-    source: Path, *, taxon: str = "", licences: list[str] | None = None, names: Names | None = None
+    source: Path,
+    *,
+    taxon: str = "",
+    licences: list[str] | None = None,
+    names: Names | None = None,
+    work: Path | None = None,
 ) -> Gathering:
     """Read the photographs below ``<source>/images``.
 
@@ -59,11 +64,12 @@ def gather(
         taxon: photographs of which the backbone says that they belong elsewhere are counted and not taken.
         licences: short names of those allowed; a photograph of which the table tells no licence is taken.
         names: places the names.
+        work: folder for temporary files; the system's by default.
 
     Raises:
         InputError: if there is no such folder, two photographs would get one key, or the table is damaged.
     """
-    gathering = Gathering()
+    gathering = Gathering(work)
     taken: dict[str, Path] = {}
     files = _files(source)
     told = _table(source, files) if (source / TABLE).is_file() else _classes(source, files)
@@ -88,7 +94,7 @@ def gather(
         gathering.lineages.add(one.lineage)
         licence = normalise(said["licence"]) if said.get("licence") else None
         if licence and licences is not None and licence not in licences:
-            reason = reason or "licence not allowed"
+            reason = reason or NOT_ALLOWED
         if told.is_table and url not in told.rows:
             reason = "not in the table"
         reason = told.reasons.get(url, reason)

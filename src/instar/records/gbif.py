@@ -1,6 +1,7 @@
 """Photographs of a GBIF download: a Darwin Core Archive of occurrences with the multimedia extension."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from instar.errors import InputError
 from instar.licences import normalise
 from instar.progress import progress
 from instar.records.darwin_core import Archive, Table, read_archive
-from instar.records.gathering import Gathering, coordinates, short_hash, utc_time
+from instar.records.delimited import Malformed
+from instar.records.gathering import (
+    MALFORMED_OBSERVATION,
+    NOT_ALLOWED,
+    Gathering,
+    coordinates,
+    number,
+    short_hash,
+    utc_time,
+)
 from instar.records.names import ABOVE_GENUS, Names, Placed, parse
 from instar.records.taxonomy import Lineage
 
@@ -64,7 +74,13 @@ _REPUBLISHED = pa.schema([pa.field("mine", pa.string()), pa.field("theirs", pa.s
 
 
 def gather(
-    path: Path, *, taxon: str, licences: list[str], inaturalist: pa.Table, names: Names | None = None
+    path: Path,
+    *,
+    taxon: str,
+    licences: list[str],
+    inaturalist: pa.Table,
+    names: Names | None = None,
+    work: Path | None = None,
 ) -> Gathering:
     """Read the photographs of a taxon and its descendants.
 
@@ -79,17 +95,19 @@ def gather(
         licences: short names of those allowed, of the photograph itself and not of the occurrence.
         inaturalist: as ``INATURALIST``, by photo_id; photographs of the iNaturalist tables, dropped ones as well.
         names: places the names; without it the rules of ``names.parse`` do.
+        work: folder for temporary files; the system's by default.
 
     Raises:
         InputError: if the archive is damaged, unsafe, or none of occurrences with multimedia.
     """
     archive = read_archive(path)
     media = _media(archive, path)
-    gathering = Gathering()
-    occurrences = _occurrences(archive.core, taxon, gathering, names or Names())
+    gathering = Gathering(work)
+    occurrences = _occurrences(archive.core, taxon, gathering, names or Names(), path.name)
     wanted = occurrences["id"].combine_chunks()
     republished = []
-    for batch in progress(media.read(MEDIA_TERMS), "blocks of multimedia"):
+    malformed = Malformed()
+    for batch in progress(media.read(MEDIA_TERMS, malformed), "blocks of multimedia"):
         positions = pc.index_in(batch["id"], value_set=wanted)
         here = pc.and_(positions.is_valid(), batch["id"].is_valid())
         gathering.other_taxon += batch.num_rows - (pc.sum(here).as_py() or 0)
@@ -97,15 +115,21 @@ def gather(
         republished.append(
             add_photographs(gathering, rows, occurrences.take(positions.filter(here)), licences, inaturalist)
         )
+    gathering.add_malformed(f"{path.name} multimedia", malformed.rows, SOURCE)
     join_observations(gathering, republished)
     return gathering
+
+
+def archives(folder: Path) -> list[Path]:
+    """The Darwin Core Archives in a folder: zip files, and folders with a meta.xml."""
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".zip" or (path / "meta.xml").is_file()]
 
 
 def names_in(path: Path, *, taxon: str, names: Names) -> None:
     """Let ``names`` place the name of every occurrence that may belong to the taxon, so that it knows the queries."""
     archive = read_archive(path)
     if archive.core.row_type == "Occurrence":
-        for batch in archive.core.read(OCCURRENCE_TERMS):
+        for batch in archive.core.read(OCCURRENCE_TERMS, Malformed()):  # counted where the rows are taken
             for row in batch.to_pylist():
                 if may_belong(row, taxon):
                     placed(row, names)
@@ -149,9 +173,13 @@ def join_observations(gathering: Gathering, tables: list[pa.Table]) -> None:
     """Give photographs of republished occurrences iNaturalist's observation; two ids of one animal would be a leak."""
     # of several the first, whatever the order of the rows
     republished = pa.concat_tables([_REPUBLISHED.empty_table(), *tables]).sort_by("theirs")
-    mine = gathering.found["observation_id"]
+    gathering.replace("observation_id", partial(_theirs, republished=republished.combine_chunks()))
+
+
+def _theirs(rows: pa.Table, *, republished: pa.Table) -> pa.ChunkedArray:
+    mine = rows["observation_id"]
     positions = pc.index_in(mine, value_set=republished["mine"].combine_chunks())
-    gathering.replace_column("observation_id", pc.coalesce(republished["theirs"].take(positions), mine))
+    return pc.coalesce(republished["theirs"].take(positions), mine)
 
 
 def _media(archive: Archive, path: Path) -> Table:
@@ -173,12 +201,16 @@ def _places(numbers: list[int], ordered: np.ndarray) -> pa.Array:
     return pa.array(places, mask=~found)
 
 
-def _occurrences(core: Table, taxon: str, gathering: Gathering, names: Names) -> pa.Table:
-    """Occurrences of the taxon or of no taxon, as ``OCCURRENCE``."""
+def _occurrences(core: Table, taxon: str, gathering: Gathering, names: Names, archive: str) -> pa.Table:
+    """Occurrences of the taxon or of no taxon, and those that cannot be read, as ``OCCURRENCE``."""
+    malformed = Malformed()
     kept = [
         pa.RecordBatch.from_pylist(kept_occurrences(batch.to_pylist(), taxon, gathering, names), OCCURRENCE)
-        for batch in core.read(OCCURRENCE_TERMS)
+        for batch in core.read(OCCURRENCE_TERMS, malformed)
     ]
+    broken = [{"id": name, "reason": MALFORMED_OBSERVATION} for name in malformed.taken_ids()]
+    kept.append(pa.RecordBatch.from_pylist(broken, OCCURRENCE))
+    gathering.add_malformed(f"{archive} occurrences", malformed.rows)
     return pa.Table.from_batches(kept, OCCURRENCE)
 
 
@@ -243,7 +275,7 @@ def _synonym(row: dict[str, Any], one: Lineage) -> str | None:
 
 def _occurrence(row: dict[str, Any], one: Placed) -> dict[str, Any]:
     reason = one.reason if _names(row) else "no taxon"
-    latitude, longitude = coordinates(_number(row["decimalLatitude"]), _number(row["decimalLongitude"]))
+    latitude, longitude = coordinates(number(row["decimalLatitude"]), number(row["decimalLongitude"]))
     if latitude == 0 and longitude == 0 and "ZERO_COORDINATE" in (row["issue"] or ""):
         latitude = longitude = None
     day = "-".join(part for part in (row["year"], row["month"], row["day"]) if part)
@@ -262,13 +294,6 @@ def _occurrence(row: dict[str, Any], one: Placed) -> dict[str, Any]:
         "reference": row["references"] or page,
         "reason": reason,
     }
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
 
 
 def _inaturalist_photo(media: dict[str, Any]) -> str | None:
@@ -301,7 +326,7 @@ def _photograph(
         return row, "no photograph"
     if seen["reason"]:
         return row, seen["reason"]
-    return row, None if licence in licences else "licence not allowed"
+    return row, None if licence in licences else NOT_ALLOWED
 
 
 def _is_photograph(media: dict[str, Any]) -> bool:

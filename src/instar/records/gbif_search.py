@@ -12,6 +12,7 @@ from instar.records.gbif import (
     MEDIA_TERMS,
     OCCURRENCE,
     OCCURRENCE_TERMS,
+    SOURCE,
     add_photographs,
     join_observations,
     kept_occurrences,
@@ -24,7 +25,13 @@ FOLDER = "gbif-search"
 
 
 def gather(
-    folder: Path, *, taxon: str, licences: list[str], inaturalist: pa.Table, names: Names | None = None
+    folder: Path,
+    *,
+    taxon: str,
+    licences: list[str],
+    inaturalist: pa.Table,
+    names: Names | None = None,
+    work: Path | None = None,
 ) -> Gathering:
     """Read the photographs of a taxon and its descendants, as ``gbif.gather`` reads those of an archive.
 
@@ -34,14 +41,17 @@ def gather(
         licences: short names of those allowed, of the photograph itself and not of the occurrence.
         inaturalist: as ``gbif.INATURALIST``, by photo_id.
         names: places the names.
+        work: folder for temporary files; the system's by default.
 
     Raises:
         InputError: if a file is no answer.
     """
-    gathering = Gathering()
+    gathering = Gathering(work)
     names = names or Names()
     republished = []
-    for path, results in progress(pages(folder), "pages of GBIF occurrences"):
+    for path, results in progress(pages(folder, gathering.malformed), "pages of GBIF occurrences"):
+        broken = sum(len(one["media"]) - len(mappings(one["media"])) for one in results if _has_media(one))
+        gathering.add_malformed(f"{FOLDER} media", broken, SOURCE)
         found = [(_row(one, f"{path.stem}-{i}"), mappings(one.get("media"))) for i, one in enumerate(results)]
         media = [(row["id"], photo) for row, photos in found for photo in photos]
         rows = kept_occurrences([row for row, photos in found if photos], taxon, gathering, names)
@@ -62,6 +72,10 @@ def names_in(folder: Path, *, taxon: str, names: Names) -> None:
             row = _row(one, "")
             if may_belong(row, taxon):
                 placed(row, names)
+
+
+def _has_media(occurrence: dict[str, Any]) -> bool:
+    return isinstance(occurrence.get("media"), list)
 
 
 def _row(occurrence: dict[str, Any], number: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from instar.licences import normalise
 from instar.progress import progress
 from instar.records.answers import mapping, mappings, pages, text
-from instar.records.gathering import Gathering, coordinates, utc_time
+from instar.records.gathering import NOT_ALLOWED, Gathering, coordinates, utc_time
 from instar.records.inaturalist import SOURCE
 from instar.records.names import NOT_PLACED, Names, Placed
 from instar.records.taxonomy import Lineage, lineage
@@ -32,7 +32,13 @@ class Taxon(NamedTuple):
 
 
 def gather(
-    folder: Path, *, taxon: str, licences: list[str], quality_grades: list[str], names: Names | None = None
+    folder: Path,
+    *,
+    taxon: str,
+    licences: list[str],
+    quality_grades: list[str],
+    names: Names | None = None,
+    work: Path | None = None,
 ) -> Gathering:
     """Read the photographs of a taxon and its descendants.
 
@@ -42,16 +48,18 @@ def gather(
         licences: short names of those allowed, of the photograph itself and not of the observation.
         quality_grades: grades of observations taken.
         names: places the names.
+        work: folder for temporary files; the system's by default.
 
     Raises:
         InputError: if a file is no answer.
     """
-    gathering = Gathering()
+    gathering = Gathering(work)
     names = names or Names()
     taxa = read_taxa(folder)
-    for _, results in progress(pages(folder), "pages of iNaturalist observations"):
+    for _, results in progress(pages(folder, gathering.malformed), "pages of iNaturalist observations"):
         for observation in results:
-            photos = _photos(observation)
+            photos, broken = _photos(observation)
+            gathering.add_malformed(f"{FOLDER} photos", broken, SOURCE)
             if not photos:
                 continue
             one, belongs = place(observation, taxa, taxon, names)
@@ -70,7 +78,7 @@ def names_in(folder: Path, *, taxon: str, names: Names) -> None:
     taxa = read_taxa(folder)
     for _, results in pages(folder):
         for observation in results:
-            if _photos(observation):
+            if _photos(observation)[0]:
                 place(observation, taxa, taxon, names)
 
 
@@ -142,11 +150,14 @@ def _synonyms(taxa: dict[str, Taxon]) -> tuple[set[str], dict[str, set[str]]]:
     return set(inactive), {old: new for old, new in followers.items() if new}
 
 
-def _photos(observation: dict[str, Any]) -> list[dict[str, Any]]:
-    """The photographs of an observation, each of them once, whichever of the two lists has it."""
-    listed = [mapping(one.get("photo")) for one in mappings(observation.get("observation_photos"))]
-    photos = {text(one.get("id")): one for one in (*listed, *mappings(observation.get("photos")))}
-    return [one for number, one in photos.items() if number]
+def _photos(observation: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    """The photographs of an observation, each of them once, and how many cannot be read in the worse of two lists."""
+    lists = [observation.get("observation_photos"), observation.get("photos")]
+    outer, plain = (one if isinstance(one, list) else [] for one in lists)
+    listed = [[mapping(mapping(one).get("photo")) for one in outer], [mapping(one) for one in plain]]
+    broken = max(sum(text(photo.get("id")) is None for photo in photos) for photos in listed)
+    photos = {text(one.get("id")): one for one in (*listed[0], *listed[1])}
+    return [one for number, one in photos.items() if number], broken
 
 
 def _observation(observation: dict[str, Any], one: Placed, quality_grades: list[str]) -> dict[str, Any]:
@@ -201,7 +212,7 @@ def _photograph(photo: dict[str, Any], seen: dict[str, Any], licences: list[str]
         return row, seen["reason"]
     if row["url"] is None:
         return row, "no photograph"
-    return row, None if licence in licences else "licence not allowed"
+    return row, None if licence in licences else NOT_ALLOWED
 
 
 def _url(url: str, licence: str) -> str | None:

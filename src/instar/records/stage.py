@@ -2,6 +2,8 @@
 
 import csv
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,32 @@ import pyarrow.compute as pc
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
 from instar.records import annotated, folder, gbif, gbif_search, inaturalist, inaturalist_api
-from instar.records.annotations import SPLITS, Annotations, coco_json, read_coco, split_by_observation, split_by_time
+from instar.records.annotations import (
+    SPLITS,
+    Annotations,
+    coco_json,
+    coco_keys,
+    read_coco,
+    split_by_observation,
+    split_by_time,
+)
+from instar.records.filters import BEYOND, Extent, Maximum, drawn_order, parted
 from instar.records.gathering import Gathering
+from instar.records.hashes import Distinct
 from instar.records.names import FILE as BACKBONE
 from instar.records.names import Names, read_backbone
+from instar.records.spill import Sorter
 from instar.records.taxonomy import taxonomy_rows
 from instar.shards import shard_of
-from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, write_table
+from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, write_stream, write_table
+
+_NO_OBSERVATIONS = pa.schema([(name, pa.string()) for name in gbif.INATURALIST.names]).empty_table()
+
+#: The order of records.parquet; the observation and the address decide between two rows of one photograph.
+_ORDER = ["shard", "key", "observation_id", "url"]
+
+#: The columns that the annotations, their checks and their split go by.
+_ANNOTATED = ["key", "url", "sha256", "observation_id", "observed_at"]
 
 
 def records(
@@ -36,6 +57,10 @@ def records(
     taxon: str,
     licences: list[str],
     quality_grades: list[str],
+    bbox: list[float],
+    observed_from: str,
+    observed_to: str,
+    max_per_species: int,
     name_confidence: int,
     annotation_split: str,
     annotation_faults: str,
@@ -48,6 +73,9 @@ def records(
     Photographs of other taxa are counted in the metrics and not listed; every other dropped one is a row with its
     reason. A photograph that is listed twice counts once, under the first of its observations. One that GBIF took over
     from iNaturalist counts as iNaturalist's where that photograph is in the iNaturalist tables.
+
+    Memory does not grow with the tables: what is taken lies in temporary files beside ``out_records``, which have no
+    name and vanish with the process, and is sorted and written a part at a time.
 
     Args:
         source: kind world: the description of a drawn world. kind tables: a folder with ``inaturalist-open-data``,
@@ -66,6 +94,14 @@ def records(
         taxon: name of the taxon whose descendants are taken; empty for all.
         licences: licences whose photographs are taken; one's own photographs without any are taken.
         quality_grades: iNaturalist's grades that are taken.
+        bbox: west, south, east, north in degrees; west above east crosses the antimeridian; empty for the whole world.
+            With a box, a photograph without coordinates is dropped.
+        observed_from: the first day in UTC, ISO 8601; empty for no limit. With a limit, a photograph without a date is
+            dropped.
+        observed_to: the last day, likewise.
+        max_per_species: photographs kept of a species, and of a genus for those that are named to genus only; 0 for
+            all. The seed and a hash put the observations in order and they are taken whole, the last one as far as the
+            number goes.
         name_confidence: of an answer in the source's ``backbone.jsonl``, percent; one with less places no name.
         annotation_split: observation, time_block, or given for the set's own.
         annotation_faults: refuse a set of one's own with a wrong label, or leave_out its photograph.
@@ -76,40 +112,70 @@ def records(
     Raises:
         InputError: if the source lacks something or is damaged, or no photograph passes the filters.
     """
+    extent = Extent(bbox, observed_from, observed_to)
     tables = _prepare(source, out_source, kind=kind, seed=seed)
+    work = out_records.parent
+    work.mkdir(parents=True, exist_ok=True)
+    asked = _asked(tables, kind=kind)
     names = Names(read_backbone(tables / BACKBONE), confidence=name_confidence)
-    gatherings = _gather(tables, kind=kind, taxon=taxon, licences=licences, quality_grades=quality_grades, names=names)
-    renamed = sum(_accept_names(gathering, gatherings) for gathering in gatherings)
-    found, dropped = _once(gatherings)
-    reasons = Counter(dropped["reason"].to_pylist())
-    reasons["other taxon"] += sum(gathering.other_taxon for gathering in gatherings)
-    reasons = +reasons
-    if not found.num_rows:
-        taken = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common()) or "the source lists none"
-        raise InputError(f"{source}: no photograph is left ({taken}); change records.taxon or the filters in records")
-    sorted_records = _with_shards(found, shards)
-    annotations = _annotations(tables, found, kind=kind, category=taxon or "animal", faults=annotation_faults)
+    chosen = {"taxon": taxon, "licences": licences, "names": names, "work": work}
+    gatherings = _gather(tables, kind=kind, quality_grades=quality_grades, chosen=chosen)
+    flow = _Flow(Sorter(RECORDS_DROPPED, RECORDS_DROPPED.names, together=3, folder=work))
+    found = _once(_by_shard(_within(gatherings, extent, flow), shards, work), flow)
+    if max_per_species:
+        found = _by_shard(_limited(found, max_per_species, seed, flow, work), shards, work)
+    write_stream(out_records, _taken(found, asked, flow, source), RECORDS)
+    write_stream(out_dropped, flow.dropped, RECORDS_DROPPED)
+    asked_for = pa.concat_tables([RECORDS.empty_table().select(_ANNOTATED), *flow.asked_for])
+    annotations = _annotations(tables, asked_for, kind=kind, category=taxon or "animal", faults=annotation_faults)
     splits = _splits(
         annotations,
-        found,
+        asked_for,
         by=annotation_split,
         shares={"validation_share": annotation_validation_share, "test_share": annotation_test_share},
         gap_s=annotation_gap_s,
         seed=seed,
     )
-    carried = pc.unique(found["taxon_id"].drop_null()).to_pylist()
-    write_table(out_records, sorted_records, RECORDS)
-    write_table(out_dropped, dropped.sort_by([(name, "ascending") for name in RECORDS_DROPPED.names]), RECORDS_DROPPED)
-    write_table(out_taxonomy, taxonomy_rows([one.lineages for one in gatherings], carried), TAXONOMY)
+    write_table(out_taxonomy, taxonomy_rows([one.lineages for one in gatherings], sorted(flow.taxa)), TAXONOMY)
     write_json(out_annotations, coco_json(annotations, splits))
-    write_json(
-        out_metrics,
-        {
-            **_metrics(found, reasons, gatherings, annotations, splits),
-            "synonyms_replaced": renamed,
-            "annotation_checks": _annotation_checks(annotations, found),
-        },
-    )
+    checks = {"annotation_checks": _annotation_checks(annotations, asked_for)}
+    write_json(out_metrics, {**_metrics(flow, gatherings, annotations, splits), **checks})
+
+
+@dataclass
+class _Flow:
+    """What is counted while the photographs pass."""
+
+    dropped: Sorter
+    read: int = 0
+    out: int = 0
+    renamed: int = 0
+    with_coordinates: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    licences: Counter[str] = field(default_factory=Counter)
+    taxa: set[str] = field(default_factory=set)
+    observations: Distinct = field(default_factory=Distinct)
+    observers: Distinct = field(default_factory=Distinct)
+    asked_for: list[pa.Table] = field(default_factory=list)
+
+    def drop(self, rows: pa.Table, reasons: str | pa.Array | pa.ChunkedArray) -> None:
+        """Drop photographs for one reason, or each for its own."""
+        if isinstance(reasons, str):
+            reasons = pa.array([reasons] * rows.num_rows, pa.string())
+        dropped = rows.select(["source", "photo_id"]).append_column("reason", reasons)
+        self.reasons.update(_counts(dropped, "reason"))
+        self.dropped.add(dropped)
+
+    def take(self, rows: pa.Table) -> None:
+        """Count photographs that are taken."""
+        self.out += rows.num_rows
+        self.with_coordinates += rows.num_rows - rows["latitude"].null_count
+        self.sources.update(_counts(rows, "source"))
+        self.licences.update(_counts(rows, "licence"))
+        self.taxa.update(pc.unique(rows["taxon_id"].drop_null()).to_pylist())
+        self.observations.add(rows["observation_id"])
+        self.observers.add(rows["observer_id"])
 
 
 def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
@@ -130,73 +196,130 @@ def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
         with (temporary / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["file", "bytes", "sha256"])
-            for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            for path in sorted(path for path in source.rglob("*") if path.is_file() and ".part-" not in path.name):
                 writer.writerow([path.relative_to(source).as_posix(), path.stat().st_size, sha256_of(path)])
     return source
 
 
-def _gather(
-    tables: Path, *, kind: str, taxon: str, licences: list[str], quality_grades: list[str], names: Names
-) -> list[Gathering]:
+def _gather(tables: Path, *, kind: str, quality_grades: list[str], chosen: dict[str, Any]) -> list[Gathering]:
+    """What the sources give; ``chosen`` is what all of them are told."""
     if kind == "folder":
-        return [folder.gather(tables, taxon=taxon, licences=licences, names=names)]
-    chosen: dict[str, Any] = {"taxon": taxon, "licences": licences, "names": names}
+        return [folder.gather(tables, **chosen)]
     gatherings = []
     for module in (inaturalist, inaturalist_api):
         if (tables / module.FOLDER).is_dir():
             gatherings.append(module.gather(tables / module.FOLDER, quality_grades=quality_grades, **chosen))
-    known = _by_number(pa.concat_tables([_NO_OBSERVATIONS, *(one.observations for one in gatherings)]))
-    for path in sorted(tables.iterdir()):
-        if path.suffix.lower() == ".zip" or (path / "meta.xml").is_file():
-            gatherings.append(gbif.gather(path, inaturalist=known, **chosen))
-    if (tables / gbif_search.FOLDER).is_dir():
-        gatherings.append(gbif_search.gather(tables / gbif_search.FOLDER, inaturalist=known, **chosen))
+    archives = gbif.archives(tables)
+    searches = [tables / gbif_search.FOLDER] if (tables / gbif_search.FOLDER).is_dir() else []
+    known = _by_number(gatherings if archives or searches else [])
+    gatherings += [gbif.gather(path, inaturalist=known, **chosen) for path in archives]
+    gatherings += [gbif_search.gather(path, inaturalist=known, **chosen) for path in searches]
     if not gatherings:
         folders = ", ".join((inaturalist.FOLDER, inaturalist_api.FOLDER, gbif_search.FOLDER))
         raise InputError(f"{tables}: neither a folder {folders} nor a Darwin Core Archive in it")
     return gatherings
 
 
-_NO_OBSERVATIONS = pa.schema([(name, pa.string()) for name in gbif.INATURALIST.names]).empty_table()
-
-
-def _by_number(photographs: pa.Table) -> pa.Table:
-    """``Gathering.observations`` as ``gbif.INATURALIST``; those of one photograph stay in their order."""
+def _by_number(gatherings: list[Gathering]) -> pa.Table:
+    """The observations of iNaturalist's photographs as ``gbif.INATURALIST``; those of one stay in their order."""
+    photographs = pa.concat_tables([_NO_OBSERVATIONS, *(one.observations for one in gatherings)])
     rows = photographs.filter(photographs["photo_id"].is_valid()).cast(gbif.INATURALIST)
     return rows.take(pa.array(np.argsort(rows["photo_id"].to_numpy(), kind="stable")))
 
 
-def _accept_names(gathering: Gathering, gatherings: list[Gathering]) -> int:
-    """Give inactive names the accepted one that a source tells, where all tell the same; returns how many rows."""
+def _within(gatherings: list[Gathering], extent: Extent, flow: _Flow) -> Iterator[pa.Table]:
+    """The photographs that the sources took and that lie within the extent, under accepted names."""
+    for gathering in gatherings:
+        flow.read += gathering.other_taxon
+        flow.reasons["other taxon"] += gathering.other_taxon
+        for rows in gathering.dropped_tables():
+            flow.read += rows.num_rows
+            flow.drop(rows, rows["reason"])
+        accepted = _accepted(gathering, gatherings)
+        for rows in gathering.tables():
+            flow.read += rows.num_rows
+            reasons = extent.reasons(rows)
+            flow.drop(rows.filter(reasons.is_valid()), reasons.drop_null())
+            yield _renamed(rows.filter(reasons.is_null()), accepted, flow)
+
+
+def _accepted(gathering: Gathering, gatherings: list[Gathering]) -> dict[str, str]:
+    """The accepted names that a source tells for inactive ones, where all tell the same."""
     told = {old: {new for one in gatherings for new in one.synonyms.get(old, ())} for old in gathering.inactive}
-    accepted = {old: next(iter(new)) for old, new in sorted(told.items()) if len(new) == 1}
-    taxon_ids = gathering.found["taxon_id"]
-    positions = pc.index_in(taxon_ids, value_set=pa.array(accepted, pa.string()))
-    gathering.replace_column(
-        "taxon_id", pc.coalesce(pa.array(accepted.values(), pa.string()).take(positions), taxon_ids)
-    )
-    return len(positions) - positions.null_count
+    return {old: next(iter(new)) for old, new in sorted(told.items()) if len(new) == 1}
 
 
-def _once(gatherings: list[Gathering]) -> tuple[pa.Table, pa.Table]:
-    """All photographs, each under the first of its observations, and all dropped ones with the repetitions."""
-    found = pa.concat_tables([gathering.found for gathering in gatherings])
-    order = pc.sort_indices(found, [("key", "ascending"), ("observation_id", "ascending"), ("url", "ascending")])
-    found = found.take(order)
-    keys = found["key"].combine_chunks()
-    first = np.ones(len(keys), bool)
-    first[1:] = pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
-    again = found.filter(pa.array(~first)).select(["source", "photo_id"])
-    reason = pa.array(["listed twice"] * again.num_rows, pa.string())
-    dropped = [gathering.dropped for gathering in gatherings]
-    dropped.append(again.append_column("reason", reason).cast(RECORDS_DROPPED))
-    return found.filter(pa.array(first)), pa.concat_tables(dropped)
+def _renamed(rows: pa.Table, accepted: dict[str, str], flow: _Flow) -> pa.Table:
+    positions = pc.index_in(rows["taxon_id"], value_set=pa.array(accepted, pa.string()))
+    flow.renamed += len(positions) - positions.null_count
+    names = pc.coalesce(pa.array(accepted.values(), pa.string()).take(positions), rows["taxon_id"])
+    return rows.set_column(rows.schema.get_field_index("taxon_id"), rows.schema.field("taxon_id"), names)
 
 
-def _with_shards(found: pa.Table, shards: list[str]) -> pa.Table:
+def _by_shard(found: Iterable[pa.Table], shards: list[str], work: Path) -> Iterator[pa.Table]:
     """Rows of ``tables.RECORDS``; a shard's rows stand together, so that its job finds them without reading all."""
-    column = pa.array((shard_of(key.as_py(), shards) for key in found["key"]), pa.string())
-    return found.append_column("shard", column).sort_by([("shard", "ascending"), ("key", "ascending")])
+    ordered = Sorter(RECORDS, _ORDER, together=2, folder=work)
+    for rows in found:
+        keys = rows["key"].to_pylist()
+        if "shard" not in rows.column_names:
+            rows = rows.append_column("shard", pa.array((shard_of(key, shards) for key in keys), pa.string()))
+        ordered.add(rows)
+    yield from ordered
+
+
+def _once(found: Iterable[pa.Table], flow: _Flow) -> Iterator[pa.Table]:
+    """Each photograph under the first of its observations; rows of one photograph come in one table."""
+    for rows in found:
+        keys = rows["key"].combine_chunks()
+        first = np.ones(len(keys), bool)
+        first[1:] = pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
+        taken, again = parted(rows, first)
+        flow.drop(again, "listed twice")
+        yield taken
+
+
+def _limited(found: Iterable[pa.Table], most: int, seed: int, flow: _Flow, work: Path) -> Iterator[pa.Table]:
+    """At most so many photographs of each taxon, whole observations in an order that the seed draws."""
+    by = ["taxon_id", "drawn", "observation_id", "key"]
+    ordered = Sorter(RECORDS.append(pa.field("drawn", pa.uint64())), by, together=4, folder=work)
+    for rows in found:
+        ordered.add(rows.append_column("drawn", drawn_order(rows["observation_id"], seed)))
+    maximum = Maximum(most)
+    for rows in ordered:
+        taken, beyond = parted(rows, maximum.kept(rows["taxon_id"]))
+        flow.drop(beyond, BEYOND)
+        yield taken.drop_columns("drawn")
+
+
+def _taken(found: Iterable[pa.Table], asked: pa.Array | None, flow: _Flow, source: Path) -> Iterator[pa.Table]:
+    """Counts what passes and keeps what is asked for by key, or all where ``asked`` is None.
+
+    Raises:
+        InputError: if nothing passes.
+    """
+    for rows in found:
+        flow.take(rows)
+        some = rows if asked is None else rows.filter(pc.is_in(rows["key"], asked))
+        flow.asked_for.append(some.select(_ANNOTATED))
+        yield rows
+    if not flow.out:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in (+flow.reasons).most_common())
+        raise InputError(
+            f"{source}: no photograph is left ({reasons or 'the source lists none'}); change records.taxon or the "
+            "filters in records"
+        )
+
+
+def _asked(tables: Path, *, kind: str) -> pa.Array | None:
+    """Keys that annotations may name; None for a folder, whose photographs are all asked for."""
+    if kind == "folder":
+        return None
+    path = tables / "annotations.json"
+    if not path.is_file():
+        return pa.array([], pa.string())
+    keys = coco_keys(path)
+    read_coco(path, pa.chunked_array([keys]))  # what is wrong in it is told before the tables are read
+    return keys
 
 
 def _annotations(tables: Path, found: pa.Table, *, kind: str, category: str, faults: str) -> Annotations:
@@ -212,8 +335,7 @@ def _splits(
 ) -> dict[str, str]:
     """Split of each annotated photograph that has one; the others are counted in ``annotations.left_out``."""
     keys = pa.array(annotations.photographs, pa.string())
-    rows = found.filter(pc.is_in(found["key"], keys))
-    rows = rows.select(["key", "observation_id", "observed_at", "sha256"]).to_pylist()
+    rows = found.filter(pc.is_in(found["key"], keys)).to_pylist()
     if by == "given":
         return _given(annotations, {row["key"]: row["sha256"] or row["key"] for row in rows})
     if by == "observation":
@@ -248,37 +370,36 @@ def _annotation_checks(annotations: Annotations, found: pa.Table) -> dict[str, i
 
 
 def _metrics(
-    found: pa.Table,
-    reasons: Counter[str],
-    gatherings: list[Gathering],
-    annotations: Annotations,
-    splits: dict[str, str],
+    flow: _Flow, gatherings: list[Gathering], annotations: Annotations, splits: dict[str, str]
 ) -> dict[str, Any]:
-    read = sum(one.other_taxon + one.found.num_rows + one.dropped.num_rows for one in gatherings)
-    if read != found.num_rows + reasons.total():
-        raise RuntimeError(f"records: {read} photographs read, {found.num_rows} taken and {reasons.total()} dropped")
+    reasons = +flow.reasons
+    if flow.read != flow.out + reasons.total():
+        raise RuntimeError(f"records: {flow.read} photographs read, {flow.out} taken and {reasons.total()} dropped")
     boxes = Counter[str]()
     for key, split in splits.items():
         boxes[split] += len(annotations.photographs[key].boxes)
     per_split = Counter(splits.values())
     return {
-        "rows": {"in": read, "out": found.num_rows, "dropped": _ordered(reasons)},
-        "sources": _counts(found, "source"),
-        "licences": _counts(found, "licence"),
-        "observations": pc.count_distinct(found["observation_id"]).as_py(),
-        "observers": pc.count_distinct(found["observer_id"]).as_py(),
-        "taxa": pc.count_distinct(found["taxon_id"]).as_py(),
-        "with_coordinates": found.num_rows - found["latitude"].null_count,
+        "rows": {"in": flow.read, "out": flow.out, "dropped": _ordered(reasons)},
+        "sources": _ordered(flow.sources),
+        "licences": _ordered(flow.licences),
+        "licences_excluded": _ordered(sum((one.excluded for one in gatherings), Counter())),
+        "malformed_rows": _ordered(sum((one.malformed for one in gatherings), Counter())),
+        "observations": len(flow.observations),
+        "observers": len(flow.observers),
+        "taxa": len(flow.taxa),
+        "with_coordinates": flow.with_coordinates,
         "annotations": {
             "photographs": {split: per_split[split] for split in SPLITS},
             "boxes": {split: boxes[split] for split in SPLITS},
             "left_out": _ordered(+annotations.left_out),
         },
+        "synonyms_replaced": flow.renamed,
     }
 
 
-def _counts(found: pa.Table, column: str) -> dict[str, int]:
-    return _ordered(Counter({row["values"]: row["counts"] for row in pc.value_counts(found[column]).to_pylist()}))
+def _counts(rows: pa.Table, column: str) -> dict[str, int]:
+    return {row["values"]: row["counts"] for row in pc.value_counts(rows[column]).to_pylist()}
 
 
 def _ordered(counts: Counter[str]) -> dict[str, int]:

@@ -86,9 +86,8 @@ def _readers(source: Path, *, taxon: str, kind: str) -> Iterator[Any]:
     for module in (inaturalist, inaturalist_api, gbif_search):
         if (source / module.FOLDER).is_dir():
             yield partial(module.names_in, source / module.FOLDER, taxon=taxon)
-    for path in sorted(source.iterdir()):
-        if path.suffix.lower() == ".zip" or (path / "meta.xml").is_file():
-            yield partial(gbif.names_in, path, taxon=taxon)
+    for path in gbif.archives(source):
+        yield partial(gbif.names_in, path, taxon=taxon)
 
 
 def _answer(name: str, *, pace: web.Pace, hints: dict[str, str], url: str) -> Any:

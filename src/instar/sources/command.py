@@ -49,7 +49,7 @@ def _from_params(function: Callable[..., int], params: Params, given: set[str]) 
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.default is inspect.Parameter.empty and f"--{name}" not in given:
             value: Any = getattr(params.records, name)
-            text = f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
+            text = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
             words.append(f"--{name}={text}")
     return words
 
@@ -60,8 +60,8 @@ def _help() -> str:
         [
             "usage: instar source WHAT [options]",
             "",
-            "Fetch into the study's source folder what the stage records reads. Folder, taxon and quality grades are",
-            "those of params.yaml where no option says otherwise. Stopped and started again, each goes on.",
+            "Fetch into the study's source folder what the stage records reads. Folder, taxon, quality grades, box and",
+            "dates are those of params.yaml where no option says otherwise. Stopped and started again, each goes on.",
             "'instar source WHAT --help' lists the options.",
             "",
             *lines,

@@ -3,9 +3,11 @@
 https://techdocs.gbif.org/en/openapi/v1/occurrence
 """
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import time
 import zipfile
 from collections.abc import Iterator
@@ -16,13 +18,16 @@ from typing import Any
 from requests import Response, Session
 
 from instar.errors import InputError
-from instar.files import replacing, write_json
+from instar.extent import check_extent
+from instar.files import naming_full_disk, replacing, write_json
 from instar.progress import progress
 from instar.records.gbif_search import FOLDER
 from instar.sources import web
-from instar.sources.inaturalist_api import bbox_of
+from instar.store import STATE
 
 URL = "https://api.gbif.org/v1"
+#: Requests under way and archives that are not whole yet.
+WORK = STATE / "gbif"
 PER_PAGE = 300
 #: GBIF's own limit of a search; it pages no further.
 MOST = 100_000
@@ -38,9 +43,9 @@ def gbif_search(
     source: Path,
     *,
     taxon: str,
-    bbox: list[float] | None = None,
-    since: str = "",
-    until: str = "",
+    bbox: list[float],
+    observed_from: str,
+    observed_to: str,
     datasets: list[str] | None = None,
     url: str = URL,
 ) -> int:
@@ -51,22 +56,24 @@ def gbif_search(
     Args:
         source: the study's source folder; the answers lie below its ``gbif-search``.
         taxon: scientific name.
-        bbox: west, south, east and north in degrees; nothing for the world.
-        since: first day, YYYY-MM-DD; empty for any.
-        until: last day; likewise.
+        bbox: west, south, east and north in degrees; west above east crosses the antimeridian; [] for the world.
+        observed_from: first day of observation, YYYY-MM-DD; empty for any.
+        observed_to: last day; likewise.
         datasets: keys of the datasets that are searched; nothing for all.
         url: of the API.
 
     Raises:
         InputError: if GBIF refuses, does not know the taxon, or has too many occurrences for a search.
     """
+    check_extent(bbox, observed_from, observed_to)
     client = web.session()
     query: dict[str, Any] = {"taxonKey": taxon_key(client, taxon, url), "mediaType": "StillImage"}
     query |= {"datasetKey": sorted(datasets)} if datasets else {}
-    query |= {"eventDate": f"{since or '*'},{until or '*'}"} if since or until else {}
-    if bbox:
-        west, south, east, north = bbox_of(bbox)
-        query |= {"decimalLongitude": f"{west},{east}", "decimalLatitude": f"{south},{north}"}
+    if observed_from or observed_to:
+        query |= {"eventDate": f"{observed_from or '*'},{observed_to or '*'}"}
+    if boxes := _boxes(bbox):
+        query |= {"decimalLongitude": [f"{west:g},{east:g}" for west, _, east, _ in boxes]}
+        query |= {"decimalLatitude": f"{bbox[1]:g},{bbox[3]:g}"}
     digest = hashlib.sha256(json.dumps(query, sort_keys=True).encode()).hexdigest()[:8]
     folder = source / FOLDER / f"{taxon.replace(' ', '_')}-{digest}"
     for _ in progress(_pages(client, folder, query, url), "pages"):
@@ -118,11 +125,11 @@ def gbif_download(
     source: Path,
     *,
     taxon: str,
+    bbox: list[float],
+    observed_from: str,
+    observed_to: str,
     key: str = "",
     licences: list[str] | None = None,
-    bbox: list[float] | None = None,
-    since: str = "",
-    until: str = "",
     datasets: list[str] | None = None,
     poll_s: float = POLL_S,
     url: str = URL,
@@ -138,9 +145,9 @@ def gbif_download(
         taxon: scientific name.
         key: of a download that exists.
         licences: of the occurrences, which are not those of their photographs: cc0, cc-by, cc-by-nc; nothing for all.
-        bbox: west, south, east and north in degrees; nothing for the world.
-        since: first day, YYYY-MM-DD; empty for any.
-        until: last day; likewise.
+        bbox: west, south, east and north in degrees; west above east crosses the antimeridian; [] for the world.
+        observed_from: first day of observation, YYYY-MM-DD; empty for any.
+        observed_to: last day; likewise.
         datasets: keys of the datasets that are wanted, for example AntWeb's; nothing for all.
         poll_s: between two questions whether the download is ready, seconds.
         url: of the API.
@@ -148,13 +155,16 @@ def gbif_download(
     Raises:
         InputError: if the account is not in the environment, GBIF refuses, or the download fails.
     """
+    check_extent(bbox, observed_from, observed_to)
     client = web.session()
     source.mkdir(parents=True, exist_ok=True)
+    remedy = "give the key of another one"
     if not key:
         account = _account()
-        predicate = _predicate(taxon_key(client, taxon, url), licences, bbox, since, until, datasets)
-        key = _requested(client, source, predicate, account, url)
-    about = _ready(client, key, poll_s, url)
+        predicate = _predicate(taxon_key(client, taxon, url), licences, bbox, observed_from, observed_to, datasets)
+        memory = _memory(predicate, url)
+        key, remedy = _requested(client, memory, predicate, account, url), f"delete {memory} and ask again"
+    about = _ready(client, key, poll_s, url, remedy)
     _fetch(client, about, source / f"{key}.zip", url)
     write_json(source / f"{key}.json", _citation(about))
     return 0
@@ -171,9 +181,9 @@ def _account() -> tuple[str, str, str]:
 def _predicate(
     key: int,
     licences: list[str] | None,
-    bbox: list[float] | None,
-    since: str,
-    until: str,
+    bbox: list[float],
+    observed_from: str,
+    observed_to: str,
     datasets: list[str] | None,
 ) -> dict[str, Any]:
     def equals(name: str, value: object) -> dict[str, Any]:
@@ -184,25 +194,38 @@ def _predicate(
         raise InputError(f"licences {', '.join(unknown)}: GBIF's occurrences have only {', '.join(_LICENCES)}")
     if licences:
         parts.append({"type": "in", "key": "LICENSE", "values": sorted(_LICENCES[one] for one in licences)})
-    if bbox:
-        west, south, east, north = bbox_of(bbox)
-        ring = f"{west} {south}, {east} {south}, {east} {north}, {west} {north}, {west} {south}"
-        parts.append({"type": "within", "geometry": f"POLYGON(({ring}))"})
-    if since:
-        parts.append({"type": "greaterThanOrEquals", "key": "EVENT_DATE", "value": since})
-    if until:
-        parts.append({"type": "lessThanOrEquals", "key": "EVENT_DATE", "value": until})
+    if boxes := [{"type": "within", "geometry": _polygon(*box)} for box in _boxes(bbox)]:
+        parts.append(boxes[0] if len(boxes) == 1 else {"type": "or", "predicates": boxes})
+    if observed_from:
+        parts.append({"type": "greaterThanOrEquals", "key": "EVENT_DATE", "value": observed_from})
+    if observed_to:
+        parts.append({"type": "lessThanOrEquals", "key": "EVENT_DATE", "value": observed_to})
     if datasets:
         parts.append({"type": "in", "key": "DATASET_KEY", "values": sorted(datasets)})
     return {"type": "and", "predicates": parts}
 
 
-def _requested(
-    client: Session, source: Path, predicate: dict[str, Any], account: tuple[str, str, str], url: str
-) -> str:
+def _boxes(bbox: list[float]) -> list[list[float]]:
+    """The box, or its two parts where it crosses the antimeridian, which no range or ring of GBIF's does."""
+    if not bbox or bbox[0] <= bbox[2]:
+        return [bbox] if bbox else []
+    west, south, east, north = bbox
+    return [[west, south, 180.0, north], [-180.0, south, east, north]]
+
+
+def _polygon(west: float, south: float, east: float, north: float) -> str:
+    corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]
+    return f"POLYGON(({', '.join(f'{longitude:g} {latitude:g}' for longitude, latitude in corners)}))"
+
+
+def _memory(predicate: dict[str, Any], url: str) -> Path:
+    """The file that remembers a request: in the workspace, since DVC hashes the source folder."""
+    digest = hashlib.sha256(json.dumps([url, predicate], sort_keys=True).encode()).hexdigest()[:8]
+    return WORK / f"request-{digest}.json"
+
+
+def _requested(client: Session, path: Path, predicate: dict[str, Any], account: tuple[str, str, str], url: str) -> str:
     """The key of the download, which an earlier run may have asked for."""
-    digest = hashlib.sha256(json.dumps(predicate, sort_keys=True).encode()).hexdigest()[:8]
-    path = source / f".gbif-download-{digest}.json"
     if path.is_file():
         return str(json.loads(path.read_text(encoding="utf-8"))["key"])
     user, password, email = account
@@ -232,16 +255,14 @@ def _key(response: Response) -> str:
     return key
 
 
-def _ready(client: Session, key: str, poll_s: float, url: str) -> dict[str, Any]:
+def _ready(client: Session, key: str, poll_s: float, url: str, remedy: str) -> dict[str, Any]:
     """What GBIF says of a download that has succeeded."""
     for about in progress(_states(client, key, poll_s, url), f"questions whether download {key} is ready"):
         status = about.get("status")
         if status == "SUCCEEDED":
             return about
         if status not in _UNDER_WAY:
-            raise InputError(
-                f"{url}/occurrence/download/{key}: is {status}; delete .gbif-download-*.json and ask again"
-            )
+            raise InputError(f"{url}/occurrence/download/{key}: is {status}; {remedy}")
     raise AssertionError("the states do not end")
 
 
@@ -266,7 +287,8 @@ def _fetch(client: Session, about: dict[str, Any], path: Path, url: str) -> None
     size = about.get("size")
     if path.is_file() and path.stat().st_size == size:
         return
-    part = path.with_name(f".{path.name}.part")
+    part = WORK / f"{path.name}.part"
+    part.parent.mkdir(parents=True, exist_ok=True)
     link = about.get("downloadLink") or f"{url}/occurrence/download/request/{about['key']}.zip"
     if not part.is_file() or part.stat().st_size != size:
         read = partial(_append, part=part, size=size)
@@ -277,7 +299,19 @@ def _fetch(client: Session, about: dict[str, Any], path: Path, url: str) -> None
     except zipfile.BadZipFile as error:
         part.unlink()
         raise InputError(f"{link}: is no zip file ({error}); run the same command again") from None
-    part.replace(path)
+    _move(part, path)
+
+
+def _move(part: Path, path: Path) -> None:
+    try:
+        part.replace(path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # the source folder may lie on another disk than the workspace
+        with replacing(path) as temporary:
+            shutil.copyfile(part, temporary)
+        part.unlink()
 
 
 def _range(part: Path) -> dict[str, str]:
@@ -287,7 +321,7 @@ def _range(part: Path) -> dict[str, str]:
 
 def _append(response: Response, part: Path, size: int | None) -> bool:
     """Write an answer behind what is there, or anew where the service begins anew."""
-    with part.open("ab" if response.status_code == 206 else "wb") as file:
+    with naming_full_disk(part), part.open("ab" if response.status_code == 206 else "wb") as file:
         for piece in progress(web.chunks(response), "MiB"):
             file.write(piece)
     have = part.stat().st_size

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from instar.errors import InputError
+from instar.extent import check_extent
 from instar.files import replacing, write_json
 from instar.progress import progress
-from instar.records.answers import mappings, pages
+from instar.records.answers import mappings, pages, text
 from instar.records.inaturalist_api import FOLDER, above_of, read_taxa
 from instar.sources import web
 
@@ -32,10 +33,10 @@ def inaturalist_api(
     *,
     taxon: str,
     quality_grades: list[str],
+    bbox: list[float],
+    observed_from: str,
+    observed_to: str,
     observation: int = 0,
-    bbox: list[float] | None = None,
-    since: str = "",
-    until: str = "",
     url: str = URL,
     limits: Path | None = None,
 ) -> int:
@@ -48,16 +49,17 @@ def inaturalist_api(
         source: the study's source folder; the answers lie below its ``inaturalist-api``.
         taxon: scientific name.
         quality_grades: research, needs_id, casual.
+        bbox: west, south, east and north in degrees; west above east crosses the antimeridian; [] for the world.
+        observed_from: first day of observation, YYYY-MM-DD; empty for any.
+        observed_to: last day; likewise.
         observation: number of the one observation that is wanted; 0 for those of the taxon.
-        bbox: west, south, east and north in degrees; nothing for the world.
-        since: first day of observation, YYYY-MM-DD; empty for any.
-        until: last day of observation; likewise.
         url: of the API.
         limits: the file that counts requests; nothing for pyinaturalist's own, which all its programs share.
 
     Raises:
         InputError: if the API refuses, does not know the taxon, or the day's requests are used up.
     """
+    check_extent(bbox, observed_from, observed_to)
     folder = source / FOLDER
     with _client(limits) as client:
         if observation:
@@ -70,7 +72,7 @@ def inaturalist_api(
             if not taxon:
                 raise InputError("taxon: is empty; name one with --taxon, since the API is for small taxa")
             query = _query(client, folder, taxon, url) | {"quality_grade": ",".join(sorted(quality_grades))}
-            query |= _place_and_time(bbox, since, until)
+            query |= _place_and_time(bbox, observed_from, observed_to)
             digest = hashlib.sha256(json.dumps(query, sort_keys=True).encode()).hexdigest()[:8]
             _save_pages(client, folder / f"{taxon.replace(' ', '_')}-{digest}", query, url)
         _save_taxa(client, folder, url)
@@ -137,23 +139,10 @@ def _query(client: "ClientSession", folder: Path, taxon: str, url: str) -> dict[
     return {"taxon_id": numbers[0], "photos": "true"}
 
 
-def _place_and_time(bbox: list[float] | None, since: str, until: str) -> dict[str, Any]:
-    query: dict[str, Any] = {name: value for name, value in (("d1", since), ("d2", until)) if value}
-    if bbox:
-        west, south, east, north = bbox_of(bbox)
-        query |= {"swlng": west, "swlat": south, "nelng": east, "nelat": north}
-    return query
-
-
-def bbox_of(bbox: list[float]) -> tuple[float, float, float, float]:
-    """West, south, east and north in degrees.
-
-    Raises:
-        InputError: if they are not four, or not in that order on the globe.
-    """
-    if len(bbox) != 4 or not (-180 <= bbox[0] <= 180 and -180 <= bbox[2] <= 180 and -90 <= bbox[1] <= bbox[3] <= 90):
-        raise InputError(f"bbox {bbox}: must be west, south, east, north in degrees, south below north")
-    return bbox[0], bbox[1], bbox[2], bbox[3]
+def _place_and_time(bbox: list[float], observed_from: str, observed_to: str) -> dict[str, Any]:
+    query: dict[str, Any] = {name: day for name, day in (("d1", observed_from), ("d2", observed_to)) if day}
+    # a western edge above the eastern one is iNaturalist's way, too, to cross the antimeridian
+    return query | {name: f"{edge:g}" for name, edge in zip(("swlng", "swlat", "nelng", "nelat"), bbox, strict=False)}
 
 
 def _save_pages(client: "ClientSession", folder: Path, query: dict[str, Any], url: str) -> None:
@@ -172,7 +161,7 @@ def _pages(client: "ClientSession", folder: Path, query: dict[str, Any], url: st
         yield path
         if len(results) < PER_PAGE:
             return
-        following = max(int(one["id"]) for one in results)
+        following = max((int(text(one.get("id")) or 0) for one in mappings(results)), default=0)
         if following <= last:
             path.unlink()
             raise InputError(f"{url}/observations: the page after {last} holds nothing after it; ask again later")
