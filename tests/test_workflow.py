@@ -253,8 +253,9 @@ def test_two_runs_in_one_workspace_are_refused(whole: Project, tmp_path: Path) -
 def test_fewer_shards_leave_no_orphans(whole: Project, tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")
     project.set("- s5\n", "")
-    project.run("snakemake", "stage_images")
+    printed = project.run("snakemake", "stage_images")
     assert not list((project.root / "data/demo").glob("*/s5.*"))
+    assert "spool/demo keeps the photographs of 1 shards that are not in params.yaml; 'instar prune' frees" in printed
 
 
 # Kills. A shard counts as finished when the store kept it.

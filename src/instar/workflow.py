@@ -103,6 +103,13 @@ def begin(graph: dag.Dag) -> None:
     for path in graph.orphans():
         print(f"instar: {path} belongs to no shard in params.yaml, deleted", file=sys.stderr)
         remove(path)
+    spools = STATE / "spool" / graph.params.study
+    if left := [kept for kept in spools.glob("*.kept") if kept.stem not in graph.params.shards]:
+        print(
+            f"instar: {spools} keeps the photographs of {len(left)} shards that are not in params.yaml; "
+            "'instar prune' frees their space",
+            file=sys.stderr,
+        )
 
 
 def prefer_own_tools() -> None:
