@@ -156,6 +156,7 @@ def ours(source: Path, out: Path, taxon: str) -> Path:
         taxon=taxon,
         licences=ALLOWED,
         quality_grades=GRADES,
+        photo_size="original",
         bbox=[],
         observed_from="",
         observed_to="",

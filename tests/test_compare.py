@@ -75,7 +75,7 @@ def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) ->
     ("words", "told"),
     [
         (["yolo0"], "yolo0: no such preset; workflow/conf/detector has rfdetr_large, yolo11m, yolo11n"),
-        (["yolo11n", "--set", "detector.epochs=0"], r"detector\.epochs = 0 is not allowed"),
+        (["yolo11n", "--set", "detector.epochs=-1"], r"detector\.epochs = -1 is not allowed"),
         (["yolo11n", "--set", "detector.family=whole_image"], "yolo11n: family whole_image is not trained"),
     ],
 )

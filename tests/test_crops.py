@@ -99,7 +99,7 @@ def test_crops_keep_every_row_and_its_ancestry(tmp_path: Path) -> None:
         assert (row["width"], row["height"]) == ((30, 20) if row["reason"] is None else (None, None))
         file = photographs[row["photo_key"]]
         assert row["photo_sha256"] == hashlib.sha256(file).hexdigest()
-        assert row["photo_phash"] == 2**64 - len(file)
+        assert row["photo_phash"] == 2**64 - 1 - len(file)
     assert rows[0]["detector"] == "by hand"
 
 
