@@ -422,3 +422,10 @@ def test_an_observation_held_out_in_two_splits(tmp_path: Path) -> None:
     held = [{"observation_id": "o", "split": split} for split in ("validation", "test")]
     with pytest.raises(InputError, match=r"earlier\.csv: line 3: observation o is in two splits"):
         run(tmp_path, niger(9), earlier=held)
+
+def test_a_photograph_without_a_hash_is_near_none(tmp_path: Path) -> None:
+    # hashes of one bit, as an even picture has, are as near to 0 as to each other's copies
+    crops = [crop(f"n{number:03}-0", photo_phash=1 << number) for number in range(30)]
+    crops += [crop(f"none{number}-0", photo_phash=None) for number in range(30)]
+    run(tmp_path, crops, validation_crops=5, near_duplicate_bits=1)
+    assert metrics(tmp_path)["leakage"]["observation"]["near_duplicate"] == 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from instar.dataset.near import Members, Neighbours, mix
-from instar.dataset.rows import NUMBERS, Classes, Scratch
+from instar.dataset.rows import NOTHING, NUMBERS, Classes, Scratch
 from instar.dataset.rules import KEPT, NEAR_EARLIER, count
 from instar.splits import whole_groups
 
@@ -215,10 +215,11 @@ def guard(number: int, *, scratch: Scratch, watch: Watch, earlier: Watch | None)
 
 def _near(rows: dict[str, np.ndarray], at: np.ndarray, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a shard and watched rows that are near-duplicates of each other in two observations."""
+    at = at[rows["phash"][at] != NOTHING]  # sooner than in pairs: of many without a hash each pairs with each
     row, place = watch.pictures.pairs(rows["phash"][at])
     row = at[row]
     apart = rows["observation"][row] != watch.rows["observation"][place]
-    seen = (rows["phash"][row] != 0) & (watch.rows["phash"][place] != 0)
+    seen = watch.rows["phash"][place] != NOTHING
     return row[apart & seen], place[apart & seen]
 
 
