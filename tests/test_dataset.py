@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from instar.dataset.decisions import DECISIONS, HELD_OUT
+from instar.dataset.engine import Engine
 from instar.dataset.stage import dataset
 from instar.errors import InputError
 from instar.licences import LICENCES
@@ -429,3 +430,30 @@ def test_a_photograph_without_a_hash_is_near_none(tmp_path: Path) -> None:
     crops += [crop(f"none{number}-0", photo_phash=None) for number in range(30)]
     run(tmp_path, crops, validation_crops=5, near_duplicate_bits=1)
     assert metrics(tmp_path)["leakage"]["observation"]["near_duplicate"] == 0
+
+
+@pytest.mark.parametrize("shards", [["a"], ["a", "b"]])
+def test_progress_comes_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str], shards: list[str]) -> None:
+    run(tmp_path, niger(9), shards=shards)
+    told = capsys.readouterr().err
+    for what in ("shards read", "shards cleaned", "shards compared", "shards split"):
+        assert f"{what}: {len(shards)}/{len(shards)} " in told
+    assert "buckets of photographs compared: 1/1 " in told
+
+
+def test_work_that_a_cluster_repeats_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(tmp_path / "first", niger(20), validation_crops=6)
+    was = list(first.index[first["split"] == "validation"])
+    crops = [*niger(30), crop("tiny-0", box=3), crop("near-0", photo_phash=flipped(was[0][:-2], 2))]
+    given: Any = {"earlier": pd.read_csv(tmp_path / "first/held_out.csv").to_dict("records"), "split_by": "observer"}
+    run(tmp_path / "once", crops, **given)
+    fold = Engine.fold
+
+    def twice(self: Any, what: str, function: Any, items: Any, combine: Any) -> Any:
+        fold(self, what, function, items, combine)
+        return fold(self, what, function, items, combine)
+
+    monkeypatch.setattr(Engine, "fold", twice)
+    run(tmp_path / "twice", crops, **given)
+    for once, again in zip(outputs(tmp_path / "once"), outputs(tmp_path / "twice"), strict=True):
+        assert once.read_bytes() == again.read_bytes()

@@ -6,7 +6,7 @@ import numpy as np
 
 from instar.dataset.near import Members, Neighbours, mix
 from instar.dataset.rows import NOTHING, NUMBERS, Classes, Scratch
-from instar.dataset.rules import KEPT, NEAR_EARLIER, count
+from instar.dataset.rules import KEPT, count
 from instar.splits import whole_groups
 
 #: Ways to split, from loose to strict.
@@ -196,10 +196,9 @@ class Watch:
 
 
 def guard(number: int, *, scratch: Scratch, watch: Watch, earlier: Watch | None) -> Guard:
-    """Compare a shard's kept crops with the candidates, and drop those that come near ones held out earlier."""
+    """Compare a shard's kept crops with the candidates, and note those that come near ones held out earlier."""
     rows = scratch.rows(number, ["label", "observation", "phash"])
-    reasons = scratch.reasons(number)
-    at = np.flatnonzero(reasons == KEPT)
+    at = np.flatnonzero(scratch.reasons(number) == KEPT)
     near = np.zeros(len(watch.rows), bool)
     near[_near(rows, at, watch)[1]] = True
     inside, place = watch.observations.places(rows["observation"][at])
@@ -208,8 +207,9 @@ def guard(number: int, *, scratch: Scratch, watch: Watch, earlier: Watch | None)
     if earlier is not None:
         dropped = _near(rows, at, earlier)[0]
         dropped = dropped[~np.isin(rows["observation"][dropped], earlier.observations.values)]
-        reasons[dropped] = NEAR_EARLIER
-        scratch.write_reasons(number, reasons)
+        flags = np.zeros(len(rows["label"]), bool)
+        flags[dropped] = True
+        scratch.write_flat("near_earlier", number, flags)
     return Guard(near, other[watch.place])
 
 

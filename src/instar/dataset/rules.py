@@ -294,5 +294,5 @@ def settle_reasons(number: int, *, scratch: Scratch, compared: Compared, small: 
     reasons[drops["row"]] = drops["reason"]
     kept = np.flatnonzero(reasons == KEPT)
     reasons[kept[small[labels[kept]]]] = SMALL_CLASS
-    scratch.write_reasons(number, reasons)
+    scratch.write_flat("reasons", number, reasons.astype(np.uint8))
     return int((reasons == KEPT).sum())

@@ -306,7 +306,7 @@ def _tables(
     above_species = np.append(~classes.is_species, True)
     of_code = {name: _Names([*SPLITS, *texts[1:]]) for name in ("split", "reason")}
     for number, shard in enumerate(scratch.shards):
-        codes, rows = scratch.reasons(number), scratch.rows(number, ["label", "key"])
+        codes, rows = scratch.codes(number), scratch.rows(number, ["label", "key"])
         start = 0
         for batch in crop_batches(crops / f"{shard}.parquet", _COPIED):
             here = slice(start, start + batch.num_rows)
