@@ -424,6 +424,7 @@ def test_an_observation_held_out_in_two_splits(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"earlier\.csv: line 3: observation o is in two splits"):
         run(tmp_path, niger(9), earlier=held)
 
+
 def test_a_photograph_without_a_hash_is_near_none(tmp_path: Path) -> None:
     # hashes of one bit, as an even picture has, are as near to 0 as to each other's copies
     crops = [crop(f"n{number:03}-0", photo_phash=1 << number) for number in range(30)]
@@ -457,3 +458,36 @@ def test_work_that_a_cluster_repeats_changes_nothing(tmp_path: Path, monkeypatch
     run(tmp_path / "twice", crops, **given)
     for once, again in zip(outputs(tmp_path / "once"), outputs(tmp_path / "twice"), strict=True):
         assert once.read_bytes() == again.read_bytes()
+
+
+def split_once(folder: Path) -> tuple[list[str], list[Any]]:
+    """Keys of 8 crops of 30 that validated, and the observations that were held out, as rows of ``earlier``."""
+    rows = run(folder, niger(30), validation_crops=8)
+    return list(rows.index[rows["split"] == "validation"]), pd.read_csv(folder / "held_out.csv").to_dict("records")
+
+
+@pytest.mark.parametrize("gone", [{}, {"licence": "cc-by-nd"}])
+def test_a_photograph_held_out_earlier_never_trains_in_another_observation(tmp_path: Path, gone: Any) -> None:
+    was, held = split_once(tmp_path / "first")
+    crops = [{**row, **gone} if row["key"] in was else row for row in niger(30)]
+    copies = [crop(f"copy{key}", photo_phash=id_hash(key[:-2])) for key in was]
+    licences = ["cc-by"]
+    rows = run(tmp_path / "grown", [*crops, *copies], validation_crops=8, earlier=held, licences=licences)
+    if not gone:
+        assert set(rows.loc[was, "split"]) == {"validation"}
+    reason = "near-duplicate of one held out earlier" if gone else "near-duplicate"
+    assert set(rows.loc[[row["key"] for row in copies], "reason"]) == {reason}
+
+
+def test_what_was_held_out_is_remembered_over_several_splits(tmp_path: Path) -> None:
+    was, held = split_once(tmp_path / "first")
+    run(tmp_path / "second", niger(30), validation_crops=2, earlier=held)
+    again = pd.read_csv(tmp_path / "second/held_out.csv").to_dict("records")
+    assert again == held
+    rows = run(tmp_path / "third", niger(30), validation_crops=2, earlier=again)
+    assert "train" not in set(rows.loc[was, "split"].dropna())
+
+
+def test_an_observation_without_a_name_held_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"earlier\.csv: line 2: observation_id is empty"):
+        run(tmp_path, niger(9), earlier=[{"observation_id": "", "split": "test"}])

@@ -93,13 +93,15 @@ class Selected:
         kept: int64, shape (n_classes + 1,): crops that no rule dropped.
         trainable: int64, shape (n_classes + 1,): of these, crops whose observer is not held out.
         candidates: records of ``CANDIDATE`` for each way.
-        earlier: records of crops whose observation was held out earlier.
+        earlier: records of kept crops whose observation was held out earlier.
+        earlier_dropped: records of the others; nothing that comes near them may train either.
     """
 
     kept: np.ndarray
     trainable: np.ndarray
     candidates: dict[str, np.ndarray]
     earlier: np.ndarray
+    earlier_dropped: np.ndarray
 
 
 def add_selected(parts: list[Selected]) -> Selected:
@@ -108,6 +110,7 @@ def add_selected(parts: list[Selected]) -> Selected:
         trainable=np.sum([part.trainable for part in parts], axis=0),
         candidates={way: np.concatenate([part.candidates[way] for part in parts]) for way in parts[0].candidates},
         earlier=np.concatenate([part.earlier for part in parts]),
+        earlier_dropped=np.concatenate([part.earlier_dropped for part in parts]),
     )
 
 
@@ -141,7 +144,8 @@ def select(
     trainable = (
         count(rows["label"][kept & ~plan.held_out_observers(rows)], n_classes) if plan.way == "observer" else counts
     )
-    return Selected(counts, trainable, found, _records(rows, rows["observation"], kept & was))
+    before = [_records(rows, rows["observation"], was & same) for same in (kept, ~kept)]
+    return Selected(counts, trainable, found, *before)
 
 
 def _records(rows: dict[str, np.ndarray], groups: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -200,12 +204,12 @@ def guard(number: int, *, scratch: Scratch, watch: Watch, earlier: Watch | None)
     rows = scratch.rows(number, ["label", "observation", "phash"])
     at = np.flatnonzero(scratch.reasons(number) == KEPT)
     near = np.zeros(len(watch.rows), bool)
-    near[_near(rows, at, watch)[1]] = True
+    near[near_pairs(rows, at, watch)[1]] = True
     inside, place = watch.observations.places(rows["observation"][at])
     other = np.zeros(len(watch.label), bool)
     other[place[rows["label"][at][inside] != watch.label[place]]] = True
     if earlier is not None:
-        dropped = _near(rows, at, earlier)[0]
+        dropped = near_pairs(rows, at, earlier)[0]
         dropped = dropped[~np.isin(rows["observation"][dropped], earlier.observations.values)]
         flags = np.zeros(len(rows["label"]), bool)
         flags[dropped] = True
@@ -213,8 +217,8 @@ def guard(number: int, *, scratch: Scratch, watch: Watch, earlier: Watch | None)
     return Guard(near, other[watch.place])
 
 
-def _near(rows: dict[str, np.ndarray], at: np.ndarray, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a shard and watched rows that are near-duplicates of each other in two observations."""
+def near_pairs(rows: dict[str, np.ndarray] | np.ndarray, at: np.ndarray, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, of those at ``at``, and watched rows that are near-duplicates of each other in two observations."""
     at = at[rows["phash"][at] != NOTHING]  # sooner than in pairs: of many without a hash each pairs with each
     row, place = watch.pictures.pairs(rows["phash"][at])
     row = at[row]

@@ -52,6 +52,8 @@ def split(run: Engine, scratch: Scratch, classes: Classes, plan: Plan, earlier: 
         classes: the labels.
         plan: how to split.
         earlier: the split of observations that an earlier run held out, by the hash of their ids.
+
+    A crop that comes near one of an observation that was held out earlier trains nothing, whatever became of that one.
     """
     looker = _Looker(run, scratch, classes, plan, earlier)
     ways = WAYS[: WAYS.index(plan.way) + 1]
@@ -85,6 +87,7 @@ class _Looker:
         first = self._select("kept crops counted", nothing)
         self.kept, self._trainable = first.kept[:-1], first.trainable[:-1]
         self.earlier_rows = first.earlier
+        self._all_earlier = np.append(first.earlier, first.earlier_dropped)
         splits = np.array([earlier[int(name)] for name in self.earlier_rows["observation"]], object)
         self.kept_earlier, self._had = choice.quota_from_earlier(self.earlier_rows, splits, classes, plan)
 
@@ -128,13 +131,12 @@ class _Looker:
 
     def _guard(self, way: str, records: np.ndarray) -> choice.Guard:
         """What the other crops say of candidates; nothing under a way that is not guarded."""
-        nobody = len(self.earlier_rows) == 0 or way != self._plan.way
         if way not in GUARDED or way != self._plan.way:
             return choice.Guard(np.zeros(len(records), bool), np.zeros(len(records), bool))
-        look = partial(
-            choice.guard,
-            scratch=self._scratch,
-            watch=Watch(records, self._plan.near_bits),
-            earlier=None if nobody else Watch(self.earlier_rows, self._plan.near_bits),
-        )
-        return self._run.fold("shards compared", look, range(len(self._scratch.shards)), choice.add_guards)
+        watch = Watch(records, self._plan.near_bits)
+        earlier = Watch(self._all_earlier, self._plan.near_bits) if len(self._all_earlier) else None
+        look = partial(choice.guard, scratch=self._scratch, watch=watch, earlier=earlier)
+        found = self._run.fold("shards compared", look, range(len(self._scratch.shards)), choice.add_guards)
+        if earlier is not None:
+            found.near[choice.near_pairs(records, np.arange(len(records)), earlier)[0]] = True
+        return found
