@@ -491,3 +491,54 @@ def test_what_was_held_out_is_remembered_over_several_splits(tmp_path: Path) -> 
 def test_an_observation_without_a_name_held_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"earlier\.csv: line 2: observation_id is empty"):
         run(tmp_path, niger(9), earlier=[{"observation_id": "", "split": "test"}])
+
+
+def of_observers(count: int, observers: int) -> list[Any]:
+    """Crops of one species, each of an observation of its own, by so many observers in turn."""
+    return [crop(f"p{n:03}-0", observation=f"o{n}", observer_id=f"observer {n % observers}") for n in range(count)]
+
+
+def test_a_split_by_observer_needs_training_groups_of_others_only(tmp_path: Path) -> None:
+    # about 9 of 60 observers are held out: as many as validation needs, and the other 51 train
+    rows = run(tmp_path, of_observers(60, 60), split_by="observer", validation_crops=5, held_out_observers=0.15)
+    assert (rows["split"] == "validation").sum() == 5
+    assert (rows["split"] == "train").sum() > 45
+
+
+def test_an_observer_is_in_one_split_only(tmp_path: Path) -> None:
+    rows = run(tmp_path, of_observers(240, 30), split_by="observer", validation_crops=12, test_crops=6)
+    assert rows["split"].value_counts()[["validation", "test"]].to_dict() == {"validation": 12, "test": 6}
+    assert rows.dropna(subset="split").groupby("observer_id")["split"].nunique().max() == 1
+
+
+@pytest.mark.parametrize("way", ["observer", "observation"])
+def test_the_observers_of_an_earlier_split_never_train(tmp_path: Path, way: str) -> None:
+    crops = of_observers(120, 30)
+    first = run(tmp_path / "first", crops, split_by=way, validation_crops=6)
+    held = pd.read_csv(tmp_path / "first/held_out.csv").to_dict("records")
+    rows = run(tmp_path / "second", crops, split_by="observer", validation_crops=9, earlier=held, seed=3)
+    assert set(first.index[first["split"] == "validation"]) < set(rows.index[rows["split"] == "validation"])
+    splits = rows.dropna(subset="split").groupby("observer_id")["split"]
+    assert splits.nunique().max() == 1
+
+
+def test_a_photograph_with_two_labels_stays_whole_in_training(tmp_path: Path) -> None:
+    mixed = [crop(f"n{number:03}-1", "3") for number in range(7)]
+    rows = run(tmp_path, niger(16) + mixed, validation_crops=7, split_by="photograph")
+    assert (rows["split"] == "validation").sum() == 7
+    assert rows.groupby("photo_key")["split"].nunique().max() == 1
+
+
+def test_half_of_the_crops_train_beside_those_held_out_earlier(tmp_path: Path) -> None:
+    was, held = split_once(tmp_path / "first")
+    others = [row for row in niger(30) if row["key"] not in was]
+    crops = [row for row in niger(30) if row["key"] in was] + others[:10]
+    rows = run(tmp_path / "second", crops, validation_crops=11, earlier=held)
+    assert rows["split"].value_counts().to_dict() == {"train": 10, "validation": 8}
+
+
+def test_a_species_in_the_test_is_not_for_training_only(tmp_path: Path) -> None:
+    few = [crop(f"f{number}-0", "2") for number in range(5)]  # 2 observations may go, and 3 crops are wanted
+    rows = run(tmp_path, niger(20) + few, validation_crops=3, test_crops=2)
+    assert set(rows.loc[rows["label"] == "Lasius flavus", "split"]) == {"train", "test"}
+    assert metrics(tmp_path)["train_only_species"] == 0

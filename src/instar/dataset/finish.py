@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instar.dataset.choice import SPLITS, TEST, VALIDATION, Plan
+from instar.dataset.choice import SPLITS, TEST, TRAIN, VALIDATION, Plan
 from instar.dataset.leakage import Probe, add_hits
 from instar.dataset.near import Members
 from instar.dataset.rows import NUMBERS, Classes, Scratch
@@ -85,7 +85,7 @@ def finish(
     code = np.where(kept, 0, reasons + (len(SPLITS) - 1)).astype(np.uint8)
     code[scratch.near_earlier(number)] = code_of(NEAR_EARLIER)
     if plan.way == "observer":
-        code[kept & plan.held_out_observers(rows)] = code_of(OBSERVER)
+        code[kept & (plan.sides(rows) != SPLITS.index(TRAIN))] = code_of(OBSERVER)
     row, place = chosen.keys.places(rows["key"])
     code[row] = chosen.codes[place]
     # under a looser split all that are kept would train

@@ -73,9 +73,9 @@ def dataset(
     genera differ), its class is too small.
 
     Genus-level crops are for training only. A species gives exactly so many crops of whole groups to validation, and
-    to the test, unless most of its groups and half of its crops would not stay in training. Under a split by
-    observation or by observer, an observation that has a near-duplicate in another one, or crops of two labels, is
-    never held out.
+    to the test, unless fewer crops, or no more groups, of it would train than are held out. A group with crops of two
+    labels is never held out, nor, under a split by observation or by observer, an observation that has a near-duplicate
+    in another one. Under a split by observer, each observer has crops in one split only.
 
     Args:
         crops: folder of ``<shard>.parquet`` with the crops and their ancestry.
@@ -130,6 +130,7 @@ def dataset(
             lambda parts: sum(parts),
         )
         chosen = split(run, scratch, classes, plan, hashed)
+        plan = chosen.plan
         if not any(len(keys) for keys in chosen.held_out.values()):
             raise InputError(f"{crops}: no species can give {validation_crops} crops; lower dataset.validation_crops")
         probe = leakage.probe(chosen.rows, chosen.aside, near_duplicate_bits)
@@ -149,7 +150,7 @@ def dataset(
             range(len(shards)),
             partial(add_finished, plan=plan, examples=EXAMPLES),
         )
-        figures = _figures(counts, last, probe, chosen, plan, classes, texts)
+        figures = _figures(counts, last, probe, chosen, classes, texts)
         paths = (out, out_held_out, out_examples)
         _write(*paths, crops=crops, scratch=scratch, classes=classes, texts=texts, last=last, earlier=before)
     reviewed = {
@@ -214,7 +215,6 @@ def _figures(
     last: Finished,
     probe: leakage.Probe,
     chosen: Split,
-    plan: Plan,
     classes: Classes,
     texts: list[str],
 ) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _figures(
     Raises:
         RuntimeError: if rows were lost, or the split leaks what it promises to keep apart.
     """
-    codes = last.counts  # of each split, then of each reason
+    plan, codes = chosen.plan, last.counts  # of each split, then of each reason
     given, dropped = int(counts[0].sum()), codes[len(SPLITS) :].sum(axis=1)
     kept = codes[: len(SPLITS)]
     early = slice(1, rules.SMALL_CLASS + 1)
@@ -250,7 +250,7 @@ def _figures(
             if name == TRAIN or name in plan.wanted
         },
         "split_by": plan.way,
-        "train_only_species": int((classes.is_species & (kept[0, :-1] > 0) & (kept[1, :-1] == 0)).sum()),
+        "train_only_species": int((classes.is_species & (kept[0, :-1] > 0) & ~kept[1:, :-1].any(axis=0)).sum()),
         "passed_over_observations": chosen.passed_over,
         "leakage": reports,
     }
@@ -260,7 +260,7 @@ def _observations(chosen: Split, name: str) -> dict[str, int]:
     """Observations of a held-out split; those of training are not counted, which would take memory for each."""
     if name == TRAIN:
         return {}
-    rows = chosen.rows[chosen.way]
+    rows = chosen.rows[chosen.plan.way]
     held = rows["observation"][np.isin(rows["key"], chosen.held_out[name])]
     return {"observations": len(np.unique(held))}
 
