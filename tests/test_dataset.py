@@ -542,3 +542,12 @@ def test_a_species_in_the_test_is_not_for_training_only(tmp_path: Path) -> None:
     rows = run(tmp_path, niger(20) + few, validation_crops=3, test_crops=2)
     assert set(rows.loc[rows["label"] == "Lasius flavus", "split"]) == {"train", "test"}
     assert metrics(tmp_path)["train_only_species"] == 0
+
+
+def test_a_species_is_searched_until_it_has_enough_groups(tmp_path: Path) -> None:
+    # the first look takes the lowest sixth; 6 of 300 observations have no near-duplicate
+    near = [crop(f"g{n:03}-0", "3", photo_phash=flipped(f"n{n:03}", 2)) for n in range(6, 300)]
+    rows = run(tmp_path, niger(300) + near, validation_crops=5)
+    held = set(rows.index[rows["split"] == "validation"])
+    assert len(held) == 5
+    assert held < {f"n{n:03}-0" for n in range(6)}
