@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from instar.dataset.decisions import DECISIONS, HELD_OUT
+from instar.dataset.engine import Engine
 from instar.dataset.stage import dataset
 from instar.errors import InputError
 from instar.licences import LICENCES
@@ -422,3 +423,131 @@ def test_an_observation_held_out_in_two_splits(tmp_path: Path) -> None:
     held = [{"observation_id": "o", "split": split} for split in ("validation", "test")]
     with pytest.raises(InputError, match=r"earlier\.csv: line 3: observation o is in two splits"):
         run(tmp_path, niger(9), earlier=held)
+
+
+def test_a_photograph_without_a_hash_is_near_none(tmp_path: Path) -> None:
+    # hashes of one bit, as an even picture has, are as near to 0 as to each other's copies
+    crops = [crop(f"n{number:03}-0", photo_phash=1 << number) for number in range(30)]
+    crops += [crop(f"none{number}-0", photo_phash=None) for number in range(30)]
+    run(tmp_path, crops, validation_crops=5, near_duplicate_bits=1)
+    assert metrics(tmp_path)["leakage"]["observation"]["near_duplicate"] == 0
+
+
+@pytest.mark.parametrize("shards", [["a"], ["a", "b"]])
+def test_progress_comes_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str], shards: list[str]) -> None:
+    run(tmp_path, niger(9), shards=shards)
+    told = capsys.readouterr().err
+    for what in ("shards read", "shards cleaned", "shards compared", "shards split"):
+        assert f"{what}: {len(shards)}/{len(shards)} " in told
+    assert "buckets of photographs compared: 1/1 " in told
+
+
+def test_work_that_a_cluster_repeats_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(tmp_path / "first", niger(20), validation_crops=6)
+    was = list(first.index[first["split"] == "validation"])
+    crops = [*niger(30), crop("tiny-0", box=3), crop("near-0", photo_phash=flipped(was[0][:-2], 2))]
+    given: Any = {"earlier": pd.read_csv(tmp_path / "first/held_out.csv").to_dict("records"), "split_by": "observer"}
+    run(tmp_path / "once", crops, **given)
+    fold = Engine.fold
+
+    def twice(self: Any, what: str, function: Any, items: Any, combine: Any) -> Any:
+        fold(self, what, function, items, combine)
+        return fold(self, what, function, items, combine)
+
+    monkeypatch.setattr(Engine, "fold", twice)
+    run(tmp_path / "twice", crops, **given)
+    for once, again in zip(outputs(tmp_path / "once"), outputs(tmp_path / "twice"), strict=True):
+        assert once.read_bytes() == again.read_bytes()
+
+
+def split_once(folder: Path) -> tuple[list[str], list[Any]]:
+    """Keys of 8 crops of 30 that validated, and the observations that were held out, as rows of ``earlier``."""
+    rows = run(folder, niger(30), validation_crops=8)
+    return list(rows.index[rows["split"] == "validation"]), pd.read_csv(folder / "held_out.csv").to_dict("records")
+
+
+@pytest.mark.parametrize("gone", [{}, {"licence": "cc-by-nd"}])
+def test_a_photograph_held_out_earlier_never_trains_in_another_observation(tmp_path: Path, gone: Any) -> None:
+    was, held = split_once(tmp_path / "first")
+    crops = [{**row, **gone} if row["key"] in was else row for row in niger(30)]
+    copies = [crop(f"copy{key}", photo_phash=id_hash(key[:-2])) for key in was]
+    licences = ["cc-by"]
+    rows = run(tmp_path / "grown", [*crops, *copies], validation_crops=8, earlier=held, licences=licences)
+    if not gone:
+        assert set(rows.loc[was, "split"]) == {"validation"}
+    reason = "near-duplicate of one held out earlier" if gone else "near-duplicate"
+    assert set(rows.loc[[row["key"] for row in copies], "reason"]) == {reason}
+
+
+def test_what_was_held_out_is_remembered_over_several_splits(tmp_path: Path) -> None:
+    was, held = split_once(tmp_path / "first")
+    run(tmp_path / "second", niger(30), validation_crops=2, earlier=held)
+    again = pd.read_csv(tmp_path / "second/held_out.csv").to_dict("records")
+    assert again == held
+    rows = run(tmp_path / "third", niger(30), validation_crops=2, earlier=again)
+    assert "train" not in set(rows.loc[was, "split"].dropna())
+
+
+def test_an_observation_without_a_name_held_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"earlier\.csv: line 2: observation_id is empty"):
+        run(tmp_path, niger(9), earlier=[{"observation_id": "", "split": "test"}])
+
+
+def of_observers(count: int, observers: int) -> list[Any]:
+    """Crops of one species, each of an observation of its own, by so many observers in turn."""
+    return [crop(f"p{n:03}-0", observation=f"o{n}", observer_id=f"observer {n % observers}") for n in range(count)]
+
+
+def test_a_split_by_observer_needs_training_groups_of_others_only(tmp_path: Path) -> None:
+    # about 9 of 60 observers are held out: as many as validation needs, and the other 51 train
+    rows = run(tmp_path, of_observers(60, 60), split_by="observer", validation_crops=5, held_out_observers=0.15)
+    assert (rows["split"] == "validation").sum() == 5
+    assert (rows["split"] == "train").sum() > 45
+
+
+def test_an_observer_is_in_one_split_only(tmp_path: Path) -> None:
+    rows = run(tmp_path, of_observers(240, 30), split_by="observer", validation_crops=12, test_crops=6)
+    assert rows["split"].value_counts()[["validation", "test"]].to_dict() == {"validation": 12, "test": 6}
+    assert rows.dropna(subset="split").groupby("observer_id")["split"].nunique().max() == 1
+
+
+@pytest.mark.parametrize("way", ["observer", "observation"])
+def test_the_observers_of_an_earlier_split_never_train(tmp_path: Path, way: str) -> None:
+    crops = of_observers(120, 30)
+    first = run(tmp_path / "first", crops, split_by=way, validation_crops=6)
+    held = pd.read_csv(tmp_path / "first/held_out.csv").to_dict("records")
+    rows = run(tmp_path / "second", crops, split_by="observer", validation_crops=9, earlier=held, seed=3)
+    assert set(first.index[first["split"] == "validation"]) < set(rows.index[rows["split"] == "validation"])
+    splits = rows.dropna(subset="split").groupby("observer_id")["split"]
+    assert splits.nunique().max() == 1
+
+
+def test_a_photograph_with_two_labels_stays_whole_in_training(tmp_path: Path) -> None:
+    mixed = [crop(f"n{number:03}-1", "3") for number in range(7)]
+    rows = run(tmp_path, niger(16) + mixed, validation_crops=7, split_by="photograph")
+    assert (rows["split"] == "validation").sum() == 7
+    assert rows.groupby("photo_key")["split"].nunique().max() == 1
+
+
+def test_half_of_the_crops_train_beside_those_held_out_earlier(tmp_path: Path) -> None:
+    was, held = split_once(tmp_path / "first")
+    others = [row for row in niger(30) if row["key"] not in was]
+    crops = [row for row in niger(30) if row["key"] in was] + others[:10]
+    rows = run(tmp_path / "second", crops, validation_crops=11, earlier=held)
+    assert rows["split"].value_counts().to_dict() == {"train": 10, "validation": 8}
+
+
+def test_a_species_in_the_test_is_not_for_training_only(tmp_path: Path) -> None:
+    few = [crop(f"f{number}-0", "2") for number in range(5)]  # 2 observations may go, and 3 crops are wanted
+    rows = run(tmp_path, niger(20) + few, validation_crops=3, test_crops=2)
+    assert set(rows.loc[rows["label"] == "Lasius flavus", "split"]) == {"train", "test"}
+    assert metrics(tmp_path)["train_only_species"] == 0
+
+
+def test_a_species_is_searched_until_it_has_enough_groups(tmp_path: Path) -> None:
+    # the first look takes the lowest sixth; 6 of 300 observations have no near-duplicate
+    near = [crop(f"g{n:03}-0", "3", photo_phash=flipped(f"n{n:03}", 2)) for n in range(6, 300)]
+    rows = run(tmp_path, niger(300) + near, validation_crops=5)
+    held = set(rows.index[rows["split"] == "validation"])
+    assert len(held) == 5
+    assert held < {f"n{n:03}-0" for n in range(6)}

@@ -1,5 +1,7 @@
 """Tests of instar.dataset.near."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,17 @@ def test_mix_is_one_to_one_and_spreads() -> None:
     assert len(np.unique(mixed)) == 1 << 16
     counts = np.bincount((mixed >> np.uint64(60)).astype(int))
     assert counts.min() > 3800  # 4096 in each sixteenth on average
+
+
+def test_pairs_by_chance_take_little_memory() -> None:
+    random = np.random.default_rng(0)
+    index, asked = (random.integers(0, 2**64, count, np.uint64) for count in (20_000, 20_000))
+    neighbours = Neighbours(index, 7)
+    tracemalloc.start()
+    neighbours.pairs(asked)  # 1.5 million pairs agree in each of eight bands
+    neighbours.pairs(np.repeat(asked, 4))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 90e6
+    rows, places = neighbours.pairs(index)
+    assert (rows == places).sum() == 20_000

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from instar.errors import InputError
-from instar.tables import RECORDS_DROPPED, read_shards, read_table, write_stream, write_table
+from instar.tables import RECORDS_DROPPED, read_batches, read_shards, read_table, write_stream, write_table
 
 ROW = {"source": "gbif", "photo_id": None, "reason": "no taxon"}
 
@@ -78,3 +78,22 @@ def test_a_stream_that_breaks_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="reason"):
         write_stream(tmp_path / "t.parquet", [*stream(3), table], RECORDS_DROPPED)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_damaged_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    rows = [{"source": "gbif", "photo_id": str(number), "reason": "licence"} for number in range(100_000)]
+    write_table(path, rows, RECORDS_DROPPED)
+    data = path.read_bytes()
+    path.write_bytes(data[:1000] + bytes(3000) + data[4000:])  # the columns' list at its end is whole
+    with pytest.raises(InputError, match=r"table\.parquet: not a readable parquet table .*delete it"):
+        read_table(path, RECORDS_DROPPED)
+    with pytest.raises(InputError, match=r"table\.parquet: not a readable parquet table .*delete it"):
+        list(read_batches(path, RECORDS_DROPPED, ["photo_id"]))
+
+
+def test_a_column_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({name: [["gbif"]] for name in RECORDS_DROPPED.names}), path)
+    with pytest.raises(InputError, match=r"table\.parquet: not a readable parquet table"):
+        read_table(path, RECORDS_DROPPED)

@@ -1,6 +1,7 @@
 """The parquet tables that stages hand to each other: their columns, and reading and writing them checked."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,8 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     Raises:
         InputError: if the file is missing or damaged, or lacks a column.
     """
-    return _opened(path, schema).read(columns=schema.names).cast(schema)
+    with _readable(path):
+        return _opened(path, schema).read(columns=schema.names).cast(schema)
 
 
 def read_batches(
@@ -210,7 +212,8 @@ def read_batches(
         dictionaries: columns of few distinct strings, to be read as dictionaries.
     """
     # the callers read several tables at a time, on threads of their own
-    yield from _opened(path, schema, dictionaries).iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+    with _readable(path):
+        yield from _opened(path, schema, dictionaries).iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
 
 
 def row_count(path: Path, schema: pa.Schema) -> int:
@@ -218,13 +221,22 @@ def row_count(path: Path, schema: pa.Schema) -> int:
     return int(_opened(path, schema).metadata.num_rows)
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, NotImplementedError, OSError) as error:  # ArrowInvalid is a ValueError
+        if isinstance(error, OSError) and error.errno:  # the disk's fault, not the file's; pyarrow's own has no number
+            raise
+        told = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a readable parquet table ({told}); delete it and run its stage again") from None
+
+
 def _opened(path: Path, schema: pa.Schema, dictionaries: list[str] | None = None) -> pq.ParquetFile:
     if not path.is_file():
         raise InputError(f"{path}: no such table; run the stage that writes it")
-    try:
+    with _readable(path):
         file = pq.ParquetFile(path, read_dictionary=dictionaries)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a readable parquet table ({error}); delete it and run its stage again") from None
     present = set(file.schema_arrow.names)
     missing = [name for name in schema.names if name not in present]
     if missing:

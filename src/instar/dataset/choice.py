@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from instar.dataset.near import Members, Neighbours, mix
-from instar.dataset.rows import NUMBERS, Classes, Scratch
-from instar.dataset.rules import KEPT, NEAR_EARLIER, count
+from instar.dataset.rows import NOTHING, NUMBERS, Classes, Scratch
+from instar.dataset.rules import KEPT, count
 from instar.splits import whole_groups
 
 #: Ways to split, from loose to strict.
@@ -35,6 +35,7 @@ class Plan:
         wanted: crops of each species for validation and for the test.
         observer_share: of the observers, those whose crops never train, where the split is by observer.
         near_bits: hashes that differ in at most so many bits are near-duplicates.
+        earlier_observers: those whose crops were held out earlier, in one split each.
     """
 
     seed: int
@@ -42,6 +43,7 @@ class Plan:
     wanted: dict[str, int]
     observer_share: float
     near_bits: int
+    earlier_observers: "Known | None" = None
 
     @property
     def considered(self) -> dict[str, int]:
@@ -67,10 +69,39 @@ class Plan:
     def order(self, groups: np.ndarray) -> np.ndarray:
         return groups ^ np.uint64(self.seed)
 
-    def held_out_observers(self, rows: dict[str, np.ndarray]) -> np.ndarray:
-        """Whether a crop's observer never trains, bool; an observation without one is its own observer."""
-        observers = np.where(rows["observer"] == 0, rows["observation"], rows["observer"])
-        return np.asarray(mix(observers ^ np.uint64(self.seed)) < np.uint64(self.observer_share * 2.0**64))
+    def sides(self, rows: dict[str, np.ndarray] | np.ndarray) -> np.ndarray:
+        """The only split that a crop's observer has crops in, by its place in ``SPLITS``, uint8.
+
+        The share of held-out observers is divided by what each split wants. An observation without an observer is its
+        own.
+        """
+        observers = np.where(rows["observer"] == NOTHING, rows["observation"], rows["observer"])
+        drawn = mix(observers ^ np.uint64(self.seed))
+        parts = self.observer_share * np.cumsum(list(self.wanted.values())) / sum(self.wanted.values())
+        edges = (parts * 2.0**64).astype(np.uint64)
+        places = np.array([*(SPLITS.index(split) for split in self.wanted), SPLITS.index(TRAIN)], np.uint8)
+        sides = places[np.searchsorted(edges, drawn, side="right")]
+        if self.earlier_observers is not None:
+            row, place = self.earlier_observers.names.places(observers)
+            sides[row] = self.earlier_observers.sides[place]
+        return np.asarray(sides)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Observers and the place in ``SPLITS`` of each of ``names.values``."""
+
+    names: Members
+    sides: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray, splits: np.ndarray) -> "Known":
+        """Those of rows that were held out earlier, in these splits; of an observer in two, validation."""
+        observers = np.where(rows["observer"] == NOTHING, rows["observation"], rows["observer"])
+        codes = np.array([SPLITS.index(split) for split in splits], np.uint8)
+        order = np.lexsort([codes, observers])
+        names, first = np.unique(observers[order], return_index=True)
+        return cls(Members(names), codes[order][first])
 
 
 def limits(kept: np.ndarray, crops: float) -> np.ndarray:
@@ -91,15 +122,17 @@ class Selected:
 
     Attributes:
         kept: int64, shape (n_classes + 1,): crops that no rule dropped.
-        trainable: int64, shape (n_classes + 1,): of these, crops whose observer is not held out.
+        trainable: int64, shape (n_classes + 1,): of these, crops that train where no more is held out.
         candidates: records of ``CANDIDATE`` for each way.
-        earlier: records of crops whose observation was held out earlier.
+        earlier: records of kept crops whose observation was held out earlier.
+        earlier_dropped: records of the others; nothing that comes near them may train either.
     """
 
     kept: np.ndarray
     trainable: np.ndarray
     candidates: dict[str, np.ndarray]
     earlier: np.ndarray
+    earlier_dropped: np.ndarray
 
 
 def add_selected(parts: list[Selected]) -> Selected:
@@ -108,6 +141,7 @@ def add_selected(parts: list[Selected]) -> Selected:
         trainable=np.sum([part.trainable for part in parts], axis=0),
         candidates={way: np.concatenate([part.candidates[way] for part in parts]) for way in parts[0].candidates},
         earlier=np.concatenate([part.earlier for part in parts]),
+        earlier_dropped=np.concatenate([part.earlier_dropped for part in parts]),
     )
 
 
@@ -133,15 +167,13 @@ def select(
         groups = plan.groups(way, rows)
         wanted = kept & ~was
         wanted[wanted] = plan.order(groups[wanted]) < limit[rows["label"][wanted]]
-        if way == "observer":
-            wanted[wanted] = plan.held_out_observers({name: rows[name][wanted] for name in NUMBERS})
         found[way] = _records(rows, groups, wanted)
     n_classes = len(classes.names)
     counts = count(rows["label"][kept], n_classes)
-    trainable = (
-        count(rows["label"][kept & ~plan.held_out_observers(rows)], n_classes) if plan.way == "observer" else counts
-    )
-    return Selected(counts, trainable, found, _records(rows, rows["observation"], kept & was))
+    away = was if plan.way != "observer" else was | (plan.sides(rows) != SPLITS.index(TRAIN))
+    trainable = counts - count(rows["label"][kept & away], n_classes)
+    before = [_records(rows, rows["observation"], was & same) for same in (kept, ~kept)]
+    return Selected(counts, trainable, found, *before)
 
 
 def _records(rows: dict[str, np.ndarray], groups: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -159,7 +191,7 @@ class Guard:
 
     Attributes:
         near: bool, of each candidate row: another observation holds a near-duplicate.
-        mixed: bool, of each candidate row: its observation holds crops with another label.
+        mixed: bool, of each candidate row: its group holds crops with another label.
     """
 
     near: np.ndarray
@@ -180,45 +212,47 @@ class Watch:
     rows: np.ndarray
     near_bits: int
     pictures: Neighbours = field(init=False)
-    observations: Members = field(init=False)
-    place: np.ndarray = field(init=False)  # of each row among the observations
-    label: np.ndarray = field(init=False)  # of a row of each observation
+    groups: Members = field(init=False)
+    place: np.ndarray = field(init=False)  # of each row among the groups
+    label: np.ndarray = field(init=False)  # of a row of each group
 
     def __post_init__(self) -> None:
-        observations = Members(self.rows["observation"])
-        place = np.searchsorted(observations.values, self.rows["observation"])
-        label = np.empty(len(observations.values), np.int32)
+        groups = Members(self.rows["group"])
+        place = np.searchsorted(groups.values, self.rows["group"])
+        label = np.empty(len(groups.values), np.int32)
         label[place] = self.rows["label"]
         object.__setattr__(self, "pictures", Neighbours(self.rows["phash"], self.near_bits))
-        object.__setattr__(self, "observations", observations)
+        object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "place", place)
         object.__setattr__(self, "label", label)
 
 
-def guard(number: int, *, scratch: Scratch, watch: Watch, earlier: Watch | None) -> Guard:
-    """Compare a shard's kept crops with the candidates, and drop those that come near ones held out earlier."""
+def guard(number: int, *, scratch: Scratch, plan: Plan, watch: Watch, earlier: Watch | None) -> Guard:
+    """Compare a shard's kept crops with the candidates, and note those that come near ones held out earlier."""
     rows = scratch.rows(number, ["label", "observation", "phash"])
-    reasons = scratch.reasons(number)
-    at = np.flatnonzero(reasons == KEPT)
+    at = np.flatnonzero(scratch.reasons(number) == KEPT)
     near = np.zeros(len(watch.rows), bool)
-    near[_near(rows, at, watch)[1]] = True
-    inside, place = watch.observations.places(rows["observation"][at])
+    if plan.way in GUARDED:
+        near[near_pairs(rows, at, watch)[1]] = True
+    inside, place = watch.groups.places(plan.groups(plan.way, rows)[at])
     other = np.zeros(len(watch.label), bool)
     other[place[rows["label"][at][inside] != watch.label[place]]] = True
-    if earlier is not None:
-        dropped = _near(rows, at, earlier)[0]
-        dropped = dropped[~np.isin(rows["observation"][dropped], earlier.observations.values)]
-        reasons[dropped] = NEAR_EARLIER
-        scratch.write_reasons(number, reasons)
+    if earlier is not None and plan.way in GUARDED:
+        dropped = near_pairs(rows, at, earlier)[0]
+        dropped = dropped[~np.isin(rows["observation"][dropped], earlier.rows["observation"])]
+        flags = np.zeros(len(rows["label"]), bool)
+        flags[dropped] = True
+        scratch.write_flat("near_earlier", number, flags)
     return Guard(near, other[watch.place])
 
 
-def _near(rows: dict[str, np.ndarray], at: np.ndarray, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a shard and watched rows that are near-duplicates of each other in two observations."""
+def near_pairs(rows: dict[str, np.ndarray] | np.ndarray, at: np.ndarray, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, of those at ``at``, and watched rows that are near-duplicates of each other in two observations."""
+    at = at[rows["phash"][at] != NOTHING]  # sooner than in pairs: of many without a hash each pairs with each
     row, place = watch.pictures.pairs(rows["phash"][at])
     row = at[row]
     apart = rows["observation"][row] != watch.rows["observation"][place]
-    seen = (rows["phash"][row] != 0) & (watch.rows["phash"][place] != 0)
+    seen = watch.rows["phash"][place] != NOTHING
     return row[apart & seen], place[apart & seen]
 
 
@@ -229,13 +263,13 @@ class Choice:
     Attributes:
         held_out: for each split the crops it holds.
         surplus: crops of held-out groups beyond the quota; they train nothing.
-        free: int64, shape (n_classes,): groups that could be taken.
+        enough: bool, shape (n_classes,): whether each split had all the groups to choose from that it considers.
         passed_over: groups that were not taken, by reason.
     """
 
     held_out: dict[str, np.ndarray]
     surplus: np.ndarray
-    free: np.ndarray
+    enough: np.ndarray
     passed_over: dict[str, int]
 
 
@@ -246,25 +280,27 @@ def choose(
     left: np.ndarray,
     near: np.ndarray,
     mixed: np.ndarray,
+    sides: np.ndarray | None,
     had: dict[str, np.ndarray],
 ) -> Choice:
     """Take the groups with the lowest order of each species, whole, until they hold what is wanted.
 
-    A group that has a near-duplicate elsewhere, or crops of two labels, stays in training. Most of a species' groups
-    and at least half of its crops stay there too, or it gives none.
+    A group that has a near-duplicate elsewhere, or crops of two labels, is not taken. More of a species' groups train
+    than are held out, and at least as many of its crops, or it gives none.
 
     Args:
         records: candidates, of species only.
         plan: how to split.
-        left: int64, shape (n_classes,): crops that may train or be held out.
+        left: int64, shape (n_classes,): crops that train where no more is held out.
         near: bool, of each record.
         mixed: bool, of each record.
+        sides: uint8, of each record the only split that it can be in (``Plan.sides``); None where any can be.
         had: int64, shape (n_classes,), for each split: crops that it holds already.
     """
     order = np.lexsort([plan.order(records["key"]), plan.order(records["group"]), records["label"]])
     labels = records["label"][order]
     starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]])) if len(labels) else np.zeros(0, int)
-    free_groups = np.zeros(len(left), np.int64)
+    enough = np.zeros(len(left), bool)
     taken: dict[str, list[np.ndarray]] = {split: [] for split in [*plan.wanted, "surplus"]}
     passed = {"near-duplicate elsewhere": 0, "several labels": 0}
     for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
@@ -275,16 +311,21 @@ def choose(
         passed["near-duplicate elsewhere"] += int(barred_near.sum())
         passed["several labels"] += int((barred_mixed & ~barred_near).sum())
         free = ~(barred_near | barred_mixed)
-        free_groups[label] = free.sum()
-        most, held = (len(free) - 1) // 2, 0
+        side = None if sides is None else groups.first(sides[at])
+        may = {split: free if side is None else free & (side == SPLITS.index(split)) for split in plan.wanted}
+        needed = plan.considered
+        enough[label] = free.sum() >= sum(needed.values()) and all(may[name].sum() >= n for name, n in needed.items())
+        most = (len(free) - 1) // 2 if side is None else int((side == SPLITS.index(TRAIN)).sum()) - 1
+        held, before = 0, sum(int(had[split][label]) for split in plan.wanted)
         for split, wanted in plan.wanted.items():
             missing = wanted - int(had[split][label])
             if missing <= 0:
                 continue
-            places = np.flatnonzero(free)[: plan.considered[split]]
+            places = np.flatnonzero(may[split] & free)[: plan.considered[split]]
             chosen = places[list(whole_groups(groups.sizes[places].tolist(), wanted=missing, most=most))]
             held_then = held + int(groups.sizes[chosen].sum())
-            if not len(chosen) or left[label] - held_then < held_then:
+            trains = left[label] - (held_then if side is None else 0)
+            if not len(chosen) or trains < before + held_then:
                 continue
             rows = at[np.concatenate([groups.rows(place) for place in chosen])]
             taken[split].append(rows[:missing])
@@ -292,7 +333,7 @@ def choose(
             free[chosen] = False
             most, held = most - len(chosen), held_then
     keys = {name: records["key"][np.concatenate(parts)] if parts else _no_keys() for name, parts in taken.items()}
-    return Choice({split: keys[split] for split in plan.wanted}, keys["surplus"], free_groups, passed)
+    return Choice({split: keys[split] for split in plan.wanted}, keys["surplus"], enough, passed)
 
 
 def _no_keys() -> np.ndarray:
@@ -308,6 +349,9 @@ class _Groups:
 
     def any(self, flags: np.ndarray) -> np.ndarray:
         return np.asarray(np.logical_or.reduceat(flags, self._starts))
+
+    def first(self, values: np.ndarray) -> np.ndarray:
+        return values[self._starts]
 
     def rows(self, place: int) -> np.ndarray:
         return np.arange(self.sizes[place]) + self._starts[place]
@@ -339,4 +383,4 @@ def quota_from_earlier(
         else:
             surplus.append(row)
     held_out = {split: records["key"][rows] for split, rows in taken.items()}
-    return Choice(held_out, records["key"][surplus], np.zeros(len(classes.names), np.int64), {}), had
+    return Choice(held_out, records["key"][surplus], np.zeros(len(classes.names), bool), {}), had

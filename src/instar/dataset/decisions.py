@@ -52,17 +52,20 @@ def read_rules(path: Path, classes: Classes, *, licences: list[str], min_crop_px
     return rules, {key: row["key"] for key, row in decided.items()}
 
 
-def read_held_out(path: Path) -> dict[int, str]:
-    """The split of each observation that an earlier run held out, by the hash of its id.
+def read_held_out(path: Path) -> dict[str, str]:
+    """The split of each observation that an earlier run held out, by its id.
 
     Raises:
-        InputError: naming line and value, if a column is missing, a split is unknown or an observation is in two.
+        InputError: naming line and value, if a column is missing, a split is unknown, or an observation is empty or in
+            two splits.
     """
-    found: dict[int, str] = {}
+    found: dict[str, str] = {}
     for line, row in _rows(path, HELD_OUT):
         if row["split"] not in SPLITS or row["split"] == TRAIN:
             raise InputError(f"{path}: line {line}: split = {row['split']!r} is neither validation nor test")
-        if found.setdefault(id_hash(row["observation_id"]), row["split"]) != row["split"]:
+        if not row["observation_id"]:
+            raise InputError(f"{path}: line {line}: observation_id is empty; remove the line")
+        if found.setdefault(row["observation_id"], row["split"]) != row["split"]:
             raise InputError(
                 f"{path}: line {line}: observation {row['observation_id']} is in two splits; remove one line"
             )

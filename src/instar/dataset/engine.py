@@ -77,8 +77,9 @@ class _Counted(Callback):
         self._bar: tqdm[Any] = bar(what, total)
 
     def _done(self, key: Any, *_: Any) -> None:
-        # the first task of each shard, where the function itself runs; the others combine
-        if isinstance(key, tuple) and str(key[0]).startswith("from_sequence"):
+        # the first task of each shard, where the function itself runs; the others combine. Dask names a task by all
+        # that it fused into it, in the order of the alphabet, and a single shard's task by a string
+        if "from_sequence" in str(key[0] if isinstance(key, tuple) else key):
             self._bar.update()
 
     def __exit__(self, *error: Any) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instar.dataset.choice import SPLITS, TEST, VALIDATION, Plan
+from instar.dataset.choice import SPLITS, TEST, TRAIN, VALIDATION, Plan
 from instar.dataset.leakage import Probe, add_hits
 from instar.dataset.near import Members
 from instar.dataset.rows import NUMBERS, Classes, Scratch
@@ -78,23 +78,23 @@ def finish(
     example_limits: np.ndarray,
     n_reasons: int,
 ) -> Finished:
-    """Write the codes of a shard's crops in place of their reasons, and count."""
+    """Write the codes of a shard's crops, and count."""
     rows = scratch.rows(number, ["label", *NUMBERS])
     reasons = scratch.reasons(number)
     kept = reasons == KEPT
     code = np.where(kept, 0, reasons + (len(SPLITS) - 1)).astype(np.uint8)
+    code[scratch.near_earlier(number)] = code_of(NEAR_EARLIER)
     if plan.way == "observer":
-        code[kept & plan.held_out_observers(rows)] = code_of(OBSERVER)
+        code[kept & (plan.sides(rows) != SPLITS.index(TRAIN))] = code_of(OBSERVER)
     row, place = chosen.keys.places(rows["key"])
     code[row] = chosen.codes[place]
-    # under a looser split these would train
-    could_train = kept | (reasons == NEAR_EARLIER)
-    trains = np.stack([code == 0 if way == plan.way else could_train.copy() for way in probe.ways])
+    # under a looser split all that are kept would train
+    trains = np.stack([code == 0 if way == plan.way else kept.copy() for way in probe.ways])
     for way, aside in enumerate(probe.aside):
         trains[way, aside.places(rows["key"])[0]] = False
     n_classes = len(classes.names)
     counts = count_by(code, rows["label"], len(SPLITS) + n_reasons - 1, n_classes)
-    scratch.write_reasons(number, code)
+    scratch.write_flat("codes", number, code)
     used = np.flatnonzero(code < len(SPLITS))
     used = used[plan.order(rows["key"][used]) < example_limits[rows["label"][used]]]
     found = np.empty(len(used), _EXAMPLE)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from instar.dataset.near import Members, Neighbours, mix
+from instar.dataset.rows import NOTHING
 
 #: What two crops can share, from the closest on.
 RELATIONS = ("photograph", "observation", "near_duplicate", "observer", "place_day")
@@ -55,15 +56,19 @@ class Probe:
             trains: bool, shape (n_ways, n): whether a crop trains.
         """
         found = {}
-        values = {**shared_values(rows), "near_duplicate": rows["phash"]}
+        values = shared_values(rows)
         for name, members in self.members.items():
-            pairs = self.pictures.pairs if name == "near_duplicate" else members.places
-            row, place = pairs(values[name])
+            row, place = self._near(rows["phash"]) if name == "near_duplicate" else members.places(values[name])
             hit = np.zeros((len(trains), len(members.values)), bool)
             for way, train in enumerate(trains):
                 hit[way, place[train[row]]] = True
             found[name] = hit
         return found
+
+    def _near(self, phash: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        known = np.flatnonzero(phash != NOTHING)
+        row, place = self.pictures.pairs(phash[known])
+        return known[row], place
 
     def counts(self, hits: dict[str, np.ndarray]) -> list[dict[str, int]]:
         """Held-out crops of each way, and how many of them share something with a training crop."""

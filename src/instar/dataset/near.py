@@ -6,6 +6,8 @@ import numpy as np
 
 #: Most bits of the table that sorts out most hashes before they are looked up; 4 megabytes stay in a processor's cache.
 _MOST_TABLE_BITS = 22
+#: Pairs that agree in a band, looked at together; with many bits bands are narrow and agree by chance.
+_MOST_PAIRS = 1 << 20
 
 
 class Neighbours:
@@ -21,6 +23,8 @@ class Neighbours:
         self._hashes, self._bits = hashes, bits
         edges = np.linspace(0, 64, bits + 2).astype(np.uint64)
         self._bands = [_Band(hashes, int(low), int(high)) for low, high in pairwise(edges)]
+        by_chance = len(hashes) / 2 ** (64 // (bits + 1))  # in a band, of one hash
+        self._rows = max(256, int(_MOST_PAIRS / max(by_chance, 2.0**-32)))
 
     def pairs(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions in ``hashes``, uint64 of shape (m,), and in the index, of all pairs within the distance.
@@ -28,6 +32,12 @@ class Neighbours:
         Returns:
             Two int64 arrays of one length; each pair stands once, in no particular order.
         """
+        starts = range(0, max(len(hashes), 1), self._rows)
+        found = [self._pairs(hashes[start : start + self._rows]) for start in starts]
+        rows = [row + start for start, (row, _) in zip(starts, found, strict=True)]
+        return np.concatenate(rows), np.concatenate([place for _, place in found])
+
+    def _pairs(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows, places = [], []
         for number, band in enumerate(self._bands):
             row, place = band.equal(hashes)

@@ -117,7 +117,7 @@ class Scratch:
     def __init__(self, folder: Path, shards: list[str]) -> None:
         self._folder = folder
         self.shards = shards
-        for kind in ("rows", "reasons", "duplicates", "dropped"):
+        for kind in ("rows", "reasons", "duplicates", "dropped", "near_earlier", "codes"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
 
     def path(self, kind: str, number: int) -> Path:
@@ -131,8 +131,19 @@ class Scratch:
         table = feather.read_table(self.path("rows", number), columns=columns, memory_map=False)
         return {name: table[name].combine_chunks().to_numpy() for name in columns}
 
-    def write_reasons(self, number: int, reasons: np.ndarray) -> None:
-        reasons.astype(np.uint8).tofile(self.path("reasons", number))
+    def write_flat(self, kind: str, number: int, values: np.ndarray) -> None:
+        """Write "reasons" (uint8, of each row), "near_earlier" (bool, of each row) or "codes" (uint8, of each row).
+
+        A cluster repeats what a lost worker had done, so no pass writes over what it reads.
+        """
+        values.tofile(self.path(kind, number))
 
     def reasons(self, number: int) -> np.ndarray:
         return np.fromfile(self.path("reasons", number), np.uint8)
+
+    def codes(self, number: int) -> np.ndarray:
+        return np.fromfile(self.path("codes", number), np.uint8)
+
+    def near_earlier(self, number: int) -> np.ndarray:
+        path = self.path("near_earlier", number)  # there only where an earlier split was given
+        return np.fromfile(path, bool) if path.exists() else np.zeros(len(self.reasons(number)), bool)

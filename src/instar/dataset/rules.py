@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instar.dataset.near import mix
+from instar.dataset.near import Members, mix
 from instar.dataset.rows import NOTHING, NUMBERS, SCRATCH, Classes, Scratch, crop_batches, hashes, place_days
 from instar.errors import InputError
 
@@ -215,12 +215,18 @@ def add_compared(parts: list[Compared]) -> Compared:
 
 
 def compare_bucket(
-    bucket: int, *, scratch: Scratch, classes: Classes, offsets: dict[int, np.ndarray], n_reasons: int
+    bucket: int,
+    *,
+    scratch: Scratch,
+    classes: Classes,
+    offsets: dict[int, np.ndarray],
+    earlier: Members,
+    n_reasons: int,
 ) -> Compared:
     """Drop all but one of the observations that share a photograph, by equal perceptual hashes.
 
-    The observation with a species stays rather than one with a genus, then the one with the lowest hash. Where species
-    or genera differ, no one knows which is right and all go.
+    The observation with a species stays rather than one with a genus, then one that was held out earlier, then the one
+    with the lowest hash. Where species or genera differ, no one knows which is right and all go.
     """
     parts = []
     for number, starts in sorted(offsets.items()):
@@ -231,7 +237,7 @@ def compare_bucket(
     shard = np.repeat(np.array(sorted(offsets)), [len(part) for part in parts])
     order = np.argsort(pictures["phash"])
     order = order[_shared(pictures["phash"][order], pictures["observation"][order])]
-    at, found = _verdicts(pictures[order], classes)
+    at, found = _verdicts(pictures[order], classes, earlier)
     at = order[at]
     by_shard = np.argsort(shard[at], kind="stable")
     at, found = at[by_shard], found[by_shard]
@@ -254,12 +260,14 @@ def _shared(phash: np.ndarray, observation: np.ndarray) -> np.ndarray:
     return np.asarray(crossing[run])
 
 
-def _verdicts(pictures: np.ndarray, classes: Classes) -> tuple[np.ndarray, np.ndarray]:
+def _verdicts(pictures: np.ndarray, classes: Classes, earlier: Members) -> tuple[np.ndarray, np.ndarray]:
     """Places of the pictures to drop, and the reason for each; each hash stands in several observations."""
     if not len(pictures):
         return np.zeros(0, np.int64), np.zeros(0, np.uint8)
     is_genus = ~classes.is_species[pictures["label"]]
-    order = np.lexsort([pictures["observation"], is_genus, pictures["phash"]])
+    is_new = np.ones(len(pictures), bool)
+    is_new[earlier.places(pictures["observation"])[0]] = False
+    order = np.lexsort([pictures["observation"], is_new, is_genus, pictures["phash"]])
     phash = pictures["phash"][order]
     first = np.flatnonzero(np.concatenate([[True], phash[1:] != phash[:-1]]))
     run = np.repeat(np.arange(len(first)), np.diff([*first, len(order)]))
@@ -294,5 +302,5 @@ def settle_reasons(number: int, *, scratch: Scratch, compared: Compared, small: 
     reasons[drops["row"]] = drops["reason"]
     kept = np.flatnonzero(reasons == KEPT)
     reasons[kept[small[labels[kept]]]] = SMALL_CLASS
-    scratch.write_reasons(number, reasons)
+    scratch.write_flat("reasons", number, reasons.astype(np.uint8))
     return int((reasons == KEPT).sum())

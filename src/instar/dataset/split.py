@@ -1,12 +1,12 @@
 """Look at the shards until every species has its held-out crops, or is known to have too few groups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from instar.dataset import choice
-from instar.dataset.choice import CANDIDATE, GUARDED, WAYS, Choice, Plan, Watch
+from instar.dataset.choice import CANDIDATE, GUARDED, WAYS, Choice, Known, Plan, Watch
 from instar.dataset.engine import Engine
 from instar.dataset.near import Members
 from instar.dataset.rows import Classes, Scratch
@@ -23,7 +23,7 @@ class Split:
     """What was chosen.
 
     Attributes:
-        way: to split, the one in use.
+        plan: how to split, with the observers that were held out earlier.
         held_out: hashes of keys, uint64, for each split.
         surplus: crops of held-out groups beyond the quota.
         earlier: crops of groups that were held out earlier and are now in no split.
@@ -33,7 +33,7 @@ class Split:
         passed_over: groups that were not taken, by reason.
     """
 
-    way: str
+    plan: Plan
     held_out: dict[str, np.ndarray]
     surplus: np.ndarray
     earlier: np.ndarray
@@ -52,6 +52,8 @@ def split(run: Engine, scratch: Scratch, classes: Classes, plan: Plan, earlier: 
         classes: the labels.
         plan: how to split.
         earlier: the split of observations that an earlier run held out, by the hash of their ids.
+
+    A crop that comes near one of an observation that was held out earlier trains nothing, whatever became of that one.
     """
     looker = _Looker(run, scratch, classes, plan, earlier)
     ways = WAYS[: WAYS.index(plan.way) + 1]
@@ -71,26 +73,29 @@ def split(run: Engine, scratch: Scratch, classes: Classes, plan: Plan, earlier: 
         rows[way] = pool[np.unique(pool["key"], return_index=True)[1]]
         extra = [now.surplus] if mine is None else [now.surplus, mine.surplus]
         aside[way] = np.concatenate([*parts, *extra])
-    return Split(plan.way, held_out, used.surplus, had.surplus, looker.kept, rows, aside, used.passed_over)
+    return Split(looker.plan, held_out, used.surplus, had.surplus, looker.kept, rows, aside, used.passed_over)
 
 
 class _Looker:
     """Looks at the shards with limits that widen for the classes that need more."""
 
     def __init__(self, run: Engine, scratch: Scratch, classes: Classes, plan: Plan, earlier: dict[int, str]) -> None:
-        self._run, self._scratch, self._classes, self._plan = run, scratch, classes, plan
+        self._run, self._scratch, self._classes, self.plan = run, scratch, classes, plan
         self._earlier = Members(np.fromiter(earlier, np.uint64, len(earlier)))
         self.seen: dict[str, np.ndarray] = {}
         nothing = {plan.way: np.zeros(len(classes.names), np.uint64)}
         first = self._select("kept crops counted", nothing)
-        self.kept, self._trainable = first.kept[:-1], first.trainable[:-1]
+        self.kept = first.kept[:-1]
         self.earlier_rows = first.earlier
+        self._all_earlier = np.append(first.earlier, first.earlier_dropped)
         splits = np.array([earlier[int(name)] for name in self.earlier_rows["observation"]], object)
         self.kept_earlier, self._had = choice.quota_from_earlier(self.earlier_rows, splits, classes, plan)
+        splits = np.array([earlier[int(name)] for name in self._all_earlier["observation"]], object)
+        self.plan = replace(plan, earlier_observers=Known.of(self._all_earlier, splits))
 
     def choose(self, way: str) -> Choice:
         """Who is held out under one way to split."""
-        plan = self._plan
+        plan = self.plan
         had = self._had if way == plan.way else {name: np.zeros_like(self.kept) for name in plan.wanted}
         needed = sum(plan.considered.values())
         species = np.where(self._classes.is_species, self.kept, 0)
@@ -105,36 +110,45 @@ class _Looker:
             guarded = self._guard(way, fresh)
             near, mixed = np.append(near[stays], guarded.near), np.append(mixed[stays], guarded.mixed)
             records = np.append(records[stays], fresh)
-            chosen = choice.choose(records, plan, left=self._left(way), near=near, mixed=mixed, had=had)
-            wanting = (limits > 0) & (limits < choice.ALL) & (chosen.free < needed)
+            chosen = choice.choose(
+                records,
+                plan,
+                left=found.trainable[:-1] if way == plan.way else self.kept,
+                near=near,
+                mixed=mixed,
+                sides=plan.sides(records) if way == "observer" else None,
+                had=had,
+            )
+            wanting = (limits > 0) & (limits < choice.ALL) & ~chosen.enough
             if not wanting.any():
                 self.seen[way] = records
                 return chosen
             limits = np.where(wanting, np.where(limits > choice.ALL // _WIDER, choice.ALL, limits * _WIDER), limits)
-
-    def _left(self, way: str) -> np.ndarray:
-        return self._trainable if way == "observer" else self.kept
 
     def _select(self, what: str, limits: dict[str, np.ndarray]) -> choice.Selected:
         look = partial(
             choice.select,
             scratch=self._scratch,
             classes=self._classes,
-            plan=self._plan,
+            plan=self.plan,
             limits=limits,
             earlier=self._earlier,
         )
         return self._run.fold(what, look, range(len(self._scratch.shards)), choice.add_selected)
 
     def _guard(self, way: str, records: np.ndarray) -> choice.Guard:
-        """What the other crops say of candidates; nothing under a way that is not guarded."""
-        nobody = len(self.earlier_rows) == 0 or way != self._plan.way
-        if way not in GUARDED or way != self._plan.way:
-            return choice.Guard(np.zeros(len(records), bool), np.zeros(len(records), bool))
-        look = partial(
-            choice.guard,
-            scratch=self._scratch,
-            watch=Watch(records, self._plan.near_bits),
-            earlier=None if nobody else Watch(self.earlier_rows, self._plan.near_bits),
-        )
-        return self._run.fold("shards compared", look, range(len(self._scratch.shards)), choice.add_guards)
+        """What the other crops say of candidates; nothing under a way that is only there to compare with."""
+        plan = self.plan
+        guarded = choice.Guard(np.zeros(len(records), bool), np.zeros(len(records), bool))
+        if way != plan.way or way == "random":
+            return guarded
+        # those of other observers train anyway
+        at = np.flatnonzero(plan.sides(records) > 0) if way == "observer" else np.arange(len(records))
+        watch = Watch(records[at], plan.near_bits)
+        earlier = Watch(self._all_earlier, plan.near_bits) if len(self._all_earlier) else None
+        look = partial(choice.guard, scratch=self._scratch, plan=plan, watch=watch, earlier=earlier)
+        found = self._run.fold("shards compared", look, range(len(self._scratch.shards)), choice.add_guards)
+        guarded.near[at], guarded.mixed[at] = found.near, found.mixed
+        if earlier is not None and way in GUARDED:
+            guarded.near[choice.near_pairs(records, at, earlier)[0]] = True
+        return guarded

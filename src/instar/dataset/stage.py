@@ -23,7 +23,7 @@ from instar.dataset.split import Split, split
 from instar.errors import InputError
 from instar.files import replacing, write_json
 from instar.progress import progress
-from instar.splits import stable_hash
+from instar.splits import id_hash, stable_hash
 from instar.tables import CROPS, DATASET, row_count
 
 T = TypeVar("T")
@@ -69,12 +69,13 @@ def dataset(
 
     A crop is dropped by the first of these that holds: its licence is not allowed, its box is too small, its taxon
     names neither species nor genus, a review dropped it, its photograph stands in another observation as well (by equal
-    perceptual hash; one observation keeps it, unless their species or genera differ), its class is too small.
+    perceptual hash; one observation keeps it, one that was held out earlier if there is any, unless their species or
+    genera differ), its class is too small.
 
     Genus-level crops are for training only. A species gives exactly so many crops of whole groups to validation, and
-    to the test, unless most of its groups and half of its crops would not stay in training. Under a split by
-    observation or by observer, an observation that has a near-duplicate in another one, or crops of two labels, is
-    never held out.
+    to the test, unless fewer crops, or no more groups, of it would train than are held out. A group with crops of two
+    labels is never held out, nor, under a split by observation or by observer, an observation that has a near-duplicate
+    in another one. Under a split by observer, each observer has crops in one split only.
 
     Args:
         crops: folder of ``<shard>.parquet`` with the crops and their ancestry.
@@ -82,7 +83,8 @@ def dataset(
         decisions: CSV of a review's decisions: key, verdict (keep, drop, relabel), label, who, when, why, sha256.
         earlier: CSV of the observations that an earlier run held out (its ``held_out.csv``): they never train.
         out: gets one row per crop, in the order of the shards: its label and split, or the reason it was dropped.
-        out_held_out: gets the observations that are held out and their split, as CSV.
+        out_held_out: gets the observations that are held out and their split, as CSV, with all that ``earlier`` names:
+            what once validated never trains, in the next split neither.
         out_metrics: gets the table before and after each rule, the splits and the leakage report, as JSON.
         out_examples: gets where up to 12 crops of each class lie, as CSV.
         seed: of the split.
@@ -100,6 +102,7 @@ def dataset(
         InputError: if a table is missing or damaged, a key stands twice, no crop is left, or none can be held out.
     """
     classes = read_classes(taxonomy)
+    before = read_held_out(earlier)
     own, decided = read_rules(decisions, classes, licences=licences, min_crop_px=min_crop_px)
     plan = Plan(
         seed=stable_hash(seed, "dataset"),
@@ -112,7 +115,9 @@ def dataset(
     out.parent.mkdir(parents=True, exist_ok=True)
     with engine() as run, tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         scratch = Scratch(Path(folder), shards)
-        found, compared = _clean(run, crops, scratch, classes, own, len(texts))
+        hashed = {id_hash(observation): name for observation, name in before.items()}
+        members = Members(np.fromiter(hashed, np.uint64, len(hashed)))
+        found, compared = _clean(run, crops, scratch, classes, own, members, len(texts))
         counts = np.vstack([found.crops, found.dropped[1:]])  # of each reason; the first row is what was given
         counts[[rules.CONFLICT, rules.DUPLICATE]] = compared.dropped[[rules.CONFLICT, rules.DUPLICATE]]
         small = _left(counts)[:-1] < min_class_crops
@@ -124,7 +129,8 @@ def dataset(
             range(len(shards)),
             lambda parts: sum(parts),
         )
-        chosen = split(run, scratch, classes, plan, read_held_out(earlier))
+        chosen = split(run, scratch, classes, plan, hashed)
+        plan = chosen.plan
         if not any(len(keys) for keys in chosen.held_out.values()):
             raise InputError(f"{crops}: no species can give {validation_crops} crops; lower dataset.validation_crops")
         probe = leakage.probe(chosen.rows, chosen.aside, near_duplicate_bits)
@@ -144,8 +150,9 @@ def dataset(
             range(len(shards)),
             partial(add_finished, plan=plan, examples=EXAMPLES),
         )
-        figures = _figures(counts, last, probe, chosen, plan, classes, texts)
-        _write(out, out_held_out, out_examples, crops=crops, scratch=scratch, classes=classes, texts=texts, last=last)
+        figures = _figures(counts, last, probe, chosen, classes, texts)
+        paths = (out, out_held_out, out_examples)
+        _write(*paths, crops=crops, scratch=scratch, classes=classes, texts=texts, last=last, earlier=before)
     reviewed = {
         "decisions": len(decided),
         "applied": len(found.applied),
@@ -156,7 +163,13 @@ def dataset(
 
 
 def _clean(
-    run: Engine, crops: Path, scratch: Scratch, classes: Classes, own: rules.Rules, n_reasons: int
+    run: Engine,
+    crops: Path,
+    scratch: Scratch,
+    classes: Classes,
+    own: rules.Rules,
+    earlier: Members,
+    n_reasons: int,
 ) -> tuple[rules.Read, rules.Compared]:
     """Apply the rules of single crops, then compare the photographs, bucket by bucket."""
     total = sum(row_count(crops / f"{shard}.parquet", CROPS) for shard in scratch.shards)
@@ -174,7 +187,12 @@ def _clean(
     if not found.crops.sum():
         raise InputError(f"{crops}: none of the shards holds a crop; lower crops.confidence")
     compare = partial(
-        rules.compare_bucket, scratch=scratch, classes=classes, offsets=found.offsets, n_reasons=n_reasons
+        rules.compare_bucket,
+        scratch=scratch,
+        classes=classes,
+        offsets=found.offsets,
+        earlier=earlier,
+        n_reasons=n_reasons,
     )
     return found, run.fold("buckets of photographs compared", compare, range(buckets), rules.add_compared)
 
@@ -197,7 +215,6 @@ def _figures(
     last: Finished,
     probe: leakage.Probe,
     chosen: Split,
-    plan: Plan,
     classes: Classes,
     texts: list[str],
 ) -> dict[str, Any]:
@@ -206,7 +223,7 @@ def _figures(
     Raises:
         RuntimeError: if rows were lost, or the split leaks what it promises to keep apart.
     """
-    codes = last.counts  # of each split, then of each reason
+    plan, codes = chosen.plan, last.counts  # of each split, then of each reason
     given, dropped = int(counts[0].sum()), codes[len(SPLITS) :].sum(axis=1)
     kept = codes[: len(SPLITS)]
     early = slice(1, rules.SMALL_CLASS + 1)
@@ -233,7 +250,7 @@ def _figures(
             if name == TRAIN or name in plan.wanted
         },
         "split_by": plan.way,
-        "train_only_species": int((classes.is_species & (kept[0, :-1] > 0) & (kept[1, :-1] == 0)).sum()),
+        "train_only_species": int((classes.is_species & (kept[0, :-1] > 0) & ~kept[1:, :-1].any(axis=0)).sum()),
         "passed_over_observations": chosen.passed_over,
         "leakage": reports,
     }
@@ -243,7 +260,7 @@ def _observations(chosen: Split, name: str) -> dict[str, int]:
     """Observations of a held-out split; those of training are not counted, which would take memory for each."""
     if name == TRAIN:
         return {}
-    rows = chosen.rows[chosen.way]
+    rows = chosen.rows[chosen.plan.way]
     held = rows["observation"][np.isin(rows["key"], chosen.held_out[name])]
     return {"observations": len(np.unique(held))}
 
@@ -271,6 +288,7 @@ def _write(
     classes: Classes,
     texts: list[str],
     last: Finished,
+    earlier: dict[str, str],
 ) -> None:
     """Stream the rows with their codes into the table, and the few that the two small files name."""
     held: list[pa.Table] = []
@@ -289,7 +307,8 @@ def _write(
             held.append(table.select(list(HELD_OUT)).take(np.flatnonzero((code > 0) & (code < len(SPLITS)))))
             rows = np.sort(wanted.places(key)[0])
             examples.append(table.select(_EXAMPLE).take(rows).append_column("order", pa.array(key[rows])))
-    _write_csv(out_held_out, HELD_OUT, sorted(set(map(tuple, pa.concat_tables(held).to_pandas().to_numpy()))))
+    now = map(tuple, pa.concat_tables(held).to_pandas().to_numpy())
+    _write_csv(out_held_out, HELD_OUT, sorted({*earlier.items(), *now}))
     chosen = pa.concat_tables(examples).to_pandas().astype({"label": str})
     place = {int(key): number for number, key in enumerate(last.examples["key"])}
     chosen["order"] = chosen["order"].map(place)
@@ -306,7 +325,7 @@ def _tables(
     above_species = np.append(~classes.is_species, True)
     of_code = {name: _Names([*SPLITS, *texts[1:]]) for name in ("split", "reason")}
     for number, shard in enumerate(scratch.shards):
-        codes, rows = scratch.reasons(number), scratch.rows(number, ["label", "key"])
+        codes, rows = scratch.codes(number), scratch.rows(number, ["label", "key"])
         start = 0
         for batch in crop_batches(crops / f"{shard}.parquet", _COPIED):
             here = slice(start, start + batch.num_rows)
