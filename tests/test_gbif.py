@@ -373,3 +373,25 @@ class TestRealArchives:
         assert names[1] == {"id": "105828", "taxonID": "105828", "scientificName": "Cetacea"}
         with pytest.raises(InputError, match="its rows are DarwinCore"):
             read(REAL / "archive-occ.zip")
+
+
+def test_a_number_that_no_photograph_of_inaturalist_has(tmp_path: Path) -> None:
+    row = one(tmp_path, photo={"identifier": "https://static.inaturalist.org/photos/99999999999999999999/a.jpg"})
+    assert row["photo_id"] == short_hash(row["url"])
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_a_long_field(tmp_path: Path, short: bool) -> None:
+    columns = [*CORE]
+    row = lines(columns, [ANT | {"recordedBy": "x" * 200_000, "species": "" if short else ANT["species"]}])
+    first = lines(columns, [ANT | {"gbifID": "2"}]) if short else row.split("\n")[0] + "\n"
+    text = first + row.split("\n")[1].rstrip("\t") + "\n"
+    path = write_archive(tmp_path / "a.zip", [], [PHOTO], {"occurrence.txt": text})
+    assert len(read(path).found["observer_id"][0].as_py()) == len("gbif-") + 200_000
+
+
+def test_a_short_line_whose_field_is_too_long(tmp_path: Path) -> None:
+    text = lines(list(CORE), [ANT | {"gbifID": "2"}]) + f"1\t{'x' * (2 << 20)}\n"
+    path = write_archive(tmp_path / "a.zip", [], [PHOTO], {"occurrence.txt": text})
+    with pytest.raises(InputError, match=r"occurrence.txt: field larger than field limit"):
+        read(path)
