@@ -220,3 +220,10 @@ def test_recorded_answers() -> None:
     assert dropped["92075215"] == "licence not allowed"  # null: all rights reserved
     assert rows["139206257"]["url"].endswith("/139206257/original.png")
     assert rows["139206257"]["latitude"] == 51.601234
+
+
+@pytest.mark.parametrize("number", ["7 7", "../7", "7" * 19])
+def test_a_photograph_whose_id_is_no_number_is_counted(tmp_path: Path, number: str) -> None:
+    gathering = read(tmp_path, OBSERVATION | {"photos": [PHOTO | {"id": number}, PHOTO]})
+    assert gathering.found["photo_id"].to_pylist() == ["77"]
+    assert gathering.dropped["reason"].to_pylist() == ["malformed row"]
