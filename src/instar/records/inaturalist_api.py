@@ -104,7 +104,9 @@ def _learn(taxa: dict[str, Taxon], one: dict[str, Any]) -> None:
     if number and name and rank:
         current = one.get("current_synonymous_taxon_ids")
         followers = tuple(str(each) for each in current) if isinstance(current, list) else ()
-        taxa.setdefault(number, Taxon(name, rank, one.get("is_active") is not False, followers, tuple(above_of(one))))
+        path = tuple(above_of(one))
+        if number not in taxa or len(path) > len(taxa[number].path):
+            taxa[number] = Taxon(name, rank, one.get("is_active") is not False, followers, path)
 
 
 def place(observation: dict[str, Any], taxa: dict[str, Taxon], wanted: str, names: Names) -> tuple[Placed, bool]:
@@ -113,6 +115,8 @@ def place(observation: dict[str, Any], taxa: dict[str, Taxon], wanted: str, name
     if not taxon:
         return Placed(Lineage(None, None, None), frozenset(), "no taxon"), True
     numbers = above_of(taxon)
+    if len(numbers) == 1 and numbers[0] in taxa:  # the ancestry stands elsewhere, or nowhere
+        numbers = list(taxa[numbers[0]].path)
     known = [taxa[number] for number in numbers if number in taxa]
     ranks = {one.rank: one.name for one in known}
     given = _lineage(numbers, taxa)
@@ -142,8 +146,9 @@ def above_of(taxon: dict[str, Any]) -> list[str]:
 
 
 def _tells(taxa: dict[str, Taxon], numbers: list[str], wanted: str) -> bool:
-    """Whether the answers say that the wanted taxon is not among these."""
-    return any(one.name == wanted for one in taxa.values()) or all(number in taxa for number in numbers)
+    """Whether the answers say that the wanted taxon is not among these; a taxon alone does not say what is above it."""
+    whole = any(one.name == wanted for one in taxa.values()) or all(number in taxa for number in numbers)
+    return len(numbers) > 1 and whole
 
 
 def _synonyms(taxa: dict[str, Taxon]) -> tuple[set[str], dict[str, set[Lineage]]]:
