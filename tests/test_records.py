@@ -580,6 +580,16 @@ def test_bees(tmp_path: Path) -> None:
     assert (photographs["validation"] <= 25, photographs["test"]) == (True, 25)
 
 
+def test_a_family_that_only_the_second_source_tells() -> None:
+    sources = [[lineage("Lasius niger", "Lasius", None)], [lineage(None, "Lasius", "Formicidae")]]
+    rows = taxonomy_rows(sources, ["species:Lasius niger"])
+    assert [(row["taxon_id"], row["parent_id"], row["family"]) for row in rows] == [
+        ("family:Formicidae", None, "Formicidae"),
+        ("genus:Lasius", "family:Formicidae", "Formicidae"),
+        ("species:Lasius niger", "genus:Lasius", "Formicidae"),
+    ]
+
+
 def test_taxonomy_of_sources_that_differ() -> None:
     assert taxonomy_rows([], []) == []
     first = {lineage("Aus bus", "", ""), lineage("Aus cus", None, "Aidae")}

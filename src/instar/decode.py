@@ -10,9 +10,6 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 #: Above this a decoded photograph is taken for a decompression bomb (a 45-megapixel tray is the largest we know).
 MAX_PIXELS = 150_000_000
 
-#: What Pillow raises for a file that is no whole image; RuntimeError for AVIF.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
-
 #: Modes of pixels that an ICC profile may describe.
 _PROFILED = ("RGB", "L", "CMYK")
 
@@ -71,7 +68,7 @@ def upright(data: bytes) -> Image.Image:
         raise UndecodableError("not an image") from None
     except Image.DecompressionBombError:
         raise UndecodableError("too many pixels") from None
-    except DAMAGED as error:
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:  # the last one for AVIF
         raise UndecodableError("truncated" if "truncated" in str(error) else "damaged") from None
 
 

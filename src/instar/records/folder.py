@@ -13,7 +13,6 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from instar.decode import DAMAGED
 from instar.errors import InputError
 from instar.files import sha256_of
 from instar.licences import normalise
@@ -240,7 +239,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
                 # of a TIFF file Pillow tells the upright size itself
                 turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
                 return (image.height, image.width) if turned else (image.width, image.height)
-    except (UnidentifiedImageError, Image.DecompressionBombError, *DAMAGED):
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, RuntimeError):
         return None
 
 
