@@ -46,6 +46,7 @@ RAW = {
     "length-huge": _OK + b"Content-Length: 99999999999\r\n\r\n" + encoded(),
     "length-no-number": _OK + b"Content-Length: many\r\n\r\n" + encoded(),
     "no-length": _OK + b"Connection: close\r\n\r\n" + encoded(),
+    "brackets": b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n",
     "no-http": b"SSH-2.0-OpenSSH_9.2\r\n",
     "stall": _OK + b"Content-Length: 90000\r\n\r\n" + encoded()[:100],
     "zipped": _OK + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n" + gzip.compress(encoded()),

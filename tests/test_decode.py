@@ -283,3 +283,12 @@ def test_real_photographs() -> None:
     for path in files[:20]:
         with Image.open(path) as image:
             assert np.array_equal(decode_upright(path.read_bytes()), np.asarray(image.convert("RGB"))), path
+
+
+def test_a_damaged_avif_file() -> None:
+    data = encode(Image.new("RGB", (40, 24), "red"), "AVIF")
+    for end in range(len(data) - 1, 0, -7):
+        with pytest.raises(UndecodableError):
+            decode_upright(data[:end])
+    with pytest.raises(UndecodableError, match="damaged"):
+        decode_upright(data.replace(b"pitm", b"pitx"))

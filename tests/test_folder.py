@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from instar.decode import decode_upright
 from instar.errors import InputError
 from instar.files import sha256_of
 from instar.records.annotated import annotations
@@ -130,3 +131,18 @@ def test_bees() -> None:
     assert {(one.width, one.height) for one in boxes.photographs.values()} == {(320, 240), (224, 224)}
     assert not boxes.left_out
     assert pa.types.is_timestamp(found["observed_at"].type)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_upright_size_is_that_of_the_decoded_photograph(tmp_path: Path, ending: str, orientation: int) -> None:
+    path = tmp_path / f"a.{ending}"
+    photograph(path, 40, 20, orientation)
+    height, width = decode_upright(path.read_bytes()).shape[:2]
+    assert upright_size(path) == (width, height) == ((20, 40) if orientation >= 5 else (40, 20))
+
+
+def test_a_label_with_a_byte_order_mark(tmp_path: Path) -> None:
+    photograph(tmp_path / "images/a.jpg")
+    label(tmp_path / "labels/a.txt", "\ufeff0 0.5 0.5 0.5 0.5\r\n")
+    assert [one.bbox for one in read(tmp_path).photographs["folder-a"].boxes] == [[10, 5, 20, 10]]

@@ -272,7 +272,7 @@ def test_a_symbolic_link(tmp_path: Path) -> None:
         ({"meta.xml": META.replace("Multimedia", "Sound")}, "no Multimedia extension"),
         ({"meta.xml": META.replace("terms/Occurrence", "terms/Taxon")}, "its rows are Taxon"),
         ({"meta.xml": META.replace('"utf-8"', '"klingon"')}, "unknown encoding: klingon"),
-        ({"meta.xml": META.replace('index="3"', 'index="three"')}, "invalid literal for int"),
+        ({"meta.xml": META.replace('index="3"', 'index="three"')}, "index 'three' is no position of a field"),
         ({"meta.xml": META.replace('index="5"', 'index="50"')}, "line 1: ends before column .* at least 51"),
         ({"occurrence.txt": "gbifID\n1\t\t\n2\n"}, "member occurrence.txt: line 1: ends before column"),
         (
@@ -373,3 +373,39 @@ class TestRealArchives:
         assert names[1] == {"id": "105828", "taxonID": "105828", "scientificName": "Cetacea"}
         with pytest.raises(InputError, match="its rows are DarwinCore"):
             read(REAL / "archive-occ.zip")
+
+
+def test_a_number_that_no_photograph_of_inaturalist_has(tmp_path: Path) -> None:
+    row = one(tmp_path, photo={"identifier": "https://static.inaturalist.org/photos/99999999999999999999/a.jpg"})
+    assert row["photo_id"] == short_hash(row["url"])
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_a_long_field(tmp_path: Path, short: bool) -> None:
+    columns = [*CORE]
+    row = lines(columns, [ANT | {"recordedBy": "x" * 200_000, "species": "" if short else ANT["species"]}])
+    first = lines(columns, [ANT | {"gbifID": "2"}]) if short else row.split("\n")[0] + "\n"
+    text = first + row.split("\n")[1].rstrip("\t") + "\n"
+    path = write_archive(tmp_path / "a.zip", [], [PHOTO], {"occurrence.txt": text})
+    assert len(read(path).found["observer_id"][0].as_py()) == len("gbif-") + 200_000
+
+
+def test_a_short_line_whose_field_is_too_long(tmp_path: Path) -> None:
+    text = lines(list(CORE), [ANT | {"gbifID": "2"}]) + f"1\t{'x' * (2 << 20)}\n"
+    path = write_archive(tmp_path / "a.zip", [], [PHOTO], {"occurrence.txt": text})
+    with pytest.raises(InputError, match=r"occurrence.txt: field larger than field limit"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('index="3"', 'index="-1"', "table Occurrence: index '-1' is no position of a field"),
+        ('id index="0"', 'id index="x"', "table Occurrence: index 'x' is no position of a field"),
+        ('encoding="utf-8"', 'encoding="base64"', "table Occurrence: encoding 'base64' is none of text"),
+    ],
+)
+def test_a_description_that_says_nothing(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = write_archive(tmp_path / "a.zip", [ANT], [PHOTO], {"meta.xml": META.replace(old, new)})
+    with pytest.raises(InputError, match=f"member meta.xml: {message}"):
+        read(path)

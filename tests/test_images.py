@@ -108,8 +108,11 @@ def test_what_is_no_whole_photograph_has_a_reason(tmp_path: Path) -> None:
     put(tmp_path / "secret", whole)
     rows = [record(name, f"https://{HOST}/{name}") for name in (*files, "gone")]
     rows.append(record("outside", "https://m.example/../../../secret"))
+    rows += [record("nul", f"https://{HOST}/a%00.jpg"), record("brackets", "https://[m/a.jpg")]
     found = run(tmp_path, rows)
     assert {key: row["reason"] for key, row in found.items()} == {
+        "brackets": "refused: address",
+        "nul": "refused: address",
         "cut": "truncated",
         "damaged": "damaged",
         "empty": "empty file",
@@ -227,6 +230,7 @@ def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
         "zipped": (None, 1),
         "zip-bomb": ("too large", 1),
         "leave": ("refused: address", 1),
+        "brackets": ("refused: address", 1),
         "circle": ("refused: redirects", 6),
     }
     rows = [record(f"k-{name}", server.url(name)) for name in expected]

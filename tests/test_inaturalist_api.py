@@ -220,3 +220,36 @@ def test_recorded_answers() -> None:
     assert dropped["92075215"] == "licence not allowed"  # null: all rights reserved
     assert rows["139206257"]["url"].endswith("/139206257/original.png")
     assert rows["139206257"]["latitude"] == 51.601234
+
+
+@pytest.mark.parametrize("number", ["7 7", "../7", "7" * 19])
+def test_a_photograph_whose_id_is_no_number_is_counted(tmp_path: Path, number: str) -> None:
+    gathering = read(tmp_path, OBSERVATION | {"photos": [PHOTO | {"id": number}, PHOTO]})
+    assert gathering.found["photo_id"].to_pylist() == ["77"]
+    assert gathering.dropped["reason"].to_pylist() == ["malformed row"]
+
+
+@pytest.mark.parametrize("ancestry", [{"ancestor_ids": None}, {"ancestor_ids": []}, {"ancestor_ids": [9]}])
+def test_a_taxon_without_its_ancestry(tmp_path: Path, ancestry: dict[str, Any]) -> None:
+    alone = {"taxon": NIGER | ancestry}
+    one = read(tmp_path, OBSERVATION | alone)  # an identification tells it
+    assert (one.found["taxon_id"].to_pylist(), one.other_taxon) == (["species:Lasius niger"], 0)
+    assert {lineage.family for lineage in one.lineages} == {"Formicidae"}
+    other: dict[str, Any] = {
+        "id": 4,
+        "taxon": NIGER | {"id": 8, "name": "Lasius flavus", "ancestor_ids": [1, 47336, 5, 8]},
+    }
+    told = [{"taxon": {**other["taxon"], "ancestors": ANCESTORS}}]
+    photos = {"photos": [PHOTO | {"id": 78}]}
+    nowhere = read(
+        tmp_path,
+        OBSERVATION | alone | {"identifications": []},
+        OBSERVATION | other | photos | {"identifications": told},
+    )
+    assert nowhere.found["photo_id"].to_pylist() == ["78"]
+    assert (nowhere.dropped["reason"].to_pylist(), nowhere.other_taxon) == (["name not placed"], 0)
+
+
+def test_a_taxon_below_itself(tmp_path: Path) -> None:
+    around = {"taxon": NIGER | {"ancestor_ids": [9, 5, 9, 1, 47336, 5, 9]}}
+    assert read(tmp_path, OBSERVATION | around).found["taxon_id"].to_pylist() == ["species:Lasius niger"]

@@ -25,6 +25,15 @@ from instar.licences import LICENCES, normalise
         ("http://creativecommons.org/publicdomain/mark/1.0/", "public-domain"),
         ("https://creativecommons.org/licenses/by-nc/4.0/", "cc-by-nc"),
         ("http://creativecommons.org/licenses/by-nc-nd/4.0/legalcode", "cc-by-nc-nd"),
+        ("CC BY 4.0 International License", "cc-by"),
+        ("cc-by-sa-3.0-de", "cc-by-sa"),
+        ("CC0 1.0 Universal", "cc0"),
+        ("CC BY 4.0 NC", "unknown"),
+        ("CC BY 4.0; CC BY-NC 4.0", "unknown"),
+        ("CC-BY 4.0 but not for AI", "unknown"),
+        ("CC0 except the logo", "unknown"),
+        ("http://creativecommons.org/licenses/by/4.0/, http://creativecommons.org/licenses/by-nc/4.0/", "unknown"),
+        ("http://creativecommons.org/licenses/by/4.0/ https://creativecommons.org/licenses/by/4.0/", "cc-by"),
     ],
 )
 def test_licences_have_one_name(text: str | None, name: str) -> None:

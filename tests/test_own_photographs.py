@@ -159,3 +159,30 @@ def test_the_backbone_places_the_classes(tmp_path: Path) -> None:
     wanted = Names()
     names_in(tmp_path, names=wanted)
     assert wanted.queries == {"Lasius nigerr", "Apis mellifera"}
+
+
+def test_what_spreadsheets_add(tmp_path: Path) -> None:
+    text = "\ufefffile;taxon;;\r\na.jpg;Lasius niger;;\r\n;;;\r\n\r\n"
+    gathering = gather(write(tmp_path, text, "a.jpg"))
+    assert (taxa(gathering), reasons(gathering)) == ({"a": "species:Lasius niger"}, {})
+
+
+@pytest.mark.parametrize("name", [".", "./", "images/..", ""])
+def test_a_file_that_is_no_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"line 2: file .* is no path below"):
+        gather(write(tmp_path, f"file,taxon\n{name},Lasius\n", "a.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "message"),
+    [
+        ("91", "0", "latitude '91' is not between -90 and 90 degrees"),
+        ("0", "-180.5", "longitude '-180.5' is not between -180 and 180 degrees"),
+        ("nan", "0", "latitude 'nan' is not between"),
+        ("52.5", "", "latitude '52.5' stands there without a longitude"),
+        ("", "13", "longitude '13' stands there without a latitude"),
+    ],
+)
+def test_places_that_are_none(tmp_path: Path, latitude: str, longitude: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"line 2: {message}"):
+        gather(write(tmp_path, f"file,latitude,longitude\na.jpg,{latitude},{longitude}\n", "a.jpg"))

@@ -12,6 +12,7 @@ import pytest
 from test_folder import label, photograph
 from test_gbif import ANT, PHOTO, write_archive
 from test_inaturalist import OBSERVATIONS, OBSERVERS, PHOTOS, TAXA, write
+from test_inaturalist_api import ANCESTORS
 
 from instar.errors import InputError
 from instar.files import sha256_of
@@ -496,12 +497,22 @@ def test_coco_annotations(source: Path, tmp_path: Path) -> None:
         (coco([IMAGE], [BOX | {"category_id": 1}]), "annotation 1: category_id 1 is unknown"),
         (coco([IMAGE], [BOX | {"image_id": 1}]), "annotation 1: image_id 1 is unknown"),
         (coco([IMAGE, IMAGE | {"id": 8}], []), "photograph inaturalist-1 is there twice"),
+        (coco([IMAGE, IMAGE | {"file_name": "b"}], []), "1 images have the id of another one"),
+        (coco([IMAGE | {"width": float("inf")}], []), "cannot convert float infinity"),
+        (coco([IMAGE], [BOX | {"bbox": [10**400, 20, 30, 5]}]), "int too large"),
+        ("[" * 100_000, "not a COCO JSON"),
     ],
 )
 def test_broken_coco(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputError, match=message):
         read_coco(tmp_path / "a.json", pa.chunked_array([["inaturalist-1"]]))
+
+
+def test_coco_with_a_byte_order_mark_and_a_null_crowd(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("\ufeff" + coco([IMAGE], [BOX | {"iscrowd": None}]))
+    found = read_coco(tmp_path / "a.json", pa.chunked_array([["inaturalist-1"]]))
+    assert [one.more for one in found.photographs["inaturalist-1"].boxes] == [{"iscrowd": 0}]
 
 
 def test_box_inside() -> None:
@@ -569,6 +580,16 @@ def test_bees(tmp_path: Path) -> None:
     assert (photographs["validation"] <= 25, photographs["test"]) == (True, 25)
 
 
+def test_a_family_that_only_the_second_source_tells() -> None:
+    sources = [[lineage("Lasius niger", "Lasius", None)], [lineage(None, "Lasius", "Formicidae")]]
+    rows = taxonomy_rows(sources, ["species:Lasius niger"])
+    assert [(row["taxon_id"], row["parent_id"], row["family"]) for row in rows] == [
+        ("family:Formicidae", None, "Formicidae"),
+        ("genus:Lasius", "family:Formicidae", "Formicidae"),
+        ("species:Lasius niger", "genus:Lasius", "Formicidae"),
+    ]
+
+
 def test_taxonomy_of_sources_that_differ() -> None:
     assert taxonomy_rows([], []) == []
     first = {lineage("Aus bus", "", ""), lineage("Aus cus", None, "Aidae")}
@@ -609,3 +630,54 @@ def test_photographs_of_another_size(source: Path, tmp_path: Path) -> None:
     for key, url in full.items():
         assert large[key] == (url.replace("original", "large") if "inaturalist" in url else url)
     assert any("inaturalist" not in url for url in large.values())
+
+
+def test_ids_that_are_no_numbers_beside_an_archive(source: Path, tmp_path: Path) -> None:
+    write(source / "inaturalist-open-data", "photos", PHOTOS + "u\tx1\ta\t7\tjpg\tCC-BY\t10\t10\t0\n")
+    outputs = run(source, tmp_path)
+    assert ("inaturalist-x1", "malformed row") in outputs.dropped
+    assert ("gbif-1", "republished by GBIF") in outputs.dropped
+
+
+def inactive(folder: Path, *taxa: dict[str, Any], followers: dict[int, int]) -> None:
+    """One observation of each taxon; those with a follower are inactive."""
+    (folder / "inaturalist-api").mkdir(parents=True)
+    results = []
+    for taxon in taxa:
+        number = taxon["id"]
+        told = {"is_active": number not in followers, "current_synonymous_taxon_ids": [followers.get(number)]}
+        told = {"rank": "species", "ancestor_ids": [1, 47336, 5, number]} | taxon | told
+        photo = {"id": number, "license_code": "cc-by", "url": f"https://static.inaturalist.org/photos/{number}/a.jpg"}
+        known = [{"taxon": {**told, "ancestors": ANCESTORS}}]
+        carried = {"taxon": told, "photos": [photo]} if taxon.get("carried", True) else {}
+        results.append({"id": number, "quality_grade": "research", "identifications": known, **carried})
+    (folder / "inaturalist-api/page.json").write_text(json.dumps({"results": results}))
+
+
+def test_a_name_that_no_observation_carries_replaces_another(tmp_path: Path) -> None:
+    new = {"id": 31, "name": "Lasius novus", "carried": False}
+    inactive(tmp_path / "in", {"id": 30, "name": "Lasius vetus"}, new, followers={30: 31})
+    outputs = run(tmp_path / "in", tmp_path)
+    assert [row["taxon_id"] for row in outputs.rows] == ["species:Lasius novus"]
+    assert [row["taxon_id"] for row in outputs.taxa] == ["family:Formicidae", "genus:Lasius", "species:Lasius novus"]
+    assert outputs.taxa[-1]["family"] == "Formicidae"
+
+
+def test_a_subspecies_that_replaces_a_species_counts_as_its_species(tmp_path: Path) -> None:
+    above = [1, 47336, 5, 31, 32]
+    new = {"id": 31, "name": "Lasius novus", "carried": False}
+    lower = {"id": 32, "name": "Lasius novus minor", "rank": "subspecies", "ancestor_ids": above, "carried": False}
+    inactive(tmp_path / "in", {"id": 30, "name": "Lasius vetus"}, new, lower, followers={30: 32})
+    assert [row["taxon_id"] for row in run(tmp_path / "in", tmp_path).rows] == ["species:Lasius novus"]
+
+
+@pytest.mark.parametrize(
+    ("followers", "names"),
+    [({30: 31, 31: 32}, ["tertius", "tertius", "tertius"]), ({30: 31, 31: 30}, ["primus", "secundus", "tertius"])],
+    ids=["a chain", "a circle"],
+)
+def test_names_that_follow_each_other(tmp_path: Path, followers: dict[int, int], names: list[str]) -> None:
+    taxa = [{"id": 30 + n, "name": f"Lasius {name}"} for n, name in enumerate(("primus", "secundus", "tertius"))]
+    inactive(tmp_path / "in", *taxa, followers=followers)
+    rows = {row["photo_id"]: row["taxon_id"] for row in run(tmp_path / "in", tmp_path).rows}
+    assert [rows[number] for number in ("30", "31", "32")] == [f"species:Lasius {name}" for name in names]

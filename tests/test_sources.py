@@ -23,8 +23,8 @@ from instar.records import gbif_search as search_reader
 from instar.records import inaturalist_api as api_reader
 from instar.records.gbif import INATURALIST
 from instar.records.names import entries
+from instar.sources import gbif, web
 from instar.sources import inaturalist_api as api
-from instar.sources import web
 from instar.sources.backbone import backbone
 from instar.sources.command import source
 from instar.sources.gbif import gbif_download, gbif_search
@@ -52,6 +52,9 @@ TROUBLES = [
     Answer(status=503, headers={"Retry-After": "0"}),
     Answer(body={"results": [], "filler": "x" * 500}, cut=100),
     Answer(body=b'{"results": ['),
+    Answer(body=b"[1, 2]"),
+    Answer(body=b"null"),
+    Answer(body=b"[" * 100_000),
     Answer(body=b"<html>an error page</html>", headers={"Content-Type": "text/html"}),
 ]
 
@@ -119,6 +122,18 @@ class TestINaturalist:
         self.fetch(service, tmp_path)
         assert len(self.photos(tmp_path)) == COUNT
         assert len(service.asked) == 2 + 5
+
+    def test_ids_that_are_no_numbers(self, service: Service, tmp_path: Path) -> None:
+        strange = self.observation(9) | {"id": "x", "taxon": NIGER | {"ancestor_ids": [1, "b", 47336, 5, 9]}}
+        observation = self.observation(1)
+        service.trouble = [
+            Answer({"results": [{"id": 47336, "name": "Formicidae", "rank": "family"}]}),
+            Answer({"results": [observation, strange, strange]}),
+            Answer({"results": []}),
+        ]
+        self.fetch(service, tmp_path)
+        assert [one.query["id_above"] for one in service.asked if one.path == "/observations"] == ["0", "1"]
+        assert service.paths[-1] == "/taxa/1,5"
 
     def test_stopped_and_gone_on(self, service: Service, tmp_path: Path) -> None:
         # the taxon and the first page come; then the service is down for good
@@ -241,6 +256,27 @@ class TestGbifSearch:
         gbif_search(tmp_path, taxon="Formicidae", url=service.url, **ANYWHERE | {"bbox": [170.0, -20.0, -175.0, -10.0]})
         assert service.asked[-1].lists["decimalLongitude"] == ["170,180", "-180,-175"]
         assert service.asked[-1].lists["decimalLatitude"] == ["-20,-10"]
+
+    def test_no_page_reaches_over_gbifs_limit(
+        self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gbif, "MOST", 650)
+        gbif_search(tmp_path, taxon="Formicidae", url=service.url, **ANYWHERE)
+        pages = [(int(one.query["offset"]), int(one.query["limit"])) for one in service.asked[1:]]
+        assert pages == [(0, 300), (300, 300), (600, 50)]
+
+    def test_it_ends_at_gbifs_limit(self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gbif, "MOST", 300)
+        page = {"count": 300, "endOfRecords": False, "results": [ANT]}
+        service.trouble = [Answer(MATCH), Answer(page), Answer(status=400)]
+        gbif_search(tmp_path, taxon="Formicidae", url=service.url, **ANYWHERE)
+        assert service.paths == ["/species/match", "/occurrence/search"]
+
+    @pytest.mark.parametrize("answer", [b"[]", b"null", b"4342"])
+    def test_an_answer_that_is_no_mapping(self, service: Service, tmp_path: Path, answer: bytes) -> None:
+        service.trouble = [Answer(body=answer)] * 6
+        with pytest.raises(InputError, match=r"gave no whole answer \(no mapping in it\), six times"):
+            gbif_search(tmp_path, taxon="Formicidae", url=service.url, **ANYWHERE)
 
     def test_too_many(self, service: Service, tmp_path: Path) -> None:
         service.trouble = [Answer(MATCH), Answer({"count": 100_001, "results": []})]

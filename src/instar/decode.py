@@ -68,7 +68,7 @@ def upright(data: bytes) -> Image.Image:
         raise UndecodableError("not an image") from None
     except Image.DecompressionBombError:
         raise UndecodableError("too many pixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:  # the last one for AVIF
         raise UndecodableError("truncated" if "truncated" in str(error) else "damaged") from None
 
 

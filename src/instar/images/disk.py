@@ -29,10 +29,14 @@ class Disk:
             InputError: if one's own photograph has other bytes than recorded.
         """
         own = "://" not in row["url"]
-        parts = urlsplit(row["url"])
         root = self._local if own or self._mirror is None else self._mirror
-        path = root / (row["url"] if own else f"{parts.netloc}{unquote(parts.path)}")
-        if not path.resolve().is_relative_to(root.resolve()):
+        try:
+            parts = urlsplit(row["url"])
+            path = root / (row["url"] if own else f"{parts.netloc}{unquote(parts.path)}")
+            outside = not path.resolve().is_relative_to(root.resolve())
+        except ValueError:  # a NUL, or brackets that hold no address
+            outside = True
+        if outside:
             raise NotFetchedError("refused: address")
         if not path.is_file():
             raise NotFetchedError("missing")

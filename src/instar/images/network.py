@@ -189,7 +189,10 @@ class Network:
             location = await self._ask(url, row)
             if location is None:
                 return
-            url = urljoin(url, location)
+            try:
+                url = urljoin(url, location)
+            except ValueError:  # brackets that hold no address
+                raise NotFetchedError("refused: address") from None
             if urlsplit(url).scheme not in ("http", "https"):
                 raise NotFetchedError("refused: address")
         raise NotFetchedError("refused: redirects")

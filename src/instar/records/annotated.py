@@ -117,7 +117,7 @@ def _read_labels(
 
 
 def _yolo_boxes(path: Path, size: tuple[int, int]) -> list[Annotation]:
-    lines = enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+    lines = enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1)
     return [_yolo_box(line, *size, f"{path}: line {number}") for number, line in lines if line.strip()]
 
 
@@ -161,10 +161,10 @@ def _voc_objects(path: Path) -> list[tuple[str, tuple[float, float, float, float
     """Name and corners of each object, and the photograph's size where the file tells it."""
     try:
         root = ElementTree.parse(path).getroot()
-        sides = [int(root.findtext(f"size/{side}") or 0) for side in ("width", "height")]
+        sides = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")]
         size = (sides[0], sides[1]) if all(sides) else None
         return [(one.findtext("name") or "", _corners(one), size) for one in root.iterfind("object")]
-    except (ElementTree.ParseError, DefusedXmlException, ValueError, TypeError, OSError) as error:
+    except (ElementTree.ParseError, DefusedXmlException, ValueError, TypeError, OverflowError, OSError) as error:
         message = " ".join(str(error).split())
         raise InputError(f"{path}: not Pascal VOC's XML ({message}); export the annotations again") from None
 

@@ -97,9 +97,11 @@ def read_coco(
         InputError: if the file is no COCO JSON, or an annotation has an unknown image or category or a wrong box.
     """
     try:
-        coco = json.loads(path.read_text(encoding="utf-8"))
+        coco = _json(path)
         categories = {category["id"]: str(category["name"]) for category in coco["categories"]}
         file_names = {image["id"]: str(image["file_name"]) for image in coco["images"]}
+        if twice := len(coco["images"]) - len(file_names):
+            raise InputError(f"{path}: {twice} images have the id of another one; export the annotations again")
         known = (
             _keys(file_names, keys) if keys is not None else {i: (names or {}).get(n) for i, n in file_names.items()}
         )
@@ -117,7 +119,7 @@ def read_coco(
                 if annotation["image_id"] not in wrong and known[annotation["image_id"]]:
                     problems.append(error)
                 wrong.add(annotation["image_id"])
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: not a COCO JSON ({error}); export the annotations again") from None
     except KeyError as error:
         raise InputError(f"{path}: not a COCO JSON ({error} is missing); export the annotations again") from None
@@ -141,12 +143,20 @@ def coco_keys(path: Path) -> pa.Array:
         InputError: if the file is no COCO JSON.
     """
     try:
-        names = [str(image["file_name"]) for image in json.loads(path.read_text(encoding="utf-8"))["images"]]
+        names = [str(image["file_name"]) for image in _json(path)["images"]]
     except KeyError as error:
         raise InputError(f"{path}: not a COCO JSON ({error} is missing); export the annotations again") from None
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a COCO JSON ({error}); export the annotations again") from None
     return pa.array(sorted({*names, *(name.rpartition(".")[0] for name in names)}), pa.string())
+
+
+def _json(path: Path) -> Any:
+    """What a JSON file holds; a ValueError where it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def _keys(file_names: dict[Any, str], keys: pa.ChunkedArray) -> dict[Any, str | None]:
@@ -170,7 +180,7 @@ def _add(one: dict[str, Any], photographs: dict[Any, Photograph], categories: di
     more: dict[str, Any] = {
         name: one[name] for name in ("segmentation", "area") if one.get("segmentation") and name in one
     }
-    more["iscrowd"] = int(one.get("iscrowd", 0))
+    more["iscrowd"] = int(one.get("iscrowd") or 0)
     photograph.boxes.append(Annotation(box_inside(bbox, photograph.width, photograph.height, place), more))
 
 

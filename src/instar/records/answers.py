@@ -21,7 +21,7 @@ def pages(folder: Path, malformed: Counter[str] | None = None) -> Iterator[tuple
     """
     for path in sorted(path for path in folder.rglob("*.json") if path.is_file()):
         try:
-            answer = json.loads(path.read_text(encoding="utf-8"))
+            answer = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             message = " ".join(str(error).split())
             raise InputError(f"{path}: not JSON ({message}); delete it and run its instar source again") from None

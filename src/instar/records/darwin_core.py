@@ -189,11 +189,11 @@ def _table(
     positions: dict[str, int] = {}
     defaults: dict[str, str] = {}
     try:
-        id_position = int(core_id.get("index", "0")) if core_id is not None else 0
+        id_position = _position(core_id.get("index", "0")) if core_id is not None else 0
         for field in element.iterfind(f"{_NAMESPACE}field"):
             term = _last(field.get("term", ""))
             if (index := field.get("index")) is not None:
-                positions.setdefault(term, int(index))
+                positions.setdefault(term, _position(index))
             if (default := field.get("default")) is not None:
                 defaults.setdefault(term, default)
         texts = tuple(_text(path, folder, files, element, location, meta) for location in locations)
@@ -221,7 +221,8 @@ def _text(
     if (end := _unescaped(element.get("linesTerminatedBy", "\n"))) not in ("\n", "\r\n", "\r"):
         raise InputError(f"{meta}: {location}: lines terminated by {end!r} are not read; convert the file")
     encoding = element.get("encoding", "UTF-8")
-    codecs.lookup(encoding)
+    if not codecs.lookup(encoding)._is_text_encoding:
+        raise ValueError(f"encoding {encoding!r} is none of text")
     return Text(
         name=f"{path}: member {folder / member}",
         open=partial(_open, path, folder / member),
@@ -231,6 +232,12 @@ def _text(
         short_lines=True,  # the format does not say so, and museums write them
         heading=int(element.get("ignoreHeaderLines") or 0),
     )
+
+
+def _position(index: str) -> int:
+    if not index.strip().isdecimal():
+        raise ValueError(f"index {index!r} is no position of a field")
+    return int(index)
 
 
 def _last(term: str) -> str:

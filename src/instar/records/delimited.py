@@ -20,6 +20,7 @@ from instar.errors import InputError
 
 #: Parsed at a time.
 BLOCK_BYTES = 8 << 20
+csv.field_size_limit(1 << 20)  # Python's own is 128 KiB, and museums put whole pages into a field
 
 #: Unicode's character for one that cannot be read; it takes one byte, as what it stands for.
 SUBSTITUTE = "\x1a"
@@ -306,7 +307,10 @@ def _completed(text: Text, short: list[str], wanted: dict[str, int]) -> pa.Recor
     """Takes lines that end early out of ``short``; they get nulls for the fields they leave out."""
     # Arrow reads ahead on a thread of its own, which may add lines meanwhile
     lines = [short.pop() for _ in range(len(short))]
-    rows = [next(csv.reader([line], **_dialect(text))) for line in lines]
+    try:
+        rows = [next(csv.reader([line], **_dialect(text))) for line in lines]
+    except csv.Error as error:
+        raise InputError(f"{text.name}: {_words(error)}; mend the file or download it again") from None
     columns = [[row[at] or None if at < len(row) else None for row in rows] for at in wanted.values()]
     return pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], names=list(wanted))
 

@@ -163,7 +163,7 @@ def _table(source: Path, files: list[Path]) -> _Told:
     here = {path.relative_to(source).as_posix() for path in files}
     for line, row in _rows(source / TABLE):
         name = PurePosixPath(row["file"].replace("\\", "/"))
-        if not row["file"] or name.is_absolute() or ".." in name.parts:
+        if not name.name or name.is_absolute() or ".." in name.parts:
             raise InputError(f"{source / TABLE}: line {line}: file {row['file']!r} is no path below {source}; mend it")
         url = next((one for one in (name.as_posix(), f"images/{name.as_posix()}") if one in here), None)
         if url is None:
@@ -193,6 +193,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             _check_columns(path, columns)
             reader.fieldnames = columns
             for row in reader:
+                if not any(row.values()):  # spreadsheets save them
+                    continue
                 if "\0" in row:
                     raise InputError(
                         f"{path}: line {reader.line_num}: more than {len(columns)} fields; quote or mend it"
@@ -208,18 +210,22 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     if "file" not in columns:
         raise InputError(f"{path}: line 1: column file is missing; it has {', '.join(columns) or 'nothing'}")
     for name in columns:
-        if columns.count(name) > 1:
+        if name and columns.count(name) > 1:  # spreadsheets save columns without a name
             raise InputError(f"{path}: line 1: column {name} is there twice; remove one")
         if name not in COLUMNS and (near := difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0.8)):
             raise InputError(f"{path}: line 1: column {name} is not read; rename it to {near[0]}, or to something else")
 
 
 def _check(row: dict[str, str], place: str) -> None:
-    for name in ("latitude", "longitude"):
+    for name, other, most in (("latitude", "longitude", 90), ("longitude", "latitude", 180)):
         try:
-            float(row.get(name) or 0)
+            degrees = float(row.get(name) or 0)
         except ValueError:
             raise InputError(f"{place}: {name} {row[name]!r} is no number of degrees; mend it") from None
+        if not abs(degrees) <= most:
+            raise InputError(f"{place}: {name} {row[name]!r} is not between -{most} and {most} degrees; mend it")
+        if row.get(name) and not row.get(other):
+            raise InputError(f"{place}: {name} {row[name]!r} stands there without a {other}; add it or leave out both")
     if row.get("observed_at") and utc_time(row["observed_at"]) is None:
         raise InputError(f"{place}: observed_at {row['observed_at']!r} is no date or time of ISO 8601; mend it")
 
@@ -230,9 +236,10 @@ def upright_size(path: Path) -> tuple[int, int] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                # of a TIFF file Pillow tells the upright size itself
+                turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
                 return (image.height, image.width) if turned else (image.width, image.height)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, RuntimeError):
         return None
 
 

@@ -47,7 +47,7 @@ MEDIA_TERMS = ["type", "format", "identifier", "references", "license", "rightsH
 _SPECIMENS = {"preservedspecimen", "fossilspecimen", "livingspecimen", "materialsample", "materialentity", "specimen"}
 
 _INATURALIST_PHOTO = re.compile(
-    r"^https?://(?:inaturalist-open-data\.s3\.amazonaws\.com|static\.inaturalist\.org|(?:www\.)?inaturalist\.org)/photos/(\d+)\b"
+    r"^https?://(?:inaturalist-open-data\.s3\.amazonaws\.com|static\.inaturalist\.org|(?:www\.)?inaturalist\.org)/photos/([0-9]{1,18})\b"
 )
 
 #: What is kept of an occurrence while the media are read.

@@ -46,7 +46,8 @@ _OBSERVATION = pa.schema(
 _PHOTO = pa.schema([pa.field(name, pa.string()) for name in _PHOTOS])
 
 _BUCKET = "https://inaturalist-open-data.s3.amazonaws.com/photos/"
-_PHOTO_ID = r"^[0-9]{1,18}$"
+#: Of a photograph that one can ask for.
+PHOTO_ID = r"^[0-9]{1,18}$"
 
 #: Photographs and observations are joined one bucket at a time.
 _BUCKETS = 256
@@ -304,7 +305,7 @@ def _joined(photos: pa.Table, observations: pa.Table, licences: list[str]) -> tu
     nothing = pa.scalar(None, pa.string())
     reason = pc.if_else(pc.is_in(licence, pa.array(licences, pa.string())), nothing, NOT_ALLOWED)
     reason = pc.if_else(pc.and_(photo_id.is_valid(), photos["extension"].is_valid()), reason, "no photograph")
-    reason = pc.if_else(pc.fill_null(pc.match_substring_regex(photo_id, _PHOTO_ID), True), reason, MALFORMED)
+    reason = pc.if_else(pc.fill_null(pc.match_substring_regex(photo_id, PHOTO_ID), True), reason, MALFORMED)
     return pa.table({name: columns[name] for name in FOUND.names}), pc.coalesce(seen["reason"], reason)
 
 

@@ -5,6 +5,7 @@ saved answers of ``/taxa``, or nowhere.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from instar.licences import normalise
 from instar.progress import progress
 from instar.records.answers import mapping, mappings, pages, text
 from instar.records.gathering import NOT_ALLOWED, Gathering, coordinates, utc_time
-from instar.records.inaturalist import SOURCE
+from instar.records.inaturalist import PHOTO_ID, SOURCE
 from instar.records.names import NOT_PLACED, Names, Placed
 from instar.records.taxonomy import Lineage, lineage
 
@@ -29,6 +30,7 @@ class Taxon(NamedTuple):
     rank: str
     active: bool
     current: tuple[str, ...]  # ids of the active ones that took its place
+    path: tuple[str, ...]  # ids from the root down to its own, as far as they are told
 
 
 def gather(
@@ -69,7 +71,9 @@ def gather(
             gathering.lineages.add(one.lineage)
             seen = _observation(observation, one, quality_grades)
             gathering.add(_photograph(photo, seen, licences) for photo in photos)
-    gathering.inactive, gathering.synonyms = _synonyms(taxa)
+    gathering.inactive, followers = _synonyms(taxa)
+    gathering.synonyms = {old: {str(one.taxon_id) for one in new} for old, new in followers.items()}
+    gathering.lineages.update(*followers.values())
     return gathering
 
 
@@ -100,7 +104,9 @@ def _learn(taxa: dict[str, Taxon], one: dict[str, Any]) -> None:
     if number and name and rank:
         current = one.get("current_synonymous_taxon_ids")
         followers = tuple(str(each) for each in current) if isinstance(current, list) else ()
-        taxa.setdefault(number, Taxon(name, rank, one.get("is_active") is not False, followers))
+        path = tuple(above_of(one))
+        if number not in taxa or len(path) > len(taxa[number].path):
+            taxa[number] = Taxon(name, rank, one.get("is_active") is not False, followers, path)
 
 
 def place(observation: dict[str, Any], taxa: dict[str, Taxon], wanted: str, names: Names) -> tuple[Placed, bool]:
@@ -109,9 +115,11 @@ def place(observation: dict[str, Any], taxa: dict[str, Taxon], wanted: str, name
     if not taxon:
         return Placed(Lineage(None, None, None), frozenset(), "no taxon"), True
     numbers = above_of(taxon)
+    if len(numbers) == 1 and numbers[0] in taxa:  # the ancestry stands elsewhere, or nowhere
+        numbers = list(taxa[numbers[0]].path)
     known = [taxa[number] for number in numbers if number in taxa]
     ranks = {one.rank: one.name for one in known}
-    given = lineage(ranks.get("species"), ranks.get("genus"), ranks.get("family"))
+    given = _lineage(numbers, taxa)
     reason = None if given.taxon_id else "above genus"
     if not given.taxon_id:
         return Placed(given, frozenset(), reason), not wanted or wanted in ranks.values() or len(known) < len(numbers)
@@ -121,6 +129,11 @@ def place(observation: dict[str, Any], taxa: dict[str, Taxon], wanted: str, name
     if one.above or _tells(taxa, numbers, wanted):
         return one, False
     return Placed(given, frozenset(), NOT_PLACED), True
+
+
+def _lineage(numbers: Iterable[str], taxa: dict[str, Taxon]) -> Lineage:
+    ranks = {taxa[number].rank: taxa[number].name for number in numbers if number in taxa}
+    return lineage(ranks.get("species"), ranks.get("genus"), ranks.get("family"))
 
 
 def above_of(taxon: dict[str, Any]) -> list[str]:
@@ -133,21 +146,22 @@ def above_of(taxon: dict[str, Any]) -> list[str]:
 
 
 def _tells(taxa: dict[str, Taxon], numbers: list[str], wanted: str) -> bool:
-    """Whether the answers say that the wanted taxon is not among these."""
-    return any(one.name == wanted for one in taxa.values()) or all(number in taxa for number in numbers)
+    """Whether the answers say that the wanted taxon is not among these; a taxon alone does not say what is above it."""
+    whole = any(one.name == wanted for one in taxa.values()) or all(number in taxa for number in numbers)
+    return len(numbers) > 1 and whole
 
 
-def _synonyms(taxa: dict[str, Taxon]) -> tuple[set[str], dict[str, set[str]]]:
-    """Ids, by rank and name, of inactive taxa, and the active ones that took their places where these are named."""
+def _synonyms(taxa: dict[str, Taxon]) -> tuple[set[str], dict[str, set[Lineage]]]:
+    """Ids, by rank and name, of inactive taxa, and where those that took their places stand, if these are named."""
     inactive = {f"{one.rank}:{one.name}": one.current for one in taxa.values() if not one.active}
     for one in taxa.values():
         if one.active:
             inactive.pop(f"{one.rank}:{one.name}", None)
     followers = {
-        old: {f"{taxa[number].rank}:{taxa[number].name}" for number in current if number in taxa}
+        old: {_lineage(taxa[number].path, taxa) for number in current if number in taxa}
         for old, current in inactive.items()
     }
-    return set(inactive), {old: new for old, new in followers.items() if new}
+    return set(inactive), {old: new for old, new in followers.items() if new and all(one.taxon_id for one in new)}
 
 
 def _photos(observation: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
@@ -155,9 +169,14 @@ def _photos(observation: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
     lists = [observation.get("observation_photos"), observation.get("photos")]
     outer, plain = (one if isinstance(one, list) else [] for one in lists)
     listed = [[mapping(mapping(one).get("photo")) for one in outer], [mapping(one) for one in plain]]
-    broken = max(sum(text(photo.get("id")) is None for photo in photos) for photos in listed)
-    photos = {text(one.get("id")): one for one in (*listed[0], *listed[1])}
+    broken = max(sum(_number(photo) is None for photo in photos) for photos in listed)
+    photos = {_number(one): one for one in (*listed[0], *listed[1])}
     return [one for number, one in photos.items() if number], broken
+
+
+def _number(photo: dict[str, Any]) -> str | None:
+    number = text(photo.get("id"))
+    return number if number and re.search(PHOTO_ID, number) else None
 
 
 def _observation(observation: dict[str, Any], one: Placed, quality_grades: list[str]) -> dict[str, Any]:

@@ -228,7 +228,9 @@ def _gather(tables: Path, *, kind: str, quality_grades: list[str], chosen: dict[
 def _by_number(gatherings: list[Gathering]) -> pa.Table:
     """The observations of iNaturalist's photographs as ``gbif.INATURALIST``; those of one stay in their order."""
     photographs = pa.concat_tables([_NO_OBSERVATIONS, *(one.observations for one in gatherings)])
-    rows = photographs.filter(photographs["photo_id"].is_valid()).cast(gbif.INATURALIST)
+    # a dropped row may have an id that is no number
+    numbers = pc.match_substring_regex(photographs["photo_id"], inaturalist.PHOTO_ID)
+    rows = photographs.filter(numbers).cast(gbif.INATURALIST)
     return rows.take(pa.array(np.argsort(rows["photo_id"].to_numpy(), kind="stable")))
 
 
@@ -257,9 +259,19 @@ def _of_size(rows: pa.Table, size: str) -> pa.Table:
 
 
 def _accepted(gathering: Gathering, gatherings: list[Gathering]) -> dict[str, str]:
-    """The accepted names that a source tells for inactive ones, where all tell the same."""
-    told = {old: {new for one in gatherings for new in one.synonyms.get(old, ())} for old in gathering.inactive}
-    return {old: next(iter(new)) for old, new in sorted(told.items()) if len(new) == 1}
+    """The accepted names that a source tells for inactive ones, where all tell the same and not in a circle."""
+    inactive = set().union(*(one.inactive for one in gatherings))
+    told = {old: {new for one in gatherings for new in one.synonyms.get(old, ())} for old in inactive}
+    following = {old: next(iter(new)) for old, new in told.items() if len(new) == 1}
+    accepted = {}
+    for old in sorted(gathering.inactive & following.keys()):
+        new, passed = following[old], {old}
+        while new in following and new not in passed:
+            passed.add(new)
+            new = following[new]
+        if new not in passed:
+            accepted[old] = new
+    return accepted
 
 
 def _renamed(rows: pa.Table, accepted: dict[str, str], flow: _Flow) -> pa.Table:

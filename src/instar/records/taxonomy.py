@@ -28,7 +28,8 @@ def taxonomy_rows(sources: Iterable[Iterable[Lineage]], carried: Iterable[str]) 
     """Rows of ``tables.TAXONOMY`` for the carried taxa and their ancestors.
 
     Args:
-        sources: lineages of each source; where two sources place a name differently, the first one is followed.
+        sources: lineages of each source; where two sources place a name differently, the first one that places it is
+            followed.
         carried: ids of the taxa that a record carries.
 
     Returns:
@@ -42,7 +43,7 @@ def taxonomy_rows(sources: Iterable[Iterable[Lineage]], carried: Iterable[str]) 
             for rank in ("family", "genus", "species"):
                 if name := getattr(one, rank):
                     taxon_id = f"{rank}:{name}"
-                    parents.setdefault(taxon_id, parent)
+                    parents[taxon_id] = parents.get(taxon_id) or parent
                     parent = taxon_id
     rows: dict[str, dict[str, Any]] = {}
     for taxon_id in carried:

@@ -97,8 +97,8 @@ def _answer(name: str, *, pace: web.Pace, hints: dict[str, str], url: str) -> An
 
 
 def _match(response: Any) -> dict[str, Any]:
-    answer = json.loads(response.content)
-    if not isinstance(answer, dict) or "matchType" not in answer:
+    answer = web.as_json(response)
+    if "matchType" not in answer:
         raise ValueError("no matchType in it")
     return answer
 
@@ -114,7 +114,7 @@ def _hints(client: Session, taxon: str, url: str) -> dict[str, str]:
 def _version(client: Session, url: str) -> str | None:
     missing: dict[str, Any] = {}
     about = web.ask(client, f"{url}/dataset/{DATASET}", read=web.as_json, missing=missing)
-    return about.get("version") or about.get("pubDate") if isinstance(about, dict) else None
+    return about.get("version") or about.get("pubDate")
 
 
 def _write(path: Path, known: dict[str, dict[str, Any]]) -> None:

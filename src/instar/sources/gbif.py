@@ -86,14 +86,15 @@ def _pages(client: Session, folder: Path, query: dict[str, Any], url: str) -> It
     while not ended:
         path = folder / f"offset-{offset:06d}.json"
         if not path.is_file():
-            asked = {**query, "limit": PER_PAGE, "offset": offset}
+            # GBIF refuses a page that reaches over its limit
+            asked = {**query, "limit": min(PER_PAGE, MOST - offset), "offset": offset}
             answer = web.ask(client, f"{url}/occurrence/search", read=web.as_bytes_of_results, params=asked)
             _check_count(json.loads(answer), url)
             with replacing(path) as temporary:
                 temporary.write_bytes(answer)
         page = json.loads(path.read_bytes())
-        ended = page.get("endOfRecords", True) or not page["results"]
         offset += PER_PAGE
+        ended = page.get("endOfRecords", True) or not page["results"] or offset >= MOST
         yield path
 
 

@@ -161,7 +161,8 @@ def _pages(client: "ClientSession", folder: Path, query: dict[str, Any], url: st
         yield path
         if len(results) < PER_PAGE:
             return
-        following = max((int(text(one.get("id")) or 0) for one in mappings(results)), default=0)
+        numbers = [text(one.get("id")) or "" for one in mappings(results)]
+        following = max((int(one) for one in numbers if one.isdecimal()), default=0)
         if following <= last:
             path.unlink()
             raise InputError(f"{url}/observations: the page after {last} holds nothing after it; ask again later")
@@ -175,7 +176,7 @@ def _save_taxa(client: "ClientSession", folder: Path, url: str) -> None:
         for one in results:
             for taxon in mappings([one.get("taxon")]):
                 wanted.update(above_of(taxon))
-    missing = sorted(wanted - read_taxa(folder).keys(), key=int)
+    missing = sorted((one for one in wanted - read_taxa(folder).keys() if one.isdecimal()), key=int)
     groups = [missing[at : at + TAXA_PER_REQUEST] for at in range(0, len(missing), TAXA_PER_REQUEST)]
     for group in progress(groups, "groups of taxa"):
         _save(

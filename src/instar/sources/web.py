@@ -83,7 +83,7 @@ def ask(
                 _refuse(response, url)
                 return read(response)
             problem = f"answered {response.status_code} {response.reason}"
-        except (requests.RequestException, HTTPError, ValueError) as error:
+        except (requests.RequestException, HTTPError, ValueError, RecursionError) as error:
             problem = f"gave no whole answer ({' '.join(str(error).split())[:200]})"
         policy = _waited(policy, method, url, response, problem)
 
@@ -122,14 +122,17 @@ class Pace:
         time.sleep(max(0.0, start - time.monotonic()))
 
 
-def as_json(response: requests.Response) -> Any:
-    """The parsed answer; a ValueError where it is cut or no JSON."""
-    return json.loads(response.content)
+def as_json(response: requests.Response) -> dict[str, Any]:
+    """The parsed answer, a mapping; a ValueError where it is cut, no JSON or none."""
+    answer = json.loads(response.content)
+    if not isinstance(answer, dict):
+        raise ValueError("no mapping in it")
+    return answer
 
 
 def as_bytes_of_results(response: requests.Response) -> bytes:
     """The answer as it came, with a list of results in it."""
-    if not isinstance(json.loads(response.content).get("results"), list):
+    if not isinstance(as_json(response).get("results"), list):
         raise ValueError("no results in it")
     return response.content
 
