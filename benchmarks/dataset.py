@@ -201,10 +201,11 @@ def run_pandas(folder: Path, shards: list[str], out: Path) -> None:
     reason[(reason == 0) & rows["label"].isin(sizes.index[sizes < MIN_CLASS]).to_numpy()] = 6
     kept = rows[reason == 0]
     mixed = kept.groupby("observation_hash", sort=False)["label"].nunique()
+    barred = pd.concat([mixed.index[mixed > 1].to_series(), twice["observation_hash"]])
     candidates = kept[is_species[kept["label"]]].copy()
     candidates["order"] = candidates["observation_hash"] ^ seed
     candidates["key_order"] = candidates["key_hash"] ^ seed
-    candidates["mixed"] = candidates["observation_hash"].isin(mixed.index[mixed > 1])
+    candidates["mixed"] = candidates["observation_hash"].isin(barred)
     candidates = candidates.sort_values(["label", "order", "key_order"])
     validation, surplus = chosen(candidates, sizes)
     split = np.where(reason == 0, 1, 0).astype(np.int8)
@@ -252,7 +253,8 @@ def run_duckdb(folder: Path, shards: list[str], out: Path) -> None:
         UPDATE rows SET reason = 6 FROM sizes WHERE rows.label = sizes.label AND reason = 0 AND n < {MIN_CLASS}""")
     base.execute(
         "CREATE TABLE mixed AS SELECT observation FROM rows WHERE reason = 0 "
-        "GROUP BY observation HAVING min(label) < max(label)"
+        "GROUP BY observation HAVING min(label) < max(label) "
+        "UNION SELECT observation FROM rows JOIN twice USING (phash) WHERE reason IN (0, 4, 5, 6)"
     )
     candidates = base.execute(f"""
         WITH observations AS

@@ -55,7 +55,12 @@ def write_images(
                 rows.append({**row, "reason": data})
                 continue
             member = tar.add(f"{key}.png", data)
-            place = {"offset": member.offset, "size": member.size, "sha256": member.sha256, "phash": 2**64 - 1 - len(data)}
+            place = {
+                "offset": member.offset,
+                "size": member.size,
+                "sha256": member.sha256,
+                "phash": 2**64 - 1 - len(data),
+            }
             rows.append({**row, **place, "width": size[0], "height": size[1]})
     write_table(folder / f"{shard}.parquet", rows, IMAGES)
 

@@ -551,3 +551,21 @@ def test_a_species_is_searched_until_it_has_enough_groups(tmp_path: Path) -> Non
     held = set(rows.index[rows["split"] == "validation"])
     assert len(held) == 5
     assert held < {f"n{n:03}-0" for n in range(6)}
+
+
+def test_observations_that_shared_a_photograph_are_never_held_out(tmp_path: Path) -> None:
+    """One animal in two observations: the copy is dropped, the other photographs of the two look different."""
+    crops = niger(12)
+    for number in range(9):
+        shared = id_hash(f"shared {number}")
+        crops += [
+            crop(f"a{number}-0", observation=f"first {number}", photo_phash=shared),
+            crop(f"b{number}-0", observation=f"first {number}"),
+            crop(f"c{number}-0", observation=f"second {number}", photo_phash=shared),
+            crop(f"d{number}-0", observation=f"second {number}"),
+        ]
+    rows = run(tmp_path, crops, validation_crops=6)
+    assert (rows["reason"] == "near-duplicate").sum() == 9
+    held = rows[rows["split"] == "validation"]
+    assert len(held) == 6
+    assert held["key"].str.startswith("n").all()

@@ -6,7 +6,7 @@ import numpy as np
 
 from instar.dataset.near import Members, Neighbours, mix
 from instar.dataset.rows import NOTHING, NUMBERS, Classes, Scratch
-from instar.dataset.rules import KEPT, count
+from instar.dataset.rules import CONFLICT, DUPLICATE, KEPT, count
 from instar.splits import whole_groups
 
 #: Ways to split, from loose to strict.
@@ -228,12 +228,16 @@ class Watch:
 
 
 def guard(number: int, *, scratch: Scratch, plan: Plan, watch: Watch, earlier: Watch | None) -> Guard:
-    """Compare a shard's kept crops with the candidates, and note those that come near ones held out earlier."""
+    """Compare a shard's crops with the candidates, and note those that come near ones held out earlier."""
     rows = scratch.rows(number, ["label", "observation", "phash"])
-    at = np.flatnonzero(scratch.reasons(number) == KEPT)
+    reasons = scratch.reasons(number)
+    at = np.flatnonzero(reasons == KEPT)
     near = np.zeros(len(watch.rows), bool)
     if plan.way in GUARDED:
-        near[near_pairs(rows, at, watch)[1]] = True
+        # a dropped copy tells that two observations show one animal, whose other photographs differ
+        copies = np.flatnonzero((reasons == DUPLICATE) | (reasons == CONFLICT))
+        near[near_pairs(rows, np.append(at, copies), watch)[1]] = True
+        near |= np.isin(watch.rows["observation"], rows["observation"][copies])
     inside, place = watch.groups.places(plan.groups(plan.way, rows)[at])
     other = np.zeros(len(watch.label), bool)
     other[place[rows["label"][at][inside] != watch.label[place]]] = True
