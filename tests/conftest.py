@@ -1,9 +1,23 @@
 """Shared by all tests: no library may look at the network or at the user's own settings."""
 
 import os
+import warnings
+
+import pytest
 
 os.environ["YOLO_OFFLINE"] = "true"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DVC_NO_ANALYTICS"] = "1"
 for _name in [name for name in os.environ if name.startswith(("INSTAR_", "SNAKEMAKE_"))]:
     del os.environ[_name]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_warning_recorded(warning_message: warnings.WarningMessage) -> None:
+    """Hand a library's own class of warning on as a plain one.
+
+    To read it, the process that gathers the workers' results would import the library, whose own warnings end it.
+    """
+    if warning_message.category.__module__ != "builtins":
+        text = f"{warning_message.category.__name__}: {warning_message.message}"
+        warning_message.message, warning_message.category = UserWarning(text), UserWarning
