@@ -130,7 +130,7 @@ def test_a_diff_of_nothing_says_so(finished: Project) -> None:
 @pytest.mark.xdist_group("finished")
 def test_a_changed_source_runs_its_stage_and_what_follows(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
-    with (project.root / "src/instar/dataset.py").open("a") as file:
+    with (project.root / "src/instar/dataset/stage.py").open("a") as file:
         file.write("\n# changed\n")
     assert project.due() == ["all", "classifier", "dataset", "evaluation", "report"]
     assert ran(project.run("dvc", "repro", "--dry"))[0] == "dataset"
