@@ -93,7 +93,7 @@ def test_broken_voc(tmp_path: Path, text: str, message: str) -> None:
 def test_coco(tmp_path: Path) -> None:
     for name in ("a", "train/b", "train/c", "val/c", "d"):
         photograph(tmp_path / f"images/{name}.jpg")
-    names = {1: "a.jpg", 2: "b.jpg", 3: "train/c.jpg", 4: "images/val/c.jpg", 5: "c.jpg"}
+    names = {1: "./a.jpg", 2: "b.jpg", 3: "train\\c.jpg", 4: "images/val/c.jpg", 5: "c.jpg"}
     label(tmp_path / "annotations.json", coco(names, [(1, [1, 2, 3, 4]), (4, [0, 0, 5, 5])]))
     found = read(tmp_path)
     assert boxes(found) == {"a": [[1, 2, 3, 4]], "train-b": [], "train-c": [], "val-c": [[0, 0, 5, 5]]}

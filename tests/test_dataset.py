@@ -375,6 +375,19 @@ def test_the_leakage_report_counts_what_looser_splits_share(tmp_path: Path) -> N
     assert random["photograph"] == random["near_duplicate"] == random["observation"] == random["held_out"] == 12
 
 
+def test_the_looser_row_of_a_report_is_that_split(tmp_path: Path) -> None:
+    # of each three observations the second one's photograph differs by a bit from the first one's
+    crops = [
+        crop(f"p{n:03}-0", observer_id=f"observer {n % 20}", photo_phash=id_hash(str(n - (n % 3 == 1))) ^ (n % 3 == 1))
+        for n in range(120)
+    ]
+    run(tmp_path / "a", crops, split_by="observer", validation_crops=6)
+    run(tmp_path / "b", crops, split_by="observation", validation_crops=6)
+    loose = metrics(tmp_path / "a")["leakage"]["observation"]
+    assert loose == metrics(tmp_path / "b")["leakage"]["observation"]
+    assert loose["near_duplicate"] == 0 < loose["observer"]
+
+
 def test_a_split_by_observer_shares_no_observer(tmp_path: Path) -> None:
     crops = [crop(f"p{n:03}-0", observation=f"o{n}", observer_id=f"observer {n % 30}") for n in range(120)]
     rows = run(tmp_path, crops, split_by="observer", validation_crops=6)

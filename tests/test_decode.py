@@ -86,6 +86,10 @@ def test_an_animation_gives_its_first_frame() -> None:
         (b"<!doctype html><title>429</title>", "not an image"),
         (encode(Image.effect_noise((200, 200), 90).convert("RGB"), "JPEG")[:3000], "truncated"),
         (b"\x89PNG\r\n\x1a\n" + b"junk" * 20, "damaged"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+            "not an image",
+        ),  # Pillow runs Ghostscript
     ],
 )
 def test_what_is_no_photograph_has_a_reason(data: bytes, reason: str) -> None:

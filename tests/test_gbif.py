@@ -93,6 +93,14 @@ def one(
     return rows[0]
 
 
+def test_a_family_in_capitals_and_blanks_around_an_address(tmp_path: Path) -> None:
+    written = {"family": "FORMICIDAE", "genus": "LASIUS", "species": "", "taxonRank": "GENUS"}
+    row = one(tmp_path, written, {"identifier": " https://m.example/1.jpg ", "creator": "  "})
+    assert (row["taxon_id"], row["url"], row["creator"]) == ("genus:Lasius", "https://m.example/1.jpg", None)
+    gathering = read(tmp_path / "one.zip")
+    assert {lineage.family for lineage in gathering.lineages} == {"Formicidae"}
+
+
 def reason(tmp_path: Path, occurrence: dict[str, str] | None = None, photo: dict[str, str] | None = None) -> str:
     path = write_archive(tmp_path / "one.zip", [ANT | (occurrence or {})], [PHOTO | (photo or {})])
     rows = read(path).dropped.to_pylist()

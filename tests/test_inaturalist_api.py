@@ -86,6 +86,7 @@ def test_a_row(tmp_path: Path) -> None:
         ({"quality_grade": "casual"}, {}, "quality grade"),
         ({"quality_grade": None}, {}, "quality grade"),
         ({"taxon": None}, {}, "no taxon"),
+        ({"uuid": None, "id": None}, {}, "malformed observation"),
         ({"taxon": {**ANCESTORS[1], "ancestor_ids": [1, 47336]}}, {}, "above genus"),
         # nothing tells what lies above it
         ({"identifications": [], "taxon": {**NIGER, "ancestor_ids": [4, 9]}}, {}, "name not placed"),
@@ -133,7 +134,7 @@ def test_missing_keys_and_nulls(tmp_path: Path) -> None:
     )
     del bare["photos"][0]["license_code"]
     assert read(tmp_path, bare).dropped["reason"].to_pylist() == ["name not placed"]
-    assert read(tmp_path, bare, taxon="").dropped["reason"].to_pylist() == ["licence not allowed"]  # unknown
+    assert read(tmp_path, {"id": 4, **bare}, taxon="").dropped["reason"].to_pylist() == ["licence not allowed"]  # unknown
 
 
 def test_both_lists_of_photographs(tmp_path: Path) -> None:
@@ -181,7 +182,9 @@ def test_subspecies_count_as_species_and_synonyms_are_told(tmp_path: Path) -> No
     assert gathering.synonyms == {"species:Formica nigra": {"species:Lasius niger"}}
 
 
-@pytest.mark.parametrize("content", ["", "<html>", "[1]", '{"results": 1}', '{"results": [[]]}', "12"])
+@pytest.mark.parametrize(
+    "content", ["", "<html>", "[1]", '{"results": 1}', '{"results": [[]]}', "12", '{"error": "429"}']
+)
 def test_what_is_no_answer(tmp_path: Path, content: str) -> None:
     (tmp_path / "page.json").write_text(content)
     with pytest.raises(InputError, match=r"page.json: (not JSON|holds no list of results)"):

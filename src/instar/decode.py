@@ -7,6 +7,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from instar.formats import FORMATS
+
 #: Above this a decoded photograph is taken for a decompression bomb (a 45-megapixel tray is the largest we know).
 MAX_PIXELS = 150_000_000
 
@@ -40,7 +42,7 @@ def upright(data: bytes) -> Image.Image:
     can't be told by any decoder.
 
     Args:
-        data: the file's bytes, in any format that Pillow reads; of an animation the first frame is taken.
+        data: the file's bytes, in one of ``formats.FORMATS``; of an animation the first frame is taken.
 
     Returns:
         Of mode RGB and without what else the file held. 16-bit samples are scaled to 8 bit, transparency lies on white,
@@ -54,7 +56,7 @@ def upright(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged EXIF blocks warn and decode all the same
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UndecodableError("too many pixels")
                 if image.width * image.height == 0:

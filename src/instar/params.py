@@ -128,7 +128,7 @@ class Dataset:
     min_crop_px: int = _key("a crop whose box is narrower or lower is dropped", ge=1)
     min_class_crops: int = _key("a class with fewer crops is dropped", ge=1)
     near_duplicate_bits: int = _key(
-        "photographs whose perceptual hashes differ in at most so many of 64 bits are near-duplicates", ge=0, le=7
+        "photographs whose perceptual hashes differ in at most so many of 64 bits are near-duplicates", ge=0, le=5
     )
     split_by: str = _key(
         "what stays on one side of the split; random and photograph leak and are for comparison",

@@ -47,7 +47,7 @@ def read_rules(path: Path, classes: Classes, *, licences: list[str], min_crop_px
         kept=frozenset(key for key, row in decided.items() if row["verdict"] == "keep"),
         rejected=frozenset(key for key, row in decided.items() if row["verdict"] == "drop"),
         relabelled={key: places[row["label"]] for key, row in decided.items() if row["verdict"] == "relabel"},
-        decided_files={key: row["sha256"] for key, row in decided.items() if row["sha256"]},
+        decided_files={key: row["sha256"].lower() for key, row in decided.items() if row["sha256"]},
     )
     return rules, {key: row["key"] for key, row in decided.items()}
 

@@ -137,15 +137,16 @@ class _Looker:
         return self._run.fold(what, look, range(len(self._scratch.shards)), choice.add_selected)
 
     def _guard(self, way: str, records: np.ndarray) -> choice.Guard:
-        """What the other crops say of candidates; nothing under a way that is only there to compare with."""
-        plan = self.plan
+        """What the other crops say of candidates; nothing under a way that is looser than any to train with."""
+        plan = replace(self.plan, way=way)
         guarded = choice.Guard(np.zeros(len(records), bool), np.zeros(len(records), bool))
-        if way != plan.way or way == "random":
+        if way == "random" or (way != self.plan.way and way not in GUARDED):
             return guarded
         # those of other observers train anyway
         at = np.flatnonzero(plan.sides(records) > 0) if way == "observer" else np.arange(len(records))
         watch = Watch(records[at], plan.near_bits)
-        earlier = Watch(self._all_earlier, plan.near_bits) if len(self._all_earlier) else None
+        follows = way == self.plan.way and len(self._all_earlier) > 0
+        earlier = Watch(self._all_earlier, plan.near_bits) if follows else None
         look = partial(choice.guard, scratch=self._scratch, plan=plan, watch=watch, earlier=earlier)
         found = self._run.fold("shards compared", look, range(len(self._scratch.shards)), choice.add_guards)
         guarded.near[at], guarded.mixed[at] = found.near, found.mixed

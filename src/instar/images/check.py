@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from instar.decode import decode_upright
+from instar.formats import ENDINGS, FORMATS
 from instar.phash import phash
-
-_ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ def photograph(data: bytes) -> Photograph:
         UndecodableError: if the bytes are no whole photograph.
     """
     pixels = decode_upright(data)
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         kind = str(image.format)
     height, width = pixels.shape[:2]
     sha256 = hashlib.sha256(data).hexdigest()
-    return Photograph(sha256, phash(pixels), width, height, _ENDINGS.get(kind, kind.lower()))
+    return Photograph(sha256, phash(pixels), width, height, ENDINGS[kind])

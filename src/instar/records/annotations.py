@@ -2,6 +2,7 @@
 
 import json
 import math
+import posixpath
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -99,7 +100,7 @@ def read_coco(
     try:
         coco = _json(path)
         categories = {category["id"]: str(category["name"]) for category in coco["categories"]}
-        file_names = {image["id"]: str(image["file_name"]) for image in coco["images"]}
+        file_names = {image["id"]: _posix(image["file_name"]) for image in coco["images"]}
         if twice := len(coco["images"]) - len(file_names):
             raise InputError(f"{path}: {twice} images have the id of another one; export the annotations again")
         known = (
@@ -143,12 +144,17 @@ def coco_keys(path: Path) -> pa.Array:
         InputError: if the file is no COCO JSON.
     """
     try:
-        names = [str(image["file_name"]) for image in _json(path)["images"]]
+        names = [_posix(image["file_name"]) for image in _json(path)["images"]]
     except KeyError as error:
         raise InputError(f"{path}: not a COCO JSON ({error} is missing); export the annotations again") from None
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a COCO JSON ({error}); export the annotations again") from None
     return pa.array(sorted({*names, *(name.rpartition(".")[0] for name in names)}), pa.string())
+
+
+def _posix(file_name: Any) -> str:
+    """A file name as a path from the photographs' folder, however the tool that exported it wrote it."""
+    return posixpath.normpath(str(file_name).replace("\\", "/"))
 
 
 def _json(path: Path) -> Any:

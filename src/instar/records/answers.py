@@ -27,7 +27,8 @@ def pages(folder: Path, malformed: Counter[str] | None = None) -> Iterator[tuple
             raise InputError(f"{path}: not JSON ({message}); delete it and run its instar source again") from None
         results = answer.get("results", [answer]) if isinstance(answer, dict) else answer
         readable = mappings(results)
-        if not isinstance(results, list) or (results and not readable):
+        is_error = results == [answer] and not {"id", "key", "uuid", "gbifID"} & set(answer)
+        if not isinstance(results, list) or (results and not readable) or is_error:
             raise InputError(f"{path}: holds no list of results; delete it and run its instar source again")
         if malformed is not None and len(readable) < len(results):
             malformed[f"{folder.name} results"] += len(results) - len(readable)

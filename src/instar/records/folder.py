@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from instar.errors import InputError
 from instar.files import sha256_of
+from instar.formats import FORMATS
 from instar.licences import normalise
 from instar.progress import progress
 from instar.records.annotations import GIVEN_SPLITS
@@ -235,7 +236,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 # of a TIFF file Pillow tells the upright size itself
                 turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
                 return (image.height, image.width) if turned else (image.width, image.height)

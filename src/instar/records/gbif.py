@@ -137,7 +137,7 @@ def names_in(path: Path, *, taxon: str, names: Names) -> None:
 
 def may_belong(row: dict[str, Any], taxon: str) -> bool:
     """Whether an occurrence's columns leave it open, or say, that it belongs to a taxon."""
-    return not taxon or taxon in _names(row) or not _is_placed(row)
+    return not taxon or taxon.lower() in _names(row) or not _is_placed(row)
 
 
 def add_photographs(
@@ -159,6 +159,7 @@ def add_photographs(
     Returns:
         As ``_REPUBLISHED``, for ``join_observations``.
     """
+    media = [{term: (text or "").strip() or None for term, text in row.items()} for row in media]
     ids = [_inaturalist_photo(row) for row in media]
     places = _places([int(photo_id or -1) for photo_id in ids], inaturalist["photo_id"].to_numpy())
     gathering.add(
@@ -239,7 +240,7 @@ def kept_occurrences(
 
 def placed(row: dict[str, Any], names: Names) -> Placed:
     """Where an occurrence's name belongs."""
-    given = Lineage(row["species"] or None, row["genus"] or None, row["family"] or None)
+    given = Lineage(row["species"] or None, _name(row["genus"]), _name(row["family"]))
     as_written = row["scientificName"]
     above = {row[rank] for rank in _ABOVE_GENUS if row[rank]}
     if not given.taxon_id and (as_written in above or (row["taxonRank"] or "").lower() in _ABOVE_GENUS):
@@ -253,8 +254,13 @@ def placed(row: dict[str, Any], names: Names) -> Placed:
     return names.place(name, given, trusted=bool(given.species or given.genus))
 
 
+def _name(text: str | None) -> str | None:
+    """A family or genus as it is written elsewhere; ``FORMICIDAE`` is ``Formicidae``."""
+    return text.capitalize() if text and text.isupper() else text or None
+
+
 def _belongs(row: dict[str, Any], one: Placed, taxon: str) -> bool:
-    return not taxon or not _names(row) or taxon in _names(row) or (not _is_placed(row) and taxon in one.above)
+    return not taxon or not _names(row) or taxon.lower() in _names(row) or (not _is_placed(row) and taxon in one.above)
 
 
 def _is_placed(row: dict[str, Any]) -> bool:
@@ -263,7 +269,8 @@ def _is_placed(row: dict[str, Any]) -> bool:
 
 
 def _names(row: dict[str, Any]) -> set[str]:
-    return {row[rank] for rank in (*_RANKS, "scientificName") if row[rank]}
+    """What an occurrence is said to belong to, in small letters: museums write families in capitals."""
+    return {row[rank].lower() for rank in (*_RANKS, "scientificName") if row[rank]}
 
 
 def _synonym(row: dict[str, Any], one: Lineage) -> str | None:

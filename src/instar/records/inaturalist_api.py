@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from instar.licences import normalise
 from instar.progress import progress
 from instar.records.answers import mapping, mappings, pages, text
-from instar.records.gathering import NOT_ALLOWED, Gathering, coordinates, utc_time
+from instar.records.gathering import MALFORMED_OBSERVATION, NOT_ALLOWED, Gathering, coordinates, utc_time
 from instar.records.inaturalist import PHOTO_ID, SOURCE
 from instar.records.names import NOT_PLACED, Names, Placed
 from instar.records.taxonomy import Lineage, lineage
@@ -184,10 +184,12 @@ def _observation(observation: dict[str, Any], one: Placed, quality_grades: list[
     if reason is None and observation.get("quality_grade") not in quality_grades:
         reason = "quality grade"
     user = mapping(observation.get("user"))
-    number, observer = text(observation.get("id")), text(user.get("id"))
+    number, observer = text(observation.get("uuid")) or text(observation.get("id")), text(user.get("id"))
+    if reason is None and number is None:  # photographs of several such would be taken for one observation's
+        reason = MALFORMED_OBSERVATION
     latitude, longitude = _coordinates(observation)
     return {
-        "observation_id": f"{SOURCE}-{text(observation.get('uuid')) or number}",
+        "observation_id": f"{SOURCE}-{number}" if number else None,
         "observer_id": f"{SOURCE}-{observer}" if observer else None,
         "taxon_id": one.lineage.taxon_id,
         "latitude": latitude,

@@ -12,7 +12,19 @@ from instar.params import Params
 from instar.report.inputs import LABEL_STAGES
 from instar.report.pictures import licence_name, showable
 
-PACKAGES = ("instar", "torch", "torchvision", "ultralytics", "sahi", "timm", "lightning", "numpy", "pandas", "pyarrow")
+PACKAGES = (
+    "instar",
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "rfdetr",
+    "sahi",
+    "timm",
+    "lightning",
+    "numpy",
+    "pandas",
+    "pyarrow",
+)
 
 #: Licences of published weights by a part of the model's name in timm; the others are mostly Apache-2.0.
 _WEIGHTS = {
