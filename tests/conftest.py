@@ -21,3 +21,11 @@ def pytest_warning_recorded(warning_message: warnings.WarningMessage) -> None:
     if warning_message.category.__module__ != "builtins":
         text = f"{warning_message.category.__name__}: {warning_message.message}"
         warning_message.message, warning_message.category = UserWarning(text), UserWarning
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tests of one group share a fixture or the machine's one SLURM; on several workers they disturb each other."""
+    grouped = session.config.getoption("loadgroup", default=False)
+    apart = [item for item in session.items if grouped and item.get_closest_marker("xdist_group")]
+    if any("@" not in item.nodeid for item in apart):
+        raise pytest.UsageError("xdist_group has no effect: this version of pytest does not suit this one of pytest-xdist")
