@@ -28,4 +28,4 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     grouped = session.config.getoption("loadgroup", default=False)
     apart = [item for item in session.items if grouped and item.get_closest_marker("xdist_group")]
     if any("@" not in item.nodeid for item in apart):
-        raise pytest.UsageError("xdist_group has no effect: this version of pytest does not suit this one of pytest-xdist")
+        raise pytest.UsageError("xdist_group has no effect: these versions of pytest and pytest-xdist do not suit")
