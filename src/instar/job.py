@@ -3,9 +3,11 @@
 import argparse
 import signal
 import sys
+import time
 from pathlib import Path
 
 from instar.files import naming_full_disk
+from instar.overall import told
 from instar.store import run_job
 
 
@@ -19,13 +21,14 @@ def job(words: list[str]) -> int:
     parser.add_argument("--log", type=Path, required=True, help="gets what the command prints")
     parser.add_argument("--keep", action="store_true", help="keep the outputs in the store, or take them from there")
     parser.add_argument("--scratch", type=Path, help="a file of the command, see there")
-    parser.add_argument("--of", type=int, help="jobs of the stage; the last line says how many are done")
+    parser.add_argument("--of", type=int, help="jobs of the stage; the last line says how far all are")
     split = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:split])
     if not words[split + 1 :]:
         parser.error("no command after --")
     # SLURM ends a job with SIGTERM: end the command too and leave no staging folder
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    began = time.time()
     with naming_full_disk(options.outputs[0]):
         status = run_job(
             words[split + 1 :],
@@ -37,6 +40,5 @@ def job(words: list[str]) -> int:
         )
     if options.of and not status:
         first: Path = options.outputs[0]
-        done = len(list(first.parent.glob(f"*{first.suffix}")))
-        print(f"{first}: done; {done} of {options.of} shards are in {first.parent}", file=sys.stderr)
+        print(f"{first}: done; over all: {told(first, options.of, began)}", file=sys.stderr)
     return status

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from instar.errors import InputError
 from instar.files import naming_full_disk, remove, replacing, sha256_of, store_root
@@ -346,10 +347,14 @@ def _link(scratch: Path, outputs: list[Path]) -> None:
 
 def _note(outputs: list[Path], key: str, what: str) -> None:
     """One line in .instar/jobs.jsonl: what began to be computed, what the store kept, what was taken from it."""
-    line = json.dumps({"outputs": [path.as_posix() for path in outputs], "key": key, "what": what}) + "\n"
-    STATE.mkdir(exist_ok=True)
-    descriptor = os.open(STATE / "jobs.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    append_line(STATE / "jobs.jsonl", {"outputs": [path.as_posix() for path in outputs], "key": key, "what": what})
+
+
+def append_line(path: Path, content: dict[str, Any]) -> None:
+    """Add a line of JSON to a file, by one write, so that lines of jobs that end at once do not mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, line.encode())
+        os.write(descriptor, (json.dumps(content) + "\n").encode())
     finally:
         os.close(descriptor)
