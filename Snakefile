@@ -28,6 +28,10 @@ onstart:
     begin()
 
 
+onerror:
+    _workflow.tell_errors(GRAPH)
+
+
 wildcard_constraints:
     # a list of thousands of names here would be copied for each of their jobs; kept_job refuses other names
     shard="[A-Za-z0-9_-]+",

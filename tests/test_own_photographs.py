@@ -29,10 +29,35 @@ def reasons(gathering: Gathering) -> dict[str, str]:
 
 
 def test_an_empty_table(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="line 1: column file is missing; it has nothing"):
+    with pytest.raises(InputError, match=r"table.csv: is empty; fill it or remove it"):
         gather(write(tmp_path, "", "a.jpg"))
-    gathering = gather(write(tmp_path, "file\n"))
-    assert (gathering.found.num_rows, reasons(gathering)) == (0, {"a": "not in the table"})
+    with pytest.raises(InputError, match=r"table.csv: lists no photograph; fill it or remove it"):
+        gather(write(tmp_path, "file\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("file,taxon\na.jpg\n", "line 2: 1 fields, the header has 2; mend it"),  # a cut last line, too
+        ("file,licence\na.jpg,CC-BUY 4.0\n", "line 2: licence 'CC-BUY 4.0' is none of cc0, "),
+        ("file,observation,observer\na.jpg,1,Ada\nb.jpg,1,Bob\n", "line 3: observation '1' has two observers, 'Ada'"),
+    ],
+)
+def test_rows_that_cannot_be_meant(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        gather(write(tmp_path, text, "a.jpg", "b.jpg"))
+
+
+def test_what_was_perhaps_not_meant_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gather(write(tmp_path, "file\na.jpg\ngone.jpg\n", "a.jpg", "b.jpg"))
+    told = capsys.readouterr().err
+    assert "1 of its files are not there, such as gone.jpg" in told
+    assert "1 photographs are not in it, such as images/b.jpg" in told
+    for name in ("worker", "queen"):
+        write(tmp_path / "classes", "", f"{name}/a.jpg")
+    (tmp_path / "classes/table.csv").unlink()
+    gather(tmp_path / "classes")
+    assert "none of its 2 folders (queen, worker) is named for a taxon: no labels" in capsys.readouterr().err
 
 
 def test_only_the_file_is_required(tmp_path: Path) -> None:

@@ -87,7 +87,17 @@ class TestINaturalist:
 
     def fetch(self, service: Service, folder: Path, **more: Any) -> None:
         given: dict[str, Any] = {"taxon": "Formicidae", "quality_grades": ["research"], "url": service.url, **ANYWHERE}
-        inaturalist_api(folder, limits=folder / "limits.db", **(given | more))
+        inaturalist_api(folder, **(given | {"limits": folder / "limits.db"} | more))
+
+    def test_a_home_where_pyinaturalist_never_ran(
+        self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pyinaturalist.constants.RATELIMIT_FILE", str(tmp_path / "new/pyinaturalist/counts.db"))
+        self.fetch(service, tmp_path, limits=None)
+        assert self.photos(tmp_path) == [str(70 + number) for number in range(1, 8)]
+        (tmp_path / "file").touch()
+        with pytest.raises(InputError, match=r"file/counts.db: cannot be written .*; name another file with --limits"):
+            self.fetch(service, tmp_path, limits=tmp_path / "file/counts.db")
 
     def photos(self, folder: Path) -> list[str]:
         gathering = api_reader.gather(
@@ -487,7 +497,8 @@ class TestBackbone:
 
 def test_no_names_no_questions(tmp_path: Path) -> None:
     with serving(lambda asked: Answer(MATCH)) as service:
-        backbone(tmp_path, taxon="Formicidae", kind="tables", url=service.url)
+        with pytest.raises(InputError, match="holds no name to ask for; put the study's tables"):
+            backbone(tmp_path, taxon="Formicidae", kind="tables", url=service.url)
         assert service.asked == []
     assert not (tmp_path / "backbone.jsonl").exists()
 

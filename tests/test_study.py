@@ -47,8 +47,14 @@ def test_a_number_of_shards_gets_names(count: int, first: str, last: str) -> Non
         (["demo", "shards=10001"], "shards = 10001 is not allowed"),
         (["demoo"], "demoo: no such study; workflow/conf/study has"),
         (["demo", "beta=2"], "study demo beta=2: beta = 2.0 is not allowed"),
-        (["demo", "bet=0"], "Could not override 'bet'"),
-        (["demo", "detector=yolo0"], "Could not find 'detector/yolo0'"),
+        (["demo", "bet=0"], "unknown key bet; do you mean beta?"),
+        (["demo", "zzzzzz=0"], "unknown key zzzzzz; 'instar study --help' lists them"),
+        (["demo", "beta"], "beta: write key=value"),
+        (["demo", "beta=0.9,0.8"], "beta = 0.9,0.8 is not allowed; it is one float"),
+        (["demo", "records.licences=cc-by"], r"is a list of str; write records.licences=\[cc-by\]"),
+        (["demo", "shards=-3"], "shards = -3 is not allowed"),
+        (["demo", "detector=yolo0"], "detector=yolo0: no such preset; workflow/conf/detector has"),
+        (["demo", "beta=${"], "demo beta="),
     ],
 )
 def test_a_bad_preset_is_named(words: list[str], told: str) -> None:
@@ -71,10 +77,28 @@ def test_every_study_dry_runs(project: Project) -> None:
         assert {"records", "images", "detector", "detections", "crops", "report"} <= set(due)
 
 
+def test_a_study_under_another_name() -> None:
+    given = yaml.safe_load(
+        compose("ants", ["study=moths", "records.taxon=Noctuidae", "detector.options={mosaic: 0.5}"])
+    )
+    assert (given["study"], given["records"]["source"]) == ("moths", "sources/moths")
+    assert given["detector"]["options"] == {"mosaic": 0.5}
+
+
+def test_one_study_after_the_other(project: Project) -> None:
+    project.run("git", "checkout", "-q", "--", "params.yaml")
+    for name in ("beesense", "own", "demo"):
+        project.run("instar", "study", name)
+    # what the command wrote was then edited
+    project.run("instar", "study", "own")
+    project.set("beta: 0.999", "beta: 0.5")
+    assert "holds an edit that git does not" in project.run("instar", "study", "demo", check=False)
+
+
 def test_an_edit_is_kept_unless_told(project: Project) -> None:
     project.run("git", "checkout", "-q", "--", "params.yaml")
     project.set("beta: 0.999", "beta: 0.5")
-    assert "holds an edit that is not committed" in project.run("instar", "study", "beesense", check=False)
+    assert "holds an edit that git does not" in project.run("instar", "study", "beesense", check=False)
     assert "beta: 0.5" in (project.root / "params.yaml").read_text()
     shown = project.run("instar", "study", "demo", "beta=0.25", "--force")
     assert "-beta: 0.5\n+beta: 0.25\n" in shown

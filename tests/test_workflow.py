@@ -231,6 +231,15 @@ def test_a_bad_parameter_stops_everything_before_the_first_job(whole: Project, t
     assert (project.root / ".instar/jobs.jsonl").read_bytes() == before
 
 
+def test_an_error_is_told_again_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "own/images").mkdir(parents=True)
+    (tmp_path / "own/images/a.jpg").write_bytes(b"no photograph")
+    (tmp_path / "own/table.csv").write_text("file,licence\na.jpg,FOO\n")
+    project = Project(tmp_path / "project", [*WHOLE, "records.kind=folder", f"records.source={tmp_path}/own"])
+    printed = project.run("snakemake", "stage_records", check=False)
+    assert "line 2: licence 'FOO' is none of" in printed.split("Shutting down")[-1]
+
+
 @pytest.mark.xdist_group("whole")
 def test_two_runs_in_one_workspace_are_refused(whole: Project, tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")

@@ -4,6 +4,7 @@
 range stops everything before the first job.
 """
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -80,7 +81,10 @@ class Images:
 
 @dataclass
 class Detector:
-    family: str = _key("which detector", choices=("yolo", "rfdetr", "whole_image"))
+    family: str = _key(
+        "which detector; whole_image is one box, the whole photograph, without training",
+        choices=("yolo", "rfdetr", "whole_image"),
+    )
     model: str = _key("the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr")
     weights: str = _key("file of weights to start from; one that is called random.md stands for random weights")
     image_px: int = _key("side of the network's input, a multiple of 32", ge=32, le=2048)
@@ -220,6 +224,20 @@ def describe() -> str:
         f"  {name}: {_type(key)} {_describe(key.metadata)}\n      {key.metadata['help']}"
         for name, key in _fields().items()
     )
+
+
+def problem_of(key: str, value: str) -> str | None:
+    """What is wrong with ``key=value`` of a command line, as far as the key's name and kind tell; None for nothing."""
+    known = _fields()
+    if key not in known and not any(name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in known):
+        near = difflib.get_close_matches(key, known, n=1)
+        return f"unknown key {key}; " + (f"do you mean {near[0]}?" if near else "'instar study --help' lists them")
+    is_list = key in known and getattr(known[key].type, "__origin__", None) is list
+    if is_list and not value.startswith(("[", "${")):
+        return f"{key} is a {_type(known[key])}; write {key}=[{value}]"
+    if key in known and "," in value and not value.startswith(("[", "{", "'", '"')):
+        return f"{key} = {value} is not allowed; it is one {_type(known[key])}"
+    return None
 
 
 def _type(key: Any) -> str:

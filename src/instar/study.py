@@ -11,10 +11,12 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from instar.errors import InputError
-from instar.files import replacing
-from instar.params import PATH, describe, load
+from instar.files import replacing, sha256_of
+from instar.params import PATH, describe, load, problem_of
 
 CONF = Path("workflow/conf")
+#: The sha256 of what this command wrote last.
+WRITTEN = Path(".instar/params.sha256")
 #: Planning takes hours with more, and their names fill a command line.
 MOST_SHARDS = 10_000
 
@@ -29,7 +31,8 @@ def study(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="instar study",
         description=f"Write {PATH} from the presets below {CONF}: {', '.join(names('study'))}.",
-        epilog=f"The keys of {PATH}:\n\n{describe()}",
+        epilog=f"Presets: {_presets()}; study=NAME gives the artifacts another folder.\n\nThe keys of {PATH}:\n\n"
+        f"{describe()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help="a study, for example demo")
@@ -44,9 +47,11 @@ def study(words: list[str]) -> int:
         print(f"{PATH} is study {options.name} already")
         return 0
     if before and not options.force and _edited():
-        raise InputError(f"{PATH}: holds an edit that is not committed; commit it, or give --force to lose it")
+        raise InputError(f"{PATH}: holds an edit that git does not; commit it, or give --force to lose it")
     with replacing(PATH) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    WRITTEN.parent.mkdir(exist_ok=True)
+    WRITTEN.write_text(sha256_of(PATH), encoding="utf-8")
     sys.stdout.writelines(_difference(before, text))
     return 0
 
@@ -66,10 +71,15 @@ def compose(name: str, overrides: list[str]) -> str:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    words = [_with_shard_names(word) for word in overrides]
+    words = [_checked(_with_shard_names(word)) for word in overrides]
+    # Hydra would take study=… for a preset
+    given = [word.partition("=")[2] for word in words if word.startswith("study=")]
+    words = [word for word in words if not word.startswith("study=")]
     try:
         with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
             composed = hydra_compose("config", [f"study={name}", *words])
+        if given:
+            composed.study = given[-1]
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(f"{' '.join([name, *overrides])}: {' '.join(str(error).split())}") from None
     with tempfile.TemporaryDirectory() as folder:
@@ -82,15 +92,34 @@ def compose(name: str, overrides: list[str]) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(params))
 
 
+def _checked(word: str) -> str:
+    """An override as Hydra takes it; what is wrong with it is told in the words of params.yaml."""
+    key, sign, value = word.partition("=")
+    key = key.lstrip("+~")
+    if not sign:
+        raise InputError(f"{word}: write key=value, such as beta=0.99")
+    if key in ("detector", "classifier"):
+        if value not in names(key):
+            raise InputError(f"{word}: no such preset; {CONF / key} has {', '.join(names(key))}")
+    elif problem := problem_of(key, value):
+        raise InputError(problem)
+    # free keys below it, which Hydra wants to be told
+    return f"++{key}={value}" if key.startswith("detector.options") else word
+
+
 def _with_shard_names(override: str) -> str:
     """``shards=2000`` as the list of their names, s0000 to s1999, since params.yaml holds names; others as they are."""
     key, _, count = override.partition("=")
-    if key != "shards" or not count.isdecimal():
+    if key != "shards" or not count.lstrip("-").isdecimal():
         return override
     if not 1 <= int(count) <= MOST_SHARDS:
         raise InputError(f"shards = {count} is not allowed; it must be from 1 to {MOST_SHARDS}, or a list of names")
     digits = max(2, len(str(int(count) - 1)))
     return f"shards=[{','.join(f's{n:0{digits}d}' for n in range(int(count)))}]"
+
+
+def _presets() -> str:
+    return ", ".join(f"{group}={'|'.join(names(group))}" for group in ("detector", "classifier"))
 
 
 def names(group: str) -> list[str]:
@@ -99,7 +128,9 @@ def names(group: str) -> list[str]:
 
 
 def _edited() -> bool:
-    """Whether git does not hold what params.yaml holds now; without git nothing does."""
+    """Whether neither this command wrote what params.yaml holds now nor git has it."""
+    if WRITTEN.is_file() and WRITTEN.read_text(encoding="utf-8") == sha256_of(PATH):
+        return False
     status = subprocess.run(["git", "status", "--porcelain", "--", str(PATH)], capture_output=True, text=True)
     return status.returncode != 0 or status.stdout.strip() != ""
 

@@ -12,7 +12,7 @@ from typing import Any
 from instar import dag
 from instar.errors import InputError
 from instar.files import remove, write_json
-from instar.store import RUN_VARIABLE, STATE, begin_run, sweep
+from instar.store import RUN_FILE, RUN_VARIABLE, STATE, begin_run, sweep
 
 _DVC_LOCK = Path("dvc.lock")
 _SETTLED = STATE / "settled"
@@ -115,6 +115,16 @@ def begin(graph: dag.Dag) -> None:
             "'instar prune' frees their space",
             file=sys.stderr,
         )
+
+
+def tell_errors(graph: dag.Dag) -> None:
+    """Say again, behind all that Snakemake tells of a failed job, what the jobs of this run ended with."""
+    logs = Path("logs") / graph.params.study
+    began = RUN_FILE.stat().st_mtime if RUN_FILE.is_file() else 0.0
+    for log in sorted(log for log in logs.rglob("*.log") if log.stat().st_mtime >= began):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if lines and lines[-1].startswith("instar "):
+            print(lines[-1], file=sys.stderr)
 
 
 def prefer_own_tools() -> None:

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import re
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from instar.errors import InputError
 from instar.files import sha256_of
 from instar.formats import FORMATS
-from instar.licences import normalise
+from instar.licences import LICENCES, normalise
 from instar.progress import progress
 from instar.records.annotations import GIVEN_SPLITS
 from instar.records.gathering import NOT_ALLOWED, Gathering, coordinates, short_hash, utc_time
@@ -74,6 +75,8 @@ def gather(
     taken: dict[str, Path] = {}
     files = _files(source)
     told = _table(source, files) if (source / TABLE).is_file() else _classes(source, files)
+    for line in _warnings(source, files, told):
+        print(line, file=sys.stderr)
     for name, count in told.missing.items():
         photo_id = _photo_id(PurePosixPath(name.removeprefix("images/")).with_suffix("").as_posix())
         gathering.add([({"source": SOURCE, "photo_id": photo_id}, "no such file")] * count)
@@ -148,20 +151,27 @@ def _placed(said: dict[str, str], told: _Told, names: Names) -> tuple[Placed, st
 
 def _classes(source: Path, files: list[Path]) -> _Told:
     """The class of each photograph from the name of its folder, where folders are named for taxa."""
-    rows = {}
-    for path in files:
-        parts = path.relative_to(source / "images").parts[:-1]
-        classes = [part for part in parts if part.lower() not in GIVEN_SPLITS]
-        rows[path.relative_to(source).as_posix()] = {"taxon": classes[0] if classes else ""}
+    rows = {path.relative_to(source).as_posix(): {"taxon": _class_of(source, path)} for path in files}
     annotated = any((source / name).exists() for name in ("labels", "annotations", "annotations.json"))
     named = any(any(parse(row["taxon"])[:3]) for row in rows.values())
     return _Told(rows=rows, has_taxa=True) if named and not annotated else _Told()
+
+
+def _class_of(source: Path, path: Path) -> str:
+    """The first folder on a photograph's way that is no split's; empty where there is none."""
+    parts = path.relative_to(source / "images").parts[:-1]
+    return next((part for part in parts if part.lower() not in GIVEN_SPLITS), "")
+
+
+def _class_names(source: Path, files: list[Path]) -> set[str]:
+    return {_class_of(source, path) for path in files} - {""}
 
 
 def _table(source: Path, files: list[Path]) -> _Told:
     """The rows of the table by the file's path below the source."""
     told = _Told(is_table=True)
     here = {path.relative_to(source).as_posix() for path in files}
+    observers: dict[str, str] = {}
     for line, row in _rows(source / TABLE):
         name = PurePosixPath(row["file"].replace("\\", "/"))
         if not name.name or name.is_absolute() or ".." in name.parts:
@@ -171,6 +181,11 @@ def _table(source: Path, files: list[Path]) -> _Told:
             told.missing[name.as_posix()] += 1
             continue
         _check(row, f"{source / TABLE}: line {line}")
+        if row.get("observation"):
+            first = observers.setdefault(row["observation"], row.get("observer", ""))
+            if first != row.get("observer", ""):
+                told_of = f"observation {row['observation']!r} has two observers, {first!r} and {row['observer']!r}"
+                raise InputError(f"{source / TABLE}: line {line}: {told_of}; mend one, or give it another name")
         before = told.rows.get(url)
         if before is None:
             told.rows[url] = row | {"": "1"}  # "" counts how often the file is listed
@@ -178,8 +193,24 @@ def _table(source: Path, files: list[Path]) -> _Told:
             before[""] = str(int(before[""]) + 1)
         else:
             told.reasons[url] = "listed twice, differently"
+    if not told.rows and not told.missing:
+        raise InputError(f"{source / TABLE}: lists no photograph; fill it or remove it")
     told.has_taxa = any(row.get("taxon") for row in told.rows.values())
     return told
+
+
+def _warnings(source: Path, files: list[Path], told: _Told) -> Iterator[str]:
+    """What is counted and goes on, but was perhaps not meant."""
+    table = source / TABLE
+    if told.missing:
+        yield f"{table}: {told.missing.total()} of its files are not there, such as {min(told.missing)}"
+    if told.reasons:
+        yield f"{table}: {len(told.reasons)} files are listed twice with different rows, such as {min(told.reasons)}"
+    if told.is_table and (extra := sorted({path.relative_to(source).as_posix() for path in files} - told.rows.keys())):
+        yield f"{table}: {len(extra)} photographs are not in it, such as {extra[0]}"
+    if not told.has_taxa and (classes := _class_names(source, files)) and not told.is_table:
+        shown = ", ".join(sorted(classes)[:3])
+        yield f"{source / 'images'}: none of its {len(classes)} folders ({shown}) is named for a taxon: no labels"
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -189,7 +220,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             first = file.readline()
             separator = max(",;\t", key=first.count)
             file.seek(0)
-            reader = csv.DictReader(file, delimiter=separator, restkey="\0", restval="", strict=True)
+            if not first.strip():
+                raise InputError(f"{path}: is empty; fill it or remove it")
+            reader = csv.DictReader(file, delimiter=separator, restkey="\0", strict=True)
             columns = [_SAME.get(one.strip().lower(), one.strip().lower()) for one in reader.fieldnames or []]
             _check_columns(path, columns)
             reader.fieldnames = columns
@@ -200,10 +233,15 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     raise InputError(
                         f"{path}: line {reader.line_num}: more than {len(columns)} fields; quote or mend it"
                     )
+                if None in row.values():
+                    given = sum(value is not None for value in row.values())
+                    raise InputError(
+                        f"{path}: line {reader.line_num}: {given} fields, the header has {len(columns)}; mend it"
+                    )
                 yield reader.line_num, {name: row[name].strip() for name in columns if name in COLUMNS}
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: not a table in UTF-8 ({' '.join(str(error).split())}); save it as CSV again"
+            f'{path}: not a table in UTF-8 ({" ".join(str(error).split())}); save it as "CSV UTF-8"'
         ) from None
 
 
@@ -227,6 +265,9 @@ def _check(row: dict[str, str], place: str) -> None:
             raise InputError(f"{place}: {name} {row[name]!r} is not between -{most} and {most} degrees; mend it")
         if row.get(name) and not row.get(other):
             raise InputError(f"{place}: {name} {row[name]!r} stands there without a {other}; add it or leave out both")
+    if normalise(row.get("licence")) == "unknown" and row.get("licence", "").lower() not in ("", "unknown"):
+        allowed = ", ".join(LICENCES)
+        raise InputError(f"{place}: licence {row['licence']!r} is none of {allowed}; mend it or leave it empty")
     if row.get("observed_at") and utc_time(row["observed_at"]) is None:
         raise InputError(f"{place}: observed_at {row['observed_at']!r} is no date or time of ISO 8601; mend it")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from requests import Session
 
+from instar.errors import InputError
 from instar.files import replacing
 from instar.progress import progress
 from instar.records import folder, gbif, gbif_search, inaturalist, inaturalist_api
@@ -55,7 +56,12 @@ def backbone(
     """
     path = source / FILE
     known = {} if refresh else {one["name"]: one for one in entries(path)}
-    wanted = sorted(queries(source, taxon=taxon, kind=kind) - known.keys())
+    asked = queries(source, taxon=taxon, kind=kind)
+    if not asked and not known:
+        raise InputError(
+            f"{source}: holds no name to ask for; put the study's tables, archives or photographs there first"
+        )
+    wanted = sorted(asked - known.keys())
     client, pace = web.session(), web.Pace(per_second)
     hints = _hints(client, taxon, url) if wanted else {}
     stamp = {"date": datetime.now(UTC).date().isoformat(), "version": _version(client, url) if wanted else None}

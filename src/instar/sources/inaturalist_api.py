@@ -82,19 +82,24 @@ def inaturalist_api(
 def _client(limits: Path | None) -> "ClientSession":
     """pyinaturalist's session: its limiter, no cache, and retries left to ``web.ask`` so that each one is counted."""
     from pyinaturalist import ClientSession
+    from pyinaturalist.constants import RATELIMIT_FILE
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
-    more: dict[str, Any] = {"ratelimit_path": str(limits)} if limits else {}
-    if limits:
-        limits.parent.mkdir(parents=True, exist_ok=True)
+    path = limits or Path(RATELIMIT_FILE)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # pyinaturalist does not
+        path.touch()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file with --limits") from None
     client = ClientSession(
         use_memory=True,
         per_second=PER_MINUTE / 60,
         per_minute=PER_MINUTE,
         per_day=PER_DAY,
         user_agent=web.USER_AGENT,
-        **more,
+        ratelimit_path=str(path),
+        lock_path=str(path.with_suffix(".lock")),
     )
     client.settings.disabled = True
     client.limit_statuses = ()  # it would count requests that were not made; web.ask waits after a 429

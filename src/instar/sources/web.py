@@ -85,6 +85,8 @@ def ask(
             problem = f"answered {response.status_code} {response.reason}"
         except (requests.RequestException, HTTPError, ValueError, RecursionError) as error:
             problem = f"gave no whole answer ({' '.join(str(error).split())[:200]})"
+            if "NameResolutionError" in problem:
+                problem = "is at a host whose address is not known (is there a network?)"
         policy = _waited(policy, method, url, response, problem)
 
 
