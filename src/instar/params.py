@@ -177,7 +177,10 @@ class Params:
     seed: int = _key("of every random choice", ge=0)
     beta: float = _key("of the effective number of samples; 0 gives equal class weights", ge=0, lt=1)
     max_weight: float = _key("no class weighs more than this multiple of the lightest", ge=1)
-    shards: list[str] = _key("names of the parts that the scattered stages run in", pattern=_NAME)
+    shards: list[str] = _key(
+        "names of the parts that the scattered stages run in; another number of them has photographs fetched again",
+        pattern=_NAME,
+    )
     labels: list[str] = _key("what the classifier learns; [] ends the study after the crops", choices=("species",))
     records: Records = field(default_factory=Records)
     images: Images = field(default_factory=Images)
