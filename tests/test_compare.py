@@ -76,6 +76,9 @@ def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         (["yolo0"], "yolo0: no such preset; workflow/conf/detector has rfdetr_large, yolo11m, yolo11n"),
         (["yolo11n", "--set", "detector.epochs=-1"], r"detector\.epochs = -1 is not allowed"),
+        (["yolo11n", "--set", "seed=1"], r"--set seed=1: only keys that begin with 'detector\.'"),
+        (["yolo11n", "--set", "detector.epochs=1", "detections.floor=0.1"], r"--set detections\.floor=0\.1: only keys"),
+        (["yolo11n", "--set", "detector=yolov8s"], "--set detector=yolov8s: only keys"),
         (["yolo11n", "--set", "detector.family=whole_image"], "yolo11n: family whole_image is not trained"),
     ],
 )

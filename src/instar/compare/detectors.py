@@ -57,18 +57,23 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
 
     Args:
         presets: their names.
-        overrides: for all of them, in Hydra's grammar.
+        overrides: of keys of the section detector, for all of them, in Hydra's grammar.
         out: folder to write; ``data/<study>/comparison`` if None.
 
     Returns:
         The comparison as a Markdown table.
 
     Raises:
-        InputError: if a preset is unknown, an override is wrong, or the study has no annotated photographs.
+        InputError: if a preset is unknown, an override is wrong or of another section, or the study has no annotated
+            photographs.
     """
     for preset in presets:
         if preset not in names("detector"):
             raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(names('detector'))}")
+    for override in overrides:
+        if not override.lstrip("+~").startswith("detector."):
+            told = "only keys that begin with 'detector.' can be set here; the others stand in params.yaml"
+            raise InputError(f"--set {override}: {told}")
     params = load()
     study = Path("data") / params.study
     out = out or study / "comparison"
