@@ -29,10 +29,12 @@ class Boxes:
     Attributes:
         boxes_xyxy: float32, shape (n, 4), pixels of the picture, max exclusive.
         scores: float32, shape (n,), in [0, 1].
+        full: whether the detector itself can give no more for one picture, so that animals may be missing.
     """
 
     boxes_xyxy: np.ndarray
     scores: np.ndarray
+    full: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -112,6 +114,9 @@ class Detector(Protocol):
 
         Returns:
             One for each picture, by falling score.
+
+        Raises:
+            InputError: if the detector cannot give ``max_boxes``.
         """
         ...
 
