@@ -202,12 +202,12 @@ def test_a_trained_detector_serves_without_training(tmp_path: Path) -> None:
         assert files[0].read_bytes() == files[1].read_bytes()
     assert (figures["parameters"], curve) == (0, [])
     for wrong, told in (
-        ({"image_px": 96}, "image_px = 64, not 96"),
-        ({"family": "rfdetr"}, "family = yolo, not rfdetr"),
+        ({"image_px": 96}, r"image_px = 64, not 96; set detector\.image_px=64$"),
+        ({"family": "rfdetr"}, r"family = yolo, not rfdetr; set detector\.family=yolo$"),
         ({"weights": OPTIONS["weights"]}, "name its model.pt or model.pth as weights"),
     ):
         with pytest.raises(InputError, match=told):
             trained(tmp_path / "third", {}, images, **{"epochs": 0, "weights": weights, **wrong})
     Path(weights).write_bytes(b"other")
-    with pytest.raises(InputError, match="sha256 = "):
+    with pytest.raises(InputError, match=r"sha256 = .*; name the detector's own folder"):
         trained(tmp_path / "third", {}, images, epochs=0, weights=weights)

@@ -175,8 +175,10 @@ def adopt(weights: Path | None, out: Path, *, family: str, image_px: int) -> Non
         )
     description = read_description(path)
     for name, wanted in (("family", family), ("image_px", image_px), ("sha256", sha256_of(weights))):
-        if description.get(name) != wanted:
-            raise InputError(f"{path}: {name} = {description.get(name)}, not {wanted}; name the detector's own folder")
+        told = description.get(name)
+        if told != wanted:
+            remedy = "name the detector's own folder" if name == "sha256" else f"set detector.{name}={told}"
+            raise InputError(f"{path}: {name} = {told}, not {wanted}; {remedy}")
     shutil.copyfile(weights, out / weights.name)
     shutil.copyfile(path, out / DESCRIPTION)
 
