@@ -119,6 +119,13 @@ def test_coco_of_other_sizes(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_roboflows_layout(tmp_path: Path) -> None:
+    photograph(tmp_path / "train/images/a.jpg")
+    told = "for train/images and train/labels move them to images/train and labels/train"
+    with pytest.raises(InputError, match=told):
+        read(tmp_path)
+
+
 def test_two_forms(tmp_path: Path) -> None:
     photograph(tmp_path / "images/a.jpg")
     label(tmp_path / "labels/a.txt", "")
