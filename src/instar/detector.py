@@ -26,6 +26,10 @@ from instar.tables import IMAGES, read_shards
 #: What the curve holds where nothing was trained.
 CURVE = ["epoch", "mAP50", "mAP50-95", "recall", "precision"]
 
+#: Modules and libraries that decide what is learned and how; the rest of the stage's only carry bytes and tell.
+_CODE = ("annotations.py", "boxes.py", "decode.py", "detector.py", "detectors", "formats.py", "photographs.py")
+_LIBRARIES = ("pillow", "rfdetr", "simplejpeg", "torch", "torchvision", "ultralytics")
+
 
 def detector(
     annotations: Path,
@@ -113,8 +117,9 @@ def _key(
     columns = table.select(["key", "sha256"]).to_pydict()
     hashes = dict(zip(columns["key"], columns["sha256"], strict=True))
     told = [[one.key, one.split, hashes[one.key], one.boxes_xyxy.tolist()] for one in photographs]
-    code = [sha256_of(path) for path in sorted(Path(detectors.__file__).parent.glob("*.py"))]
-    libraries = [version(library) for library in ("torch", "ultralytics", "rfdetr")]
+    paths = [Path(__file__).with_name(name) for name in _CODE]
+    code = [sha256_of(one) for path in paths for one in (sorted(path.glob("*.py")) or [path])]
+    libraries = [version(library) for library in _LIBRARIES]
     given = {**asdict(recipe), "weights": sha256_of(start) if start else None}
     text = json.dumps([family, given, names, told, code, libraries])
     return hashlib.sha256(text.encode()).hexdigest()
