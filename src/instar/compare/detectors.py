@@ -79,7 +79,7 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     out = out or study / "comparison"
     chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
     rows = [_row(preset, _with(params, section), study, out / preset) for preset, section in chosen.items()]
-    _write(out, rows, params.study, params.detections.batch)
+    _write(out, rows, params)
     return (out / "comparison.md").read_text(encoding="utf-8")
 
 
@@ -89,6 +89,8 @@ def _section(study: str, preset: str, overrides: list[str]) -> dict[str, Any]:
     section: Any = OmegaConf.to_container(composed.detector)
     if section["family"] == "whole_image":
         raise InputError(f"{preset}: family whole_image is not trained; compare presets of yolo or rfdetr")
+    if not section["epochs"]:
+        raise InputError(f"{preset}: with detector.epochs = 0 nothing is trained; set at least 1")
     return section
 
 
@@ -221,8 +223,9 @@ def device() -> str:
     return f"CPU, {platform.machine()}, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
 
 
-def _write(out: Path, rows: list[dict[str, Any]], study: str, batch: int) -> None:
-    facts = {"study": study, "device": device(), "batch": batch, "timed_photographs": TIMED, "rounds": ROUNDS}
+def _write(out: Path, rows: list[dict[str, Any]], params: Params) -> None:
+    facts = {"study": params.study, "device": device(), "batch": params.detections.batch}
+    facts |= {"tile_px": params.detections.tile_px, "timed_photographs": TIMED, "rounds": ROUNDS}
     write_json(out / "comparison.json", {**facts, "presets": rows})
     with replacing(out / "comparison.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -240,8 +243,12 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     told = (
         f"Detectors of study {facts['study']}: figures on the photographs of the split test, intervals of 95 %; recall "
         f"is with every box, the confidence was chosen on validation for a recall of {rows[0]['wanted_recall']:g}. "
-        f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}."
+        f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, and of whole "
+        f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes that time "
+        "and about as much again for each tile."
     )
+    if from_random := [row["preset"] for row in order if row["weights"] is None]:
+        told += f" Trained from random weights, not from pretrained ones: {', '.join(from_random)}."
     return f"{told}\n\n{table}\n"
 
 
