@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instar.annotations import Annotated, read_annotations, usable
+from instar.annotations import Annotated, read_annotations, read_images, usable
 from instar.boxes import NO_ANIMAL
 from instar.errors import InputError
 from instar.files import replacing, write_json
 from instar.metrics.coco import IOU_THRESHOLDS, Matches, average_precisions, coco_figures, matches, precision_recall
-from instar.tables import DETECTIONS, IMAGES, read_shards, read_table
+from instar.tables import DETECTIONS, read_table
 
 #: Points of the PR curve that are written, at most.
 CURVE_ROWS = 200
@@ -68,7 +68,7 @@ def detection_metrics(
                 f"{annotations}: photograph {photograph.key} has {len(photograph.boxes_xyxy)} annotated animals and "
                 f"detections.max_boxes = {max_boxes} boxes of a tile are kept; raise it above that"
             )
-    table = read_shards(images, shards, IMAGES)
+    table = read_images(images, shards, annotated)
     photographs, dropped = usable([p for p in annotated if p.split != "train"], table)
     dropped["trained on"] = sum(photograph.split == "train" for photograph in annotated)
     judged = _judged(photographs, _boxes(detections, shards, photographs), dropped)

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from instar import detectors
-from instar.annotations import Annotated, read_annotations, usable
+from instar.annotations import Annotated, read_annotations, read_images, usable
 from instar.detectors import DESCRIPTION, Example, Recipe, Training, weights_file
 from instar.detectors.checkpoints import unfinished
 from instar.errors import InputError
@@ -21,7 +21,6 @@ from instar.files import replacing, sha256_of, write_json
 from instar.photographs import decoded
 from instar.progress import progress
 from instar.shards import ShardReader
-from instar.tables import IMAGES, read_shards
 
 #: What the curve holds where nothing was trained.
 CURVE = ["epoch", "mAP50", "mAP50-95", "recall", "precision"]
@@ -93,7 +92,7 @@ def detector(
     )
     start = weights_file(weights)
     annotated, names = read_annotations(annotations)
-    table = read_shards(images, shards, IMAGES)
+    table = read_images(images, shards, annotated)
     photographs, dropped = usable([photograph for photograph in annotated if photograph.split != "test"], table)
     dropped["held out for the figures"] = sum(photograph.split == "test" for photograph in annotated)
     _check_splits(photographs, annotations)
