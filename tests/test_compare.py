@@ -113,8 +113,6 @@ def test_table_by_hand() -> None:
     assert lines[4].startswith("| b | ")
     cells = "a | 0.500 (0.400–0.600) | 0.250 | 0.750 | 0.125 (not reached) | 0.500 | – | 12.3 | – | 1,234,567 | 640 | X"
     assert lines[5] == f"| {cells} |"
-    assert (
-        "one whose longer side exceeds 1536 pixels takes the stage detections that time and about as much" in lines[0]
-    )
+    assert "where the longer side exceeds 1536 pixels, the stage detections takes that time and" in lines[0]
     assert lines[0].endswith(" Trained from random weights, not from pretrained ones: a.")
     assert table_text([better], facts).splitlines()[0].endswith("again for each tile.")
