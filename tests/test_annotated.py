@@ -119,6 +119,13 @@ def test_coco_of_other_sizes(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_roboflows_layout(tmp_path: Path) -> None:
+    photograph(tmp_path / "train/images/a.jpg")
+    told = "for train/images and train/labels move them to images/train and labels/train"
+    with pytest.raises(InputError, match=told):
+        read(tmp_path)
+
+
 def test_two_forms(tmp_path: Path) -> None:
     photograph(tmp_path / "images/a.jpg")
     label(tmp_path / "labels/a.txt", "")
@@ -137,6 +144,56 @@ def test_wrong_labels_are_counted(tmp_path: Path) -> None:
         read(tmp_path)
     found = read(tmp_path, faults="leave_out")
     assert (list(boxes(found)), found.left_out) == (["c"], {"wrong label": 2})
+
+
+@pytest.mark.parametrize(
+    "names, category",
+    [("[worker, queen]", "animal"), ("{0: worker, 1: queen}", "animal"), ("{1: ant, 0: ant}", "ant")],
+)
+def test_named_classes_are_one_animal(tmp_path: Path, names: str, category: str) -> None:
+    photograph(tmp_path / "images/a.jpg")
+    label(tmp_path / "labels/a.txt", "1 0.5 0.5 0.25 0.5\n0 0.5 0.5 1 1\n")
+    label(tmp_path / "labels/classes.txt", "moth\n")  # data.yaml goes first
+    label(tmp_path / "data.yaml", f"train: images\nnames: {names}\n")
+    found = read(tmp_path, category="Formicidae")
+    assert (found.category, boxes(found)) == (category, {"a": [[15, 5, 10, 10], [0, 0, 40, 20]]})
+    label(tmp_path / "labels/a.txt", "2 0.5 0.5 0.25 0.5\n")
+    with pytest.raises(InputError, match=r"a.txt: line 1: class '2' is unknown; the set has (0, 1|1, 0); "):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["classes.txt", "labels/classes.txt"])
+def test_classes_named_line_by_line(tmp_path: Path, place: str) -> None:
+    photograph(tmp_path / "images/a.jpg")
+    label(tmp_path / "labels/a.txt", "1 0.5 0.5 0.25 0.5\n")
+    with pytest.raises(InputError, match=r"class '1' is unknown; name the classes in data.yaml or classes.txt"):
+        read(tmp_path)
+    label(tmp_path / "data.yaml", "nc: 2\n")  # names no class
+    label(tmp_path / place, "worker\nqueen\n\n")
+    found = read(tmp_path)
+    assert (found.category, boxes(found)) == ("animal", {"a": [[15, 5, 10, 10]]})
+    label(tmp_path / place, "\nqueen\n")
+    assert read(tmp_path).category == "queen"
+
+
+@pytest.mark.parametrize("text", ["names: [ant", "names: ant", "names: 3"])
+def test_broken_data_yaml(tmp_path: Path, text: str) -> None:
+    photograph(tmp_path / "images/a.jpg")
+    label(tmp_path / "labels/a.txt", "0 0.5 0.5 0.25 0.5\n")
+    label(tmp_path / "data.yaml", text)
+    with pytest.raises(InputError, match=r"data.yaml: (not YAML|names = )") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_photographs_left_out_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b", "c", "d", "e"):
+        photograph(tmp_path / f"images/{name}.jpg")
+        label(tmp_path / f"labels/{name}.txt", "0 0.5 0.5 1 1\n" if name == "a" else "1 0.5 0.5 1 1\n")
+    read(tmp_path, faults="leave_out")
+    first, *others = capsys.readouterr().err.splitlines()[-4:]
+    assert first == "photographs left out for a wrong label: 4, such as"
+    assert [line.partition(": line 1")[0][-5:] for line in others] == ["b.txt", "c.txt", "d.txt"]
 
 
 def test_wrong_labels_of_coco_are_counted(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from photo_shards import write_annotations, write_images
 
-from instar.annotations import read_annotations, usable
+from instar.annotations import read_annotations, read_images, usable
 from instar.errors import InputError
 from instar.tables import IMAGES, read_table
 
@@ -28,6 +28,15 @@ def test_read_annotations(tmp_path: Path) -> None:
     assert (first.key, first.split, first.width, first.height) == ("a-1", "train", 60, 40)
     assert first.boxes_xyxy.tolist() == [[1, 2, 4, 8], [0, 0, 1.5, 1]]
     assert (second.key, second.boxes_xyxy.shape) == ("a-2", (0, 4))
+
+
+def test_read_images_of_the_annotated_photographs_alone(tmp_path: Path) -> None:
+    write_annotations(tmp_path / "a.json", {"a-1": ("train", []), "a-3": ("test", []), "a-9": ("test", [])}, (60, 40))
+    write_images(tmp_path, "s0", {"a-1": b"1", "a-2": b"2"}, (60, 40))
+    write_images(tmp_path, "s1", {"a-3": "too large", "a-4": b"4"}, (60, 40))
+    annotated = read_annotations(tmp_path / "a.json")[0]
+    assert read_images(tmp_path, ["s0", "s1"], annotated)["key"].to_pylist() == ["a-1", "a-3"]
+    assert read_images(tmp_path, ["s0", "s1"], []).num_rows == 0
 
 
 def test_usable_counts_the_reasons_of_the_others(tmp_path: Path) -> None:

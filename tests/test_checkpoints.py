@@ -1,6 +1,7 @@
 """Unfinished trainings: what is kept, what goes, and one process at a time."""
 
 import os
+import platform
 import time
 from pathlib import Path
 
@@ -59,10 +60,16 @@ def test_one_training_at_a_time(tmp_path: Path) -> None:
     with (
         unfinished(tmp_path, "a"),
         unfinished(tmp_path, "b"),
-        pytest.raises(InputError, match="another process"),
+        pytest.raises(InputError, match=rf"a: process {os.getpid()} on \S+ is at the same training; wait"),
         unfinished(tmp_path, "a"),
     ):
         pass
+
+
+def test_the_lock_names_the_last_process(tmp_path: Path) -> None:
+    (tmp_path / "a.lock").write_text("process 1234567890 on a-node-of-a-long-name")  # of one that was killed
+    with unfinished(tmp_path, "a"):
+        assert (tmp_path / "a.lock").read_text() == f"process {os.getpid()} on {platform.node()}"
 
 
 def test_old_unfinished_trainings_go(tmp_path: Path) -> None:

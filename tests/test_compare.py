@@ -76,6 +76,10 @@ def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         (["yolo0"], "yolo0: no such preset; workflow/conf/detector has rfdetr_large, yolo11m, yolo11n"),
         (["yolo11n", "--set", "detector.epochs=-1"], r"detector\.epochs = -1 is not allowed"),
+        (["yolo11n", "--set", "detector.epochs=0"], r"yolo11n: with detector\.epochs = 0 nothing is trained"),
+        (["yolo11n", "--set", "seed=1"], r"--set seed=1: only keys that begin with 'detector\.'"),
+        (["yolo11n", "--set", "detector.epochs=1", "detections.floor=0.1"], r"--set detections\.floor=0\.1: only keys"),
+        (["yolo11n", "--set", "detector=yolov8s"], "--set detector=yolov8s: only keys"),
         (["yolo11n", "--set", "detector.family=whole_image"], "yolo11n: family whole_image is not trained"),
     ],
 )
@@ -99,13 +103,16 @@ def test_a_presets_figures_depend_on_its_inputs(study: Path) -> None:
 
 
 def test_table_by_hand() -> None:
-    facts = {"study": "demo", "device": "CPU", "batch": 4}
+    facts = {"study": "demo", "device": "CPU", "batch": 4, "tile_px": 1536}
     row: dict[str, Any] = {"preset": "a", "AP50": 0.5, "AP50-95": 0.25, "recall_at_floor": 0.75, "confidence": 0.125}
     row |= {"test_recall": 0.5, "test_precision": None, "ms_single": 12.34, "ms_batch": None, "parameters": 1234567}
     row |= {"image_px": 640, "licence": "X", "wanted_recall": 0.9, "wanted_recall_reached": False}
-    row |= {"interval_95": {"AP50": [0.4, 0.6]}}
-    better = {**row, "preset": "b", "recall_at_floor": 0.8, "wanted_recall_reached": True}
+    row |= {"interval_95": {"AP50": [0.4, 0.6]}, "weights": None}
+    better = {**row, "preset": "b", "recall_at_floor": 0.8, "wanted_recall_reached": True, "weights": "1f"}
     lines = table_text([row, better], facts).splitlines()
     assert lines[4].startswith("| b | ")
     cells = "a | 0.500 (0.400–0.600) | 0.250 | 0.750 | 0.125 (not reached) | 0.500 | – | 12.3 | – | 1,234,567 | 640 | X"
     assert lines[5] == f"| {cells} |"
+    assert "where the longer side exceeds 1536 pixels, the stage detections takes that time and" in lines[0]
+    assert lines[0].endswith(" Trained from random weights, not from pretrained ones: a.")
+    assert table_text([better], facts).splitlines()[0].endswith("again for each tile.")

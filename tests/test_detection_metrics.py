@@ -206,3 +206,8 @@ def test_groups_by_hand() -> None:
     # the last key is the first in time; 9 photographs make stretches of 3, 8 of 2
     assert _groups(keys, table, "time_block").tolist() == [2, 2, 2, 1, 1, 1, 0, 0, 0]
     assert _groups(keys[1:], table, "time_block").tolist() == [3, 3, 2, 2, 1, 1, 0, 0]
+
+
+def test_groups_of_a_given_split_need_no_times() -> None:
+    table = pa.table({"key": ["a", "b", "c"], "observation_id": ["o2", "o1", "o2"], "observed_at": [None, 0, None]})
+    assert _groups(["a", "b", "c"], table, "given").tolist() == [1, 0, 1]

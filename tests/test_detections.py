@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,20 @@ def test_searched_warns_of_a_full_tile(capsys: pytest.CaptureFixture[str]) -> No
     assert "p0" in capsys.readouterr().err
     list(searched(Bright(), pictures(picture), slicing(), LIMITS))
     assert capsys.readouterr().err == ""
+
+
+class Full(Bright):
+    """Says of every picture that it can give no more."""
+
+    def _one(self, picture: np.ndarray, floor: float, max_boxes: int) -> Boxes:
+        return replace(super()._one(picture, floor, max_boxes), full=True)
+
+
+def test_searched_warns_of_a_full_detector(capsys: pytest.CaptureFixture[str]) -> None:
+    list(searched(Full(), pictures(scene((60, 60), (0, 0, 10, 10))), slicing(), LIMITS))
+    assert "p0: the tile at x 0, y 0 holds as many boxes as the detector can give; lower tile_px" in (
+        capsys.readouterr().err
+    )
 
 
 class Astray(Bright):

@@ -1,21 +1,25 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from photo_shards import encoded, write_annotations, write_images
 from project import ROOT
 from test_yolo import scene
 
+from instar import detector as module
 from instar.annotations import Annotated
 from instar.detector import CURVE, _key, _write_curve, detector
 from instar.detectors import Recipe, load
@@ -184,6 +188,35 @@ def test_a_training_is_not_gone_on_with_from_another_ones_state(tmp_path: Path) 
     assert len({same, *others}) == len(others) + 1
 
 
+def test_a_training_depends_on_its_code_and_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["detector"]["deps"]
+    carriers = {"errors.py", "files.py", "progress.py", "shards.py", "tables.py"}
+    assert {dep.removeprefix("src/instar/") for dep in deps if dep.startswith("src/")} - carriers == set(module._CODE)
+
+    def key() -> str:
+        return _key("yolo", Recipe("m", "w", 64, 2, 4, 0.1, 0, 0, {}, 0), None, ["ant"], [], table)
+
+    table = pa.table({"key": pa.array([], pa.string()), "sha256": pa.array([], pa.string())})
+    keys = {key()}
+    # a copy of the package's sources, of which one file after the other changes
+    package = Path(module.__file__).parent
+    for name in module._CODE:
+        copy = shutil.copytree(package / name, tmp_path / name) if (package / name).is_dir() else tmp_path / name
+        if copy.suffix:
+            shutil.copyfile(package / name, copy)
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "detector.py"))
+    assert keys == {key()}
+    changed = sorted(tmp_path.rglob("*.py"))
+    for path in changed:
+        path.write_text(path.read_text() + "#")
+        keys.add(key())
+    assert len(keys) == 1 + len(changed) >= 11
+    for library in ("pillow", "simplejpeg", "torch", "torchvision", "ultralytics", "rfdetr"):
+        monkeypatch.setattr(module, "version", lambda name, other=library: "0" if name == other else version(name))
+        keys.add(key())
+    assert len(keys) == 1 + len(changed) + 6
+
+
 def test_curve_by_hand(tmp_path: Path) -> None:
     _write_curve(tmp_path / "a.csv", [])
     assert (tmp_path / "a.csv").read_text() == ",".join(CURVE) + "\n"
@@ -202,12 +235,12 @@ def test_a_trained_detector_serves_without_training(tmp_path: Path) -> None:
         assert files[0].read_bytes() == files[1].read_bytes()
     assert (figures["parameters"], curve) == (0, [])
     for wrong, told in (
-        ({"image_px": 96}, "image_px = 64, not 96"),
-        ({"family": "rfdetr"}, "family = yolo, not rfdetr"),
+        ({"image_px": 96}, r"image_px = 64, not 96; set detector\.image_px=64$"),
+        ({"family": "rfdetr"}, r"family = yolo, not rfdetr; set detector\.family=yolo$"),
         ({"weights": OPTIONS["weights"]}, "name its model.pt or model.pth as weights"),
     ):
         with pytest.raises(InputError, match=told):
             trained(tmp_path / "third", {}, images, **{"epochs": 0, "weights": weights, **wrong})
     Path(weights).write_bytes(b"other")
-    with pytest.raises(InputError, match="sha256 = "):
+    with pytest.raises(InputError, match=r"sha256 = .*; name the detector's own folder"):
         trained(tmp_path / "third", {}, images, epochs=0, weights=weights)

@@ -277,6 +277,35 @@ def test_the_given_split(tmp_path: Path) -> None:
     assert "folder-train-copy" not in splits
 
 
+@pytest.mark.parametrize(
+    "changes, labels, told",
+    [
+        (
+            {"annotation_split": "time_block"},
+            "0 0.5 0.5 0.25 0.5\n",
+            r"3 annotated photographs, all left out \(no time: 3\); set records\.annotation_split=observation",
+        ),
+        (
+            {"annotation_split": "given"},
+            "0 0.5 0.5 0.25 0.5\n",
+            r"3 annotated photographs, all left out \(no given split: 3\); set records\.annotation_split=observation",
+        ),
+        (
+            {"annotation_faults": "leave_out"},
+            "9 0.5 0.5 0.25 0.5\n",
+            r"3 annotated photographs, all left out \(wrong label: 3\); mend the labels",
+        ),
+    ],
+)
+def test_annotations_of_which_none_is_left(tmp_path: Path, changes: dict[str, Any], labels: str, told: str) -> None:
+    for name in ("a", "b", "c"):
+        photograph(tmp_path / f"mine/images/{name}.jpg")
+        label(tmp_path / f"mine/labels/{name}.txt", labels)
+    with pytest.raises(InputError, match=told):
+        run(tmp_path / "mine", tmp_path, kind="folder", **changes)
+    assert not (tmp_path / "annotations.json").exists()
+
+
 def test_shards_stand_together_and_come_from_the_key(source: Path, tmp_path: Path) -> None:
     shards = ["z", "y", "x"]
     rows = run(source, tmp_path, shards=shards).rows

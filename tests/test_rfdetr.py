@@ -1,5 +1,6 @@
 """RF-DETR: one training of the smallest model, killed and gone on with, serves all tests that need weights."""
 
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from project import ROOT
 from test_yolo import scene
 
 from instar.detectors import DESCRIPTION, Boxes, Example, Recipe, Training, load
-from instar.detectors.rfdetr import _coco_boxes, _curve, train
+from instar.detectors.rfdetr import _bytes, _coco_boxes, _curve, _model, _prepare, train
 from instar.errors import InputError
 
 pytestmark = pytest.mark.xdist_group("rfdetr")
@@ -113,6 +114,23 @@ def test_predict_keeps_its_promises(trained: tuple[Path, Training]) -> None:
     alone, together = predicted(folder, pictures[:1])[0], predicted(folder, pictures[::-1])[2]
     assert together.boxes_xyxy == pytest.approx(alone.boxes_xyxy, abs=1e-2)
     assert together.scores == pytest.approx(alone.scores, abs=1e-5)
+
+
+def test_as_many_boxes_as_the_model_has_queries(tmp_path: Path) -> None:
+    _prepare()
+    weights = _bytes({"model": _model("RFDETRNano", 64).model.model.state_dict()})
+    (tmp_path / "model.pth").write_bytes(weights)
+    told = {"family": "rfdetr", "model": "RFDETRNano", "image_px": 64, "sha256": hashlib.sha256(weights).hexdigest()}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(told))
+    untrained = load(tmp_path)
+    pictures, low = [scene(7)[0]], {"floor": 1e-9, "nms_iou": 1.0}
+    # of random weights "nothing" is about as good as an animal, and may not take its place
+    found = untrained.predict(pictures, **low, max_boxes=300)[0]
+    assert (len(found), found.full) == (300, True)
+    fewer = untrained.predict(pictures, floor=float(found.scores[9]), nms_iou=1.0, max_boxes=300)[0]
+    assert (len(fewer) < 10, fewer.full) == (True, False)
+    with pytest.raises(InputError, match=r"detections\.max_boxes = 301: RF-DETR gives at most 300"):
+        untrained.predict(pictures, **low, max_boxes=301)
 
 
 def test_given_weights_must_be_the_models(trained: tuple[Path, Training], tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from instar.errors import InputError
+from instar.tables import IMAGES, read_table
 
 SPLITS = ("train", "validation", "test")
 
@@ -72,12 +74,19 @@ def _annotated(image: dict[str, Any], boxes: list[list[float]], crowded: bool, p
     return Annotated(image["file_name"], image["split"], int(image["width"]), int(image["height"]), boxes_xyxy, crowded)
 
 
+def read_images(images: Path, shards: list[str], photographs: list[Annotated]) -> pa.Table:
+    """The rows of ``tables.IMAGES`` of the given photographs; of the others no more than a shard's are ever held."""
+    keys = pa.array([photograph.key for photograph in photographs], pa.string())
+    tables = (read_table(images / f"{shard}.parquet", IMAGES) for shard in shards)
+    return pa.concat_tables([table.filter(pc.is_in(table["key"], keys)) for table in tables])
+
+
 def usable(photographs: list[Annotated], images: pa.Table) -> tuple[list[Annotated], Counter[str]]:
     """The annotated photographs that were fetched, at the size at which they were annotated.
 
     Args:
         photographs: annotated ones.
-        images: rows of ``tables.IMAGES``.
+        images: their rows of ``tables.IMAGES``.
 
     Returns:
         Those that can be used, and the reasons of the others, counted.

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instar.annotations import Annotated, read_annotations, usable
+from instar.annotations import Annotated, read_annotations, read_images, usable
 from instar.boxes import NO_ANIMAL
 from instar.errors import InputError
 from instar.files import replacing, write_json
 from instar.metrics.coco import IOU_THRESHOLDS, Matches, average_precisions, coco_figures, matches, precision_recall
-from instar.tables import DETECTIONS, IMAGES, read_shards, read_table
+from instar.tables import DETECTIONS, read_table
 
 #: Points of the PR curve that are written, at most.
 CURVE_ROWS = 200
@@ -54,8 +54,8 @@ def detection_metrics(
         max_boxes: what the detector kept of one tile; must exceed the densest annotated photograph.
         confidence: of the crops; precision and recall on the split test are told there, too.
         bootstrap: resamples for an interval.
-        annotation_split: how the photographs were split, and so what is resampled: by observation, whole observations;
-            by time_block, stretches of time.
+        annotation_split: how the photographs were split, and so what is resampled: by observation or as given, whole
+            observations; by time_block, stretches of time.
     """
     annotated, _ = read_annotations(annotations)
     if not annotated:
@@ -68,7 +68,7 @@ def detection_metrics(
                 f"{annotations}: photograph {photograph.key} has {len(photograph.boxes_xyxy)} annotated animals and "
                 f"detections.max_boxes = {max_boxes} boxes of a tile are kept; raise it above that"
             )
-    table = read_shards(images, shards, IMAGES)
+    table = read_images(images, shards, annotated)
     photographs, dropped = usable([p for p in annotated if p.split != "train"], table)
     dropped["trained on"] = sum(photograph.split == "train" for photograph in annotated)
     judged = _judged(photographs, _boxes(detections, shards, photographs), dropped)
@@ -191,12 +191,13 @@ def _named(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
 def _groups(keys: list[str], table: pa.Table, annotation_split: str) -> np.ndarray:
     """The group of each photograph whose photographs depend on each other, int64, shape (p,), from 0.
 
-    By observation: one animal was photographed several times. By time_block: stretches of ceil(n^(1/3)) photographs
+    By observation, and by a given split, which may have no times: one animal was photographed several times. By
+    time_block: stretches of ceil(n^(1/3)) photographs
     that follow each other in time, the order of size that is best for the variance (Hall, Horowitz & Jing 1995).
     """
     columns = table.select(["key", "observation_id", "observed_at"]).to_pydict()
     facts = {key: fact for key, *fact in zip(*columns.values(), strict=True)}
-    if annotation_split == "observation":
+    if annotation_split in ("observation", "given"):
         return np.unique([facts[key][0] for key in keys], return_inverse=True)[1]
     order = sorted(range(len(keys)), key=lambda n: (facts[keys[n]][1], keys[n]))
     places = np.empty(len(keys), np.int64)

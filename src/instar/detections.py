@@ -149,9 +149,12 @@ def _predict(model: Detector, tiles: list[Tile], limits: Limits) -> None:
     pictures = [tile.picture for tile in tiles]
     answers = model.predict(pictures, floor=limits.floor, nms_iou=limits.nms_iou, max_boxes=limits.max_boxes)
     for tile, found in zip(tiles, answers, strict=True):
-        if len(found) >= limits.max_boxes:
+        if found.full or len(found) >= limits.max_boxes:
             place = f"{tile.photograph.key}: the tile at x {tile.left}, y {tile.top}"
-            print(f"warning: {place} reached max_boxes = {limits.max_boxes}; raise it", file=sys.stderr)
+            told = "holds as many boxes as the detector can give; lower tile_px"
+            if not found.full:
+                told = f"reached max_boxes = {limits.max_boxes}; raise it"
+            print(f"warning: {place} {told}", file=sys.stderr)
         height, width = tile.picture.shape[:2]
         inside = Boxes(clipped_boxes(found.boxes_xyxy, width, height), found.scores)
         tile.photograph.parts.append(shifted(_kept(inside), tile.left, tile.top))

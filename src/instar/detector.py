@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from instar import detectors
-from instar.annotations import Annotated, read_annotations, usable
+from instar.annotations import Annotated, read_annotations, read_images, usable
 from instar.detectors import DESCRIPTION, Example, Recipe, Training, weights_file
 from instar.detectors.checkpoints import unfinished
 from instar.errors import InputError
@@ -21,10 +21,13 @@ from instar.files import replacing, sha256_of, write_json
 from instar.photographs import decoded
 from instar.progress import progress
 from instar.shards import ShardReader
-from instar.tables import IMAGES, read_shards
 
 #: What the curve holds where nothing was trained.
 CURVE = ["epoch", "mAP50", "mAP50-95", "recall", "precision"]
+
+#: Modules and libraries that decide what is learned and how; the rest of the stage's only carry bytes and tell.
+_CODE = ("annotations.py", "boxes.py", "decode.py", "detector.py", "detectors", "formats.py", "photographs.py")
+_LIBRARIES = ("pillow", "rfdetr", "simplejpeg", "torch", "torchvision", "ultralytics")
 
 
 def detector(
@@ -89,7 +92,7 @@ def detector(
     )
     start = weights_file(weights)
     annotated, names = read_annotations(annotations)
-    table = read_shards(images, shards, IMAGES)
+    table = read_images(images, shards, annotated)
     photographs, dropped = usable([photograph for photograph in annotated if photograph.split != "test"], table)
     dropped["held out for the figures"] = sum(photograph.split == "test" for photograph in annotated)
     _check_splits(photographs, annotations)
@@ -113,8 +116,9 @@ def _key(
     columns = table.select(["key", "sha256"]).to_pydict()
     hashes = dict(zip(columns["key"], columns["sha256"], strict=True))
     told = [[one.key, one.split, hashes[one.key], one.boxes_xyxy.tolist()] for one in photographs]
-    code = [sha256_of(path) for path in sorted(Path(detectors.__file__).parent.glob("*.py"))]
-    libraries = [version(library) for library in ("torch", "ultralytics", "rfdetr")]
+    paths = [Path(__file__).with_name(name) for name in _CODE]
+    code = [sha256_of(one) for path in paths for one in (sorted(path.glob("*.py")) or [path])]
+    libraries = [version(library) for library in _LIBRARIES]
     given = {**asdict(recipe), "weights": sha256_of(start) if start else None}
     text = json.dumps([family, given, names, told, code, libraries])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -18,7 +18,11 @@ def compare(words: list[str]) -> int:
     presets = kinds.add_parser("detectors", help="train presets of the group detector; an interrupted one goes on")
     presets.add_argument("presets", nargs="+", metavar="preset", help=f"of {', '.join(names('detector'))}")
     presets.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="for all presets, for example detector.epochs=20"
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="keys of the section detector for all presets, for example detector.epochs=20",
     )
     splits = kinds.add_parser("splits", help="train the classifier on looser splits: which accuracy each would claim")
     splits.add_argument("ways", nargs="*", default=list(WAYS[:3]), metavar="way", help=f"of {', '.join(WAYS)}")

@@ -57,24 +57,29 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
 
     Args:
         presets: their names.
-        overrides: for all of them, in Hydra's grammar.
+        overrides: of keys of the section detector, for all of them, in Hydra's grammar.
         out: folder to write; ``data/<study>/comparison`` if None.
 
     Returns:
         The comparison as a Markdown table.
 
     Raises:
-        InputError: if a preset is unknown, an override is wrong, or the study has no annotated photographs.
+        InputError: if a preset is unknown, an override is wrong or of another section, or the study has no annotated
+            photographs.
     """
     for preset in presets:
         if preset not in names("detector"):
             raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(names('detector'))}")
+    for override in overrides:
+        if not override.lstrip("+~").startswith("detector."):
+            told = "only keys that begin with 'detector.' can be set here; the others stand in params.yaml"
+            raise InputError(f"--set {override}: {told}")
     params = load()
     study = Path("data") / params.study
     out = out or study / "comparison"
     chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
     rows = [_row(preset, _with(params, section), study, out / preset) for preset, section in chosen.items()]
-    _write(out, rows, params.study, params.detections.batch)
+    _write(out, rows, params)
     return (out / "comparison.md").read_text(encoding="utf-8")
 
 
@@ -84,6 +89,8 @@ def _section(study: str, preset: str, overrides: list[str]) -> dict[str, Any]:
     section: Any = OmegaConf.to_container(composed.detector)
     if section["family"] == "whole_image":
         raise InputError(f"{preset}: family whole_image is not trained; compare presets of yolo or rfdetr")
+    if not section["epochs"]:
+        raise InputError(f"{preset}: with detector.epochs = 0 nothing is trained; set at least 1")
     return section
 
 
@@ -216,8 +223,9 @@ def device() -> str:
     return f"CPU, {platform.machine()}, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
 
 
-def _write(out: Path, rows: list[dict[str, Any]], study: str, batch: int) -> None:
-    facts = {"study": study, "device": device(), "batch": batch, "timed_photographs": TIMED, "rounds": ROUNDS}
+def _write(out: Path, rows: list[dict[str, Any]], params: Params) -> None:
+    facts = {"study": params.study, "device": device(), "batch": params.detections.batch}
+    facts |= {"tile_px": params.detections.tile_px, "timed_photographs": TIMED, "rounds": ROUNDS}
     write_json(out / "comparison.json", {**facts, "presets": rows})
     with replacing(out / "comparison.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -235,8 +243,12 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     told = (
         f"Detectors of study {facts['study']}: figures on the photographs of the split test, intervals of 95 %; recall "
         f"is with every box, the confidence was chosen on validation for a recall of {rows[0]['wanted_recall']:g}. "
-        f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}."
+        f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, and of whole "
+        f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes that time "
+        "and about as much again for each tile."
     )
+    if from_random := [row["preset"] for row in order if row["weights"] is None]:
+        told += f" Trained from random weights, not from pretrained ones: {', '.join(from_random)}."
     return f"{told}\n\n{table}\n"
 
 

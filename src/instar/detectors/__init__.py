@@ -29,10 +29,12 @@ class Boxes:
     Attributes:
         boxes_xyxy: float32, shape (n, 4), pixels of the picture, max exclusive.
         scores: float32, shape (n,), in [0, 1].
+        full: whether the detector itself can give no more for one picture, so that animals may be missing.
     """
 
     boxes_xyxy: np.ndarray
     scores: np.ndarray
+    full: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -112,6 +114,9 @@ class Detector(Protocol):
 
         Returns:
             One for each picture, by falling score.
+
+        Raises:
+            InputError: if the detector cannot give ``max_boxes``.
         """
         ...
 
@@ -170,8 +175,10 @@ def adopt(weights: Path | None, out: Path, *, family: str, image_px: int) -> Non
         )
     description = read_description(path)
     for name, wanted in (("family", family), ("image_px", image_px), ("sha256", sha256_of(weights))):
-        if description.get(name) != wanted:
-            raise InputError(f"{path}: {name} = {description.get(name)}, not {wanted}; name the detector's own folder")
+        told = description.get(name)
+        if told != wanted:
+            remedy = "name the detector's own folder" if name == "sha256" else f"set detector.{name}={told}"
+            raise InputError(f"{path}: {name} = {told}, not {wanted}; {remedy}")
     shutil.copyfile(weights, out / weights.name)
     shutil.copyfile(path, out / DESCRIPTION)
 

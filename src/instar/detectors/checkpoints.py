@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import os
+import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,16 +29,22 @@ def unfinished(root: Path, key: str) -> Iterator[Path]:
         key: stands for everything that the training depends on, so that no training goes on from another's state.
 
     Raises:
-        InputError: if another process is at the same training.
+        InputError: if another process is at the same training; its id is told, also of one that a killed
+            Snakemake left behind.
     """
     folder = root / key
     root.mkdir(parents=True, exist_ok=True)
     _sweep(root)
-    with (root / f"{key}.lock").open("w") as lock:  # let go by the system when the process ends, however it ends
+    with (root / f"{key}.lock").open("a+") as lock:  # let go by the system when the process ends, however it ends
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder}: another process is at the same training; wait for it or stop it") from None
+            lock.seek(0)
+            other = lock.read() or "another process"  # nothing for a moment after it took the lock
+            raise InputError(f"{folder}: {other} is at the same training; wait for it or stop it") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.flush()
         folder.mkdir(exist_ok=True)
         yield folder
         remove(folder)

@@ -310,11 +310,17 @@ class RfDetr:
             self._model = _model(description["model"], self._image_px)
         state = torch.load(path, map_location="cpu", weights_only=True)["model"]
         self._model.model.model.load_state_dict(state)
+        self._most: int = self._model.model_config.num_queries
+        # rfdetr takes the best of both classes together, where "nothing" would push animals out
+        self._model.model.postprocess.num_select = 2 * self._most
 
     def predict(self, pictures: list[np.ndarray], *, floor: float, nms_iou: float, max_boxes: int) -> list[Boxes]:
         """Boxes of each picture, by falling score; see ``Detector.predict``."""
         import torch
 
+        if max_boxes > self._most:
+            told = f"RF-DETR gives at most {self._most}; set that, and a smaller detections.tile_px"
+            raise InputError(f"detections.max_boxes = {max_boxes}: {told} where there are more animals")
         if not pictures:
             return []
         # as the photographs of training; copies, since torch wants arrays that it could write to
@@ -322,10 +328,10 @@ class RfDetr:
         with torch.inference_mode():
             found = self._model.predict(small, threshold=floor, include_source_image=False)
         answers = zip(found, small, pictures, strict=True)
-        return [_boxes(*answer, nms_iou=nms_iou, max_boxes=max_boxes) for answer in answers]
+        return [_boxes(*answer, nms_iou=nms_iou, max_boxes=max_boxes, most=self._most) for answer in answers]
 
 
-def _boxes(found: Any, small: np.ndarray, picture: np.ndarray, *, nms_iou: float, max_boxes: int) -> Boxes:
+def _boxes(found: Any, small: np.ndarray, picture: np.ndarray, *, nms_iou: float, max_boxes: int, most: int) -> Boxes:
     """Boxes of the one class, in pixels of the picture; DETRs make few doubles, and those fall to the same NMS."""
     import torch
     from torchvision.ops import nms
@@ -335,4 +341,4 @@ def _boxes(found: Any, small: np.ndarray, picture: np.ndarray, *, nms_iou: float
     kept = nms(boxes, scores, nms_iou)[:max_boxes].numpy()
     scale = np.tile(np.array(picture.shape[1::-1], np.float64) / np.array(small.shape[1::-1], np.float64), 2)
     inside = clipped_boxes(boxes.numpy()[kept] * scale, picture.shape[1], picture.shape[0])
-    return Boxes(inside, scores.numpy()[kept].astype(np.float32))
+    return Boxes(inside, scores.numpy()[kept].astype(np.float32), full=len(scores) >= most)

@@ -1,10 +1,13 @@
 """Annotated photographs of one's own: YOLO's text files, COCO JSON or Pascal VOC's XML, checked."""
 
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
+import yaml
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
@@ -23,20 +26,24 @@ from instar.records.folder import upright_size
 #: What stands in the folder of labels beside them and is none.
 _NO_LABELS = ("classes.txt", "notes.txt")
 
+#: Wrong labels that are shown where their photographs are left out.
+_SHOWN = 3
+
 Boxes = Callable[[Path, tuple[int, int]], list[Annotation]]
 
 
 def annotations(source: Path, urls: dict[str, str], *, category: str, faults: str = "refuse") -> Annotations:
     """Read the boxes of the photographs below ``<source>/images``; one without a label file is not annotated.
 
-    YOLO: ``labels/….txt`` for every ``images/….<suffix>``. Pascal VOC: ``annotations/….xml`` or ``labels/….xml``
-    likewise. COCO: ``annotations.json`` or ``annotations/….json``. A set has one of these forms.
+    YOLO: ``labels/….txt`` for every ``images/….<suffix>``; ``data.yaml`` or ``classes.txt`` names the classes, each of
+    which is taken as the one animal, and without them only class 0 is known. Pascal VOC: ``annotations/….xml`` or
+    ``labels/….xml`` likewise. COCO: ``annotations.json`` or ``annotations/….json``. A set has one of these forms.
 
     Args:
         source: the folder.
         urls: paths below it of the photographs that are taken, by key.
-        category: name of the one class of YOLO's labels, 0.
-        faults: ``refuse`` a set with a wrong label, or ``leave_out`` its photograph, counted.
+        category: name of the one class of YOLO's labels, 0, where the set names none.
+        faults: ``refuse`` a set with a wrong label, or ``leave_out`` its photograph, counted and told.
 
     Raises:
         InputError: if the set has several forms, a file cannot be read or, with ``refuse``, a label is wrong: without
@@ -56,12 +63,16 @@ def annotations(source: Path, urls: dict[str, str], *, category: str, faults: st
     elif voc:
         found = _read_voc(source, voc, urls, problems)
     else:
-        found = _read_labels(source, yolo, urls, category, _yolo_boxes, problems)
+        names = _class_names(source) if yolo else {}
+        boxes = partial(_yolo_boxes, names=names)
+        found = _read_labels(source, yolo, urls, _one_name(names.values(), category), boxes, problems)
     if problems and faults != "leave_out":
         more = f" (and {len(problems) - 1} more photographs with wrong labels)" if problems[1:] else ""
         raise InputError(f"{problems[0]}{more}")
     if problems:
         found.left_out["wrong label"] += len(problems)
+        shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
+        print(f"photographs left out for a wrong label: {len(problems)}, such as{shown}", file=sys.stderr)
     found.given.update(
         {key: split for key, url in urls.items() if (split := given_split(url)) and key not in found.given}
     )
@@ -116,17 +127,53 @@ def _read_labels(
     return found
 
 
-def _yolo_boxes(path: Path, size: tuple[int, int]) -> list[Annotation]:
+def _class_names(source: Path) -> dict[str, str]:
+    """The set's classes, name by number as the labels write it; empty where it does not name them.
+
+    Raises:
+        InputError: if data.yaml cannot be read, or its names are neither a list nor a mapping.
+    """
+    path = source / "data.yaml"
+    if path.is_file():
+        try:
+            told = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); mend or remove it") from None
+        names = told.get("names") if isinstance(told, dict) else None
+        if isinstance(names, list):
+            names = dict(enumerate(names))
+        if names and not isinstance(names, dict):
+            raise InputError(f"{path}: names = {names!r}; write a list of the classes, or name by number")
+        if names:
+            return {str(number): str(name) for number, name in names.items()}
+    for path in (source / "classes.txt", source / "labels/classes.txt"):
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            return {str(number): line.strip() for number, line in enumerate(lines) if line.strip()}
+    return {}
+
+
+def _one_name(names: Iterable[str], nameless: str) -> str:
+    """The name of the class that all classes are taken as."""
+    distinct = set(names) or {nameless}
+    return distinct.pop() if len(distinct) == 1 else "animal"
+
+
+def _yolo_boxes(path: Path, size: tuple[int, int], *, names: dict[str, str]) -> list[Annotation]:
     lines = enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1)
-    return [_yolo_box(line, *size, f"{path}: line {number}") for number, line in lines if line.strip()]
+    return [_yolo_box(line, *size, names, f"{path}: line {number}") for number, line in lines if line.strip()]
 
 
-def _yolo_box(line: str, width: int, height: int, place: str) -> Annotation:
+def _yolo_box(line: str, width: int, height: int, names: dict[str, str], place: str) -> Annotation:
     fields = line.split()
     if len(fields) != 5:
         raise InputError(f"{place}: {len(fields)} columns; a box is 'class x_centre y_centre width height'")
-    if fields[0] != "0":
-        raise InputError(f"{place}: class {fields[0]!r} is unknown; the one class is 0")
+    if names and fields[0] not in names:
+        raise InputError(f"{place}: class {fields[0]!r} is unknown; the set has {', '.join(names)}; add or mend it")
+    if not names and fields[0] != "0":
+        raise InputError(
+            f"{place}: class {fields[0]!r} is unknown; name the classes in data.yaml or classes.txt, or mend it to 0"
+        )
     try:
         x, y, box_width, box_height = (float(field) for field in fields[1:])
     except ValueError:
@@ -154,7 +201,7 @@ def _read_voc(source: Path, paths: list[Path], urls: dict[str, str], problems: l
             found.append(Annotation(box_inside(bbox, *size, place)))
         return found
 
-    return _read_labels(source, paths, urls, next(iter(names)) if len(names) == 1 else "animal", boxes, problems)
+    return _read_labels(source, paths, urls, _one_name(names, "animal"), boxes, problems)
 
 
 def _voc_objects(path: Path) -> list[tuple[str, tuple[float, float, float, float], tuple[int, int] | None]]:
@@ -200,7 +247,7 @@ def _read_coco(source: Path, paths: list[Path], urls: dict[str, str], problems: 
             if split := given_split(words + "x"):
                 found.given[key] = split
         found.left_out.update(one.left_out)
-    found.category = categories.pop() if len(categories) == 1 else "animal"
+    found.category = _one_name(categories, "animal")
     return found
 
 

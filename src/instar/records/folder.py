@@ -287,7 +287,8 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 
 def _files(source: Path) -> list[Path]:
     if not (source / "images").is_dir():
-        raise InputError(f"{source}: no folder 'images' in it; put the photographs there")
+        layout = "for train/images and train/labels move them to images/train and labels/train"
+        raise InputError(f"{source}: no folder 'images' in it; put the photographs there; {layout}")
     files = [path for path in sorted((source / "images").rglob("*")) if path.is_file()]
     return [path for path in files if not path.name.startswith(".")]
 

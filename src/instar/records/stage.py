@@ -141,6 +141,7 @@ def records(
         gap_s=annotation_gap_s,
         seed=seed,
     )
+    _check_annotated(annotations, splits, by=annotation_split)
     write_table(out_taxonomy, taxonomy_rows([one.lineages for one in gatherings], sorted(flow.taxa)), TAXONOMY)
     write_json(out_annotations, coco_json(annotations, splits))
     checks = {"annotation_checks": _annotation_checks(annotations, asked_for)}
@@ -371,6 +372,17 @@ def _splits(
     annotations.left_out["no time"] += len(rows) - len(times)
     annotations.left_out["too close to a block's border"] += len(splits) - len(kept)
     return kept
+
+
+def _check_annotated(annotations: Annotations, splits: dict[str, str], *, by: str) -> None:
+    """Refuse annotations of which nothing is left, unless all are of photographs that other filters took."""
+    reasons = +annotations.left_out
+    if splits or set(reasons) <= {"not among the records"}:
+        return
+    told = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
+    split = annotations.photographs and by != "observation"
+    remedy = "set records.annotation_split=observation" if split else "mend the labels or the photographs"
+    raise InputError(f"{reasons.total()} annotated photographs, all left out ({told}); {remedy}")
 
 
 def _given(annotations: Annotations, sha256: dict[str, str]) -> dict[str, str]:
