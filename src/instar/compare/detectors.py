@@ -67,9 +67,10 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
         InputError: if a preset is unknown, an override is wrong or of another section, or the study has no annotated
             photographs.
     """
+    known = [name for name in names("detector") if name != "whole_image"]  # which is not trained
     for preset in presets:
-        if preset not in names("detector"):
-            raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(names('detector'))}")
+        if preset not in known:
+            raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(known)}")
     for override in overrides:
         if not override.lstrip("+~").startswith("detector."):
             told = "only keys that begin with 'detector.' can be set here; the others stand in params.yaml"
