@@ -16,13 +16,16 @@ from instar.errors import InputError
 from instar.images.check import Photograph, photograph
 from instar.images.disk import Disk
 from instar.images.network import NO_CONNECTION, Limits, NotFetchedError, fetch_all
-from instar.images.spool import FROM_NETWORK, Row, Spool
+from instar.images.spool import FROM_NETWORK, Row, Spool, stands
 from instar.progress import progress
 from instar.shards import Member, ShardWriter, writing
 from instar.tables import IMAGES, RECORDS, write_table
 
 #: Pillow lets go of the interpreter's lock while it decodes.
 DECODERS = 2
+
+#: A wrong answer with status 200 looks like these too: a page that says "later", or a body that broke off.
+PASSING = ("truncated", "empty file", "not an image")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -60,8 +63,8 @@ def images(
         local: folder that a record's address is relative to where it has no host: one's own photographs.
         mirror_root: folder whose ``mirror/<host>/<path>`` is read instead of ``https://<host>/<path>``.
         spool: file that holds what the network has answered, written as it comes and read first; whoever has put the
-            outputs in place links them into ``<spool>.kept``, which is read as well, and deletes the spool if there is
-            no ``<out>.retry``.
+            outputs in place links them into ``<spool>.kept``, which is read as well, and then deletes the spool or, if
+            there is ``<out>.retry``, puts ``<spool>.rest`` in its place: what the linked shard does not answer.
         out: gets one row per record of the shard, ordered by key.
         out_tar: gets the photographs.
         shard: name of the shard.
@@ -108,6 +111,7 @@ def images(
             done = _stored(rows, found, _reader(disk, answers), tar)
             _check_complete(out, rows, done)
         write_table(out, done, IMAGES if mirror else IMAGES.with_metadata(FROM_NETWORK))
+        _leave_to_later_runs(answers, done)
     if retryable := sum(bool(row["retryable"]) for row in done):
         out.with_name(f"{out.name}.retry").touch()
         print(
@@ -165,7 +169,7 @@ async def _gather(rows: list[Row], disk: Disk, spool: Spool, limits: Limits) -> 
             results.put_nowait((row, refusal))
             return
         # the bytes are read again from the spool, so that those that wait for a decoder take no memory
-        checking = loop.run_in_executor(pool, _checked, row, read)
+        checking = loop.run_in_executor(pool, _checked, row, read, not disk.holds(row))
         checking.add_done_callback(lambda done: results.put_nowait((row, done)))
 
     here = [disk.holds(row) or spool.answer(row) is not None for row in rows]
@@ -203,13 +207,13 @@ def _reader(disk: Disk, spool: Spool) -> Read:
     return read
 
 
-def _checked(row: Row, read: Read) -> Found:
+def _checked(row: Row, read: Read, from_network: bool) -> Found:
     try:
         found = photograph(read(row))
     except NotFetchedError as error:
         return error
     except UndecodableError as error:
-        return NotFetchedError(str(error))
+        return NotFetchedError(str(error), retryable=from_network and str(error) in PASSING)
     return found if row["sha256"] in (None, found.sha256) else NotFetchedError("other bytes than recorded")
 
 
@@ -231,6 +235,14 @@ def _stored(rows: list[Row], found: dict[str, Found], read: Read, tar: ShardWrit
         size = {"phash": photo.phash, "width": photo.width, "height": photo.height}
         done.append({**row, **place, **size, "reason": None, "retryable": None})
     return done
+
+
+def _leave_to_later_runs(answers: Spool, done: list[Row]) -> None:
+    """Forget the bytes that another try may better, and write down what the stored shard will not answer."""
+    for row in done:
+        if row["retryable"]:
+            answers.forget(row)
+    answers.leave([row for row in done if row["reason"] and not row["retryable"] and not stands(row)])
 
 
 def _check_complete(out: Path, rows: list[Row], done: list[Row]) -> None:
