@@ -1,6 +1,8 @@
 """The stage ``images``: fetching from a folder, from a mirror and from a server that misbehaves."""
 
+import errno
 import hashlib
+import os
 import socket
 import tarfile
 import time
@@ -226,6 +228,8 @@ def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
         "length-huge": ("too large", 1),
         "length-no-number": ("refused: answer", 1),
         "no-length": (None, 1),
+        "half": ("truncated", 1),
+        "hole": ("damaged", 1),
         "no-http": ("refused: answer", 1),
         "zipped": (None, 1),
         "zip-bomb": ("too large", 1),
@@ -257,6 +261,10 @@ def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
         ("403", False),
         ("circle", False),
         ("endless", False),
+        ("html", True),
+        ("zero", True),
+        ("half", True),
+        ("hole", False),
     ],
 )
 def test_what_a_later_run_may_get_is_marked(
@@ -326,7 +334,15 @@ def test_one_server_that_does_not_answer(tmp_path: Path, server: Server) -> None
 
 @pytest.mark.parametrize(
     "text, seconds",
-    [(None, 0), ("", 0), ("7", 7), ("soon", 0), ("Fri, 01 Jan 2010 00:00:00 GMT", 0), ("-3", 0)],
+    [
+        (None, 0),
+        ("", 0),
+        ("7", 7),
+        ("soon", 0),
+        ("Fri, 01 Jan 2010 00:00:00 GMT", 0),
+        ("-3", 0),
+        ("Mon, 01 Jan 2024 00:00:00 +9999999999999999999", 0),
+    ],
 )
 def test_retry_after(text: str | None, seconds: float) -> None:
     assert network._seconds(text) == seconds
@@ -342,3 +358,25 @@ def test_the_stored_photograph_decodes_to_the_size_that_is_told(tmp_path: Path) 
     row = run(tmp_path, [record("a", f"https://{HOST}/a")])["a"]
     with ShardReader(tmp_path / "out.tar") as reader:
         assert decode_upright(reader.read(row["offset"], row["size"])).shape == (row["height"], row["width"], 3)
+
+
+def test_a_photograph_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sha256 = put(tmp_path / "local/a.jpg", encoded())
+    (tmp_path / "local/a.jpg").chmod(0)
+    if os.access(tmp_path / "local/a.jpg", os.R_OK):  # root reads everything
+
+        def refusing(path: Path) -> bytes:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        monkeypatch.setattr(Path, "read_bytes", refusing)
+    with pytest.raises(InputError, match=r"local/a\.jpg: may not be read"):
+        run(tmp_path, [record("a", "a.jpg", sha256=sha256)], mirror=False)
+
+
+def test_a_proxy_of_the_environment_is_used(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server as a proxy: asked for the photograph of a host that there is not."""
+    monkeypatch.setenv("http_proxy", server.url("").rstrip("/"))
+    monkeypatch.setenv("no_proxy", "")
+    found = run(tmp_path, [record("a", "http://photographs.invalid/p1")], mirror=False, attempts=1)
+    assert found["a"]["reason"] is None
+    assert server.asked == {"p1": 1}

@@ -26,7 +26,7 @@ class Disk:
 
         Raises:
             NotFetchedError: if there is none or it is too large.
-            InputError: if one's own photograph has other bytes than recorded.
+            InputError: if one's own photograph has other bytes than recorded, or one may not be read.
         """
         own = "://" not in row["url"]
         root = self._local if own or self._mirror is None else self._mirror
@@ -38,11 +38,14 @@ class Disk:
             outside = True
         if outside:
             raise NotFetchedError("refused: address")
-        if not path.is_file():
-            raise NotFetchedError("missing")
-        if path.stat().st_size > self._max_bytes:
-            raise NotFetchedError("too large")
-        data = path.read_bytes()
+        try:
+            if not path.is_file():
+                raise NotFetchedError("missing")
+            if path.stat().st_size > self._max_bytes:
+                raise NotFetchedError("too large")
+            data = path.read_bytes()
+        except PermissionError:
+            raise InputError(f"{path}: may not be read by this user; change its permissions or its folders'") from None
         if own and hashlib.sha256(data).hexdigest() != row["sha256"]:
             raise InputError(f"{path}: changed since records.parquet was written; run the stage records again")
         return data

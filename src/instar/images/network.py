@@ -150,6 +150,7 @@ class Network:
             # as many connections as slots, so that waiting for a slot takes none of the timeout
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=600),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=True,  # HTTPS_PROXY and NO_PROXY, as every other client on a cluster
             headers={"User-Agent": USER_AGENT, "Accept": "image/*", "Accept-Encoding": "identity"},
         )
         return self
@@ -320,7 +321,7 @@ def _seconds(retry_after: str | None) -> float:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or a time zone beyond all others
         return 0.0
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
