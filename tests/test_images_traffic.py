@@ -205,3 +205,20 @@ def test_requests_per_second_of_the_stage(tmp_path: Path, monkeypatch: pytest.Mo
         start = time.monotonic()
         run(tmp_path, [record(f"k{n}", server.url(f"p{n}")) for n in range(6)], mirror=False, requests_per_s=5.0)
     assert time.monotonic() - start > 1.0  # five intervals of 0.2 s
+
+
+def test_what_killed_jobs_reserved_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    """All of 100 MB is reserved by two processes that are killed; the next request need not wait for an hour."""
+
+    def reserve() -> None:
+        given(account(tmp_path / "a", hour=10**8, day=10**9), 50_000_000, NOON)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    context = multiprocessing.get_context("fork")
+    for _ in range(2):
+        job = context.Process(target=reserve)
+        job.start()
+        job.join()
+    traffic = account(tmp_path / "a", hour=10**8, day=10**9)
+    assert given(traffic, 50_000_000, NOON)
+    assert traffic.used("h", 3600, NOON) == 50_000_000 + 2 * 2_000_000
