@@ -319,8 +319,20 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
         with pytest.raises(InputError, match="not one server of shard s0 answers"):
-            run(tmp_path, [record("a", url), record("b", url)], mirror=False)
+            run(tmp_path, [record("a", url), record("b", url.replace("127.0.0.1", "localhost"))], mirror=False)
     assert not (tmp_path / "out.tar").exists()
+
+
+def test_a_few_photographs_of_one_dead_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "BACKOFF_S", 0.01)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
+        rows = [record(f"k{n:02}", url) for n in range(21)]
+        found = run(tmp_path, rows[:20], mirror=False)
+        with pytest.raises(InputError, match=r"set images\.mirror to true to read .*source/mirror"):
+            run(tmp_path, rows, mirror=False)
+    assert {(row["reason"], row["retryable"]) for row in found.values()} == {("no connection", True)}
 
 
 def test_one_server_that_does_not_answer(tmp_path: Path, server: Server) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from photo_server import Server, picture_of
 from test_images import record, run
+from test_images_resume import prepared, start, until
 
 from instar.errors import InputError
 from instar.images import network
@@ -222,3 +223,16 @@ def test_what_killed_jobs_reserved_does_not_hold_up_the_next(tmp_path: Path) -> 
     traffic = account(tmp_path / "a", hour=10**8, day=10**9)
     assert given(traffic, 50_000_000, NOON)
     assert traffic.used("h", 3600, NOON) == 50_000_000 + 2 * 2_000_000
+
+
+def test_sigterm_leaves_nothing_reserved(tmp_path: Path) -> None:
+    with Server() as server:
+        prepared(tmp_path, server)
+        server.hold_after = 5
+        process = start(tmp_path, unlimited_hosts=[])
+        until(lambda: server.held == 4)
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    with sqlite3.connect(tmp_path / "traffic.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM open").fetchone() == (0,)
+    database.close()

@@ -2,11 +2,14 @@
 
 import asyncio
 import errno
+import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +29,9 @@ DECODERS = 2
 
 #: A wrong answer with status 200 looks like these too: a page that says "later", or a body that broke off.
 PASSING = ("truncated", "empty file", "not an image")
+
+#: So many photographs of one host say nothing of the network.
+FEW = 20
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -103,9 +109,13 @@ def images(
     )
     with _full_disk_told(out_tar), Spool(spool, max_bytes) as answers:
         found = _run(_gather(rows, disk, answers, limits))
-        if found and all(str(refusal) == NO_CONNECTION for refusal in found.values()):
+        hosts = {urlsplit(row["url"]).netloc for row in rows}
+        silent = found and all(str(refusal) == NO_CONNECTION for refusal in found.values())
+        # few photographs, all of one dead host, are rows that a later run may get
+        if silent and (len(found) > FEW or len(hosts) > 1):
             raise InputError(
-                f"{records}: not one server of shard {shard} answers; is there a network? else set images.mirror"
+                f"{records}: not one server of shard {shard} answers; is there a network? "
+                f"or set images.mirror to true to read {mirror_root / 'mirror'}"
             )
         with writing(out_tar) as tar:
             done = _stored(rows, found, _reader(disk, answers), tar)
@@ -149,12 +159,22 @@ def _full_disk_told(out_tar: Path) -> Iterator[None]:
 def _run(gathering: Coroutine[None, None, dict[str, Found]]) -> dict[str, Found]:
     """Run it; of several exceptions that one failure has brought up in tasks, raise the first."""
     try:
-        return asyncio.run(gathering)
+        return asyncio.run(_ending_with_sigterm(gathering))
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
     except BaseExceptionGroup as group:
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None
+
+
+async def _ending_with_sigterm(gathering: Coroutine[None, None, dict[str, Found]]) -> dict[str, Found]:
+    """What is under way is settled in the account of bytes when SLURM or `instar job` ends this, as it is on Ctrl-C."""
+    task = asyncio.current_task()
+    if task and threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await gathering
 
 
 async def _gather(rows: list[Row], disk: Disk, spool: Spool, limits: Limits) -> dict[str, Found]:
