@@ -392,3 +392,14 @@ def test_a_proxy_of_the_environment_is_used(tmp_path: Path, server: Server, monk
     found = run(tmp_path, [record("a", "http://photographs.invalid/p1")], mirror=False, attempts=1)
     assert found["a"]["reason"] is None
     assert server.asked == {"p1": 1}
+
+
+def test_photographs_of_ones_own_behind_links(tmp_path: Path) -> None:
+    sha256 = put(tmp_path / "elsewhere/a.jpg", encoded())
+    put(tmp_path / "a.jpg", encoded())
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local/images").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "local/b.jpg").symlink_to(tmp_path / "elsewhere/a.jpg")
+    urls = ["images/a.jpg", "b.jpg", "../a.jpg", str(tmp_path / "a.jpg"), "a\0.jpg"]
+    found = run(tmp_path, [record(f"k{n}", url, sha256=sha256) for n, url in enumerate(urls)], mirror=False)
+    assert [row["reason"] for row in found.values()] == [None] * 2 + ["refused: address"] * 3

@@ -236,3 +236,27 @@ def test_sigterm_leaves_nothing_reserved(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "traffic.sqlite") as database:
         assert database.execute("SELECT count(*) FROM open").fetchone() == (0,)
     database.close()
+
+
+def test_a_long_wait_for_requests_of_others_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("INSTAR_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(network, "HELD_S", -5.0)
+    other = account(tmp_path / "traffic.sqlite", hour=10**5)
+    permit = other.reserve("127.0.0.1", "u", 10**5, time.time())
+    assert isinstance(permit, Permit)
+    other.close()
+
+    def free() -> None:
+        again = account(tmp_path / "traffic.sqlite", hour=10**5)
+        again.settle(permit, 0, whole=False)
+        again.close()
+
+    timer = threading.Timer(1.0, free)
+    timer.start()
+    with Server() as server:
+        run(tmp_path, [record("k", server.url("p1"))], mirror=False, gb_per_hour=1e-4)
+    timer.join()
+    assert capsys.readouterr().err.count("127.0.0.1: waiting for bytes that requests of other jobs hold") == 1

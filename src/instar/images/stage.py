@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +17,7 @@ from instar.decode import UndecodableError
 from instar.errors import InputError
 from instar.images.check import Photograph, photograph
 from instar.images.disk import Disk
-from instar.images.network import NO_CONNECTION, Limits, NotFetchedError, fetch_all
+from instar.images.network import NO_CONNECTION, Limits, NotFetchedError, fetch_all, host_of
 from instar.images.spool import FROM_NETWORK, Row, Spool, stands
 from instar.progress import progress
 from instar.shards import Member, ShardWriter, writing
@@ -109,7 +108,7 @@ def images(
     )
     with _full_disk_told(out_tar), Spool(spool, max_bytes) as answers:
         found = _run(_gather(rows, disk, answers, limits))
-        hosts = {urlsplit(row["url"]).netloc for row in rows}
+        hosts = {host_of(row["url"]) for row in rows}
         silent = found and all(str(refusal) == NO_CONNECTION for refusal in found.values())
         # few photographs, all of one dead host, are rows that a later run may get
         if silent and (len(found) > FEW or len(hosts) > 1):
