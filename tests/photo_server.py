@@ -45,6 +45,7 @@ RAW = {
     "length-too-large": _OK + b"Content-Length: 90000\r\n\r\n" + encoded(),
     "length-huge": _OK + b"Content-Length: 99999999999\r\n\r\n" + encoded(),
     "length-no-number": _OK + b"Content-Length: many\r\n\r\n" + encoded(),
+    "half": _OK + b"Connection: close\r\n\r\n" + encoded()[: len(encoded()) // 2],
     "no-length": _OK + b"Connection: close\r\n\r\n" + encoded(),
     "brackets": b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n",
     "no-http": b"SSH-2.0-OpenSSH_9.2\r\n",
@@ -155,6 +156,10 @@ class Server:
                 await asyncio.sleep(0.1)
         if name in PAGES:
             return web.Response(body=PAGES[name], content_type="text/html")
+        if name.startswith("page-once") and self.asked[name] == 1:
+            return web.Response(body=PAGES["html"], content_type="text/html")
+        if name == "hole":
+            return web.Response(body=encoded("PNG")[:500] + bytes(500) + encoded("PNG")[1000:])
         if name == "leave":
             raise web.HTTPFound("file:///etc/passwd")
         if name == "pause" and self.asked[name] == 1:

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -51,6 +52,32 @@ def test_every_exif_orientation_is_applied(orientation: int) -> None:
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](picture())))
     assert np.array_equal(decode_upright(encode(stored, exif=exif)), picture())
+
+
+def exif_block(*tags: tuple[int, int, int, int]) -> bytes:
+    """An EXIF block with these tags: number, type, count and value of at most four bytes."""
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+@pytest.mark.parametrize("odd", [0x011A, 0x0128, 0x011B, 0x8769])  # resolutions, their unit, a further block
+def test_an_odd_tag_beside_the_orientation_harms_nothing(kind: str, odd: int) -> None:
+    ascii_type, short = 2, 3
+    block = exif_block((0x0112, short, 1, 6), (odd, ascii_type, 2, ord("x")))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    plain = decode_upright(encode(Image.fromarray(picture()), kind, **options))
+    turned = decode_upright(encode(Image.fromarray(picture()), kind, exif=block, **options))
+    assert np.array_equal(turned, np.rot90(plain, -1))  # 6: the camera's right is the top
+
+
+def test_tags_of_a_tiff_that_are_of_a_wrong_type() -> None:
+    data = encode(Image.fromarray(picture()), "TIFF")
+    for number in (0x0100, 0x0102, 0x0103, 0x0106, 0x0111, 0x0115, 0x0116, 0x0117):  # sizes, samples, strips
+        for kind in range(1, 14):
+            place = data.index(struct.pack("<H", number), 8)
+            with suppress(UndecodableError):
+                decode_upright(data[: place + 2] + struct.pack("<H", kind) + data[place + 4 :])
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "1", "LA"])

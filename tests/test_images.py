@@ -1,6 +1,8 @@
 """The stage ``images``: fetching from a folder, from a mirror and from a server that misbehaves."""
 
+import errno
 import hashlib
+import os
 import socket
 import tarfile
 import time
@@ -226,6 +228,8 @@ def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
         "length-huge": ("too large", 1),
         "length-no-number": ("refused: answer", 1),
         "no-length": (None, 1),
+        "half": ("truncated", 1),
+        "hole": ("damaged", 1),
         "no-http": ("refused: answer", 1),
         "zipped": (None, 1),
         "zip-bomb": ("too large", 1),
@@ -257,6 +261,10 @@ def test_a_server_that_misbehaves(tmp_path: Path, server: Server) -> None:
         ("403", False),
         ("circle", False),
         ("endless", False),
+        ("html", True),
+        ("zero", True),
+        ("half", True),
+        ("hole", False),
     ],
 )
 def test_what_a_later_run_may_get_is_marked(
@@ -311,8 +319,20 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
         with pytest.raises(InputError, match="not one server of shard s0 answers"):
-            run(tmp_path, [record("a", url), record("b", url)], mirror=False)
+            run(tmp_path, [record("a", url), record("b", url.replace("127.0.0.1", "localhost"))], mirror=False)
     assert not (tmp_path / "out.tar").exists()
+
+
+def test_a_few_photographs_of_one_dead_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "BACKOFF_S", 0.01)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
+        rows = [record(f"k{n:02}", url) for n in range(21)]
+        found = run(tmp_path, rows[:20], mirror=False)
+        with pytest.raises(InputError, match=r"set images\.mirror to true to read .*source/mirror"):
+            run(tmp_path, rows, mirror=False)
+    assert {(row["reason"], row["retryable"]) for row in found.values()} == {("no connection", True)}
 
 
 def test_one_server_that_does_not_answer(tmp_path: Path, server: Server) -> None:
@@ -326,7 +346,15 @@ def test_one_server_that_does_not_answer(tmp_path: Path, server: Server) -> None
 
 @pytest.mark.parametrize(
     "text, seconds",
-    [(None, 0), ("", 0), ("7", 7), ("soon", 0), ("Fri, 01 Jan 2010 00:00:00 GMT", 0), ("-3", 0)],
+    [
+        (None, 0),
+        ("", 0),
+        ("7", 7),
+        ("soon", 0),
+        ("Fri, 01 Jan 2010 00:00:00 GMT", 0),
+        ("-3", 0),
+        ("Mon, 01 Jan 2024 00:00:00 +9999999999999999999", 0),
+    ],
 )
 def test_retry_after(text: str | None, seconds: float) -> None:
     assert network._seconds(text) == seconds
@@ -342,3 +370,36 @@ def test_the_stored_photograph_decodes_to_the_size_that_is_told(tmp_path: Path) 
     row = run(tmp_path, [record("a", f"https://{HOST}/a")])["a"]
     with ShardReader(tmp_path / "out.tar") as reader:
         assert decode_upright(reader.read(row["offset"], row["size"])).shape == (row["height"], row["width"], 3)
+
+
+def test_a_photograph_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sha256 = put(tmp_path / "local/a.jpg", encoded())
+    (tmp_path / "local/a.jpg").chmod(0)
+    if os.access(tmp_path / "local/a.jpg", os.R_OK):  # root reads everything
+
+        def refusing(path: Path) -> bytes:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        monkeypatch.setattr(Path, "read_bytes", refusing)
+    with pytest.raises(InputError, match=r"local/a\.jpg: may not be read"):
+        run(tmp_path, [record("a", "a.jpg", sha256=sha256)], mirror=False)
+
+
+def test_a_proxy_of_the_environment_is_used(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server as a proxy: asked for the photograph of a host that there is not."""
+    monkeypatch.setenv("http_proxy", server.url("").rstrip("/"))
+    monkeypatch.setenv("no_proxy", "")
+    found = run(tmp_path, [record("a", "http://photographs.invalid/p1")], mirror=False, attempts=1)
+    assert found["a"]["reason"] is None
+    assert server.asked == {"p1": 1}
+
+
+def test_photographs_of_ones_own_behind_links(tmp_path: Path) -> None:
+    sha256 = put(tmp_path / "elsewhere/a.jpg", encoded())
+    put(tmp_path / "a.jpg", encoded())
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local/images").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "local/b.jpg").symlink_to(tmp_path / "elsewhere/a.jpg")
+    urls = ["images/a.jpg", "b.jpg", "../a.jpg", str(tmp_path / "a.jpg"), "a\0.jpg"]
+    found = run(tmp_path, [record(f"k{n}", url, sha256=sha256) for n, url in enumerate(urls)], mirror=False)
+    assert [row["reason"] for row in found.values()] == [None] * 2 + ["refused: address"] * 3

@@ -17,6 +17,7 @@ from photo_server import Server, encoded
 from test_images import PATHS, put, record
 from test_images_resume import FAST, check
 
+from instar.images.spool import Spool
 from instar.job import job
 from instar.store import begin_run, prune
 from instar.tables import IMAGES, RECORDS, read_table, write_table
@@ -169,13 +170,47 @@ def test_refusals_of_the_network_stand_and_our_own_do_not(folder: Path, server: 
     assert {key: row["reason"] for key, row in rows_of(folder).items()} == first
 
 
-def test_a_shard_with_retryable_refusals_is_linked_and_its_spool_stays(folder: Path, server: Server) -> None:
+def test_of_a_shard_with_retryable_refusals_the_spool_keeps_the_rest(folder: Path, server: Server) -> None:
+    write(folder, [record(f"k-{name}", server.url(name)) for name in ["p1", "p2", "500", "html", "hole"]])
+    run(folder)
+    assert linked(folder)
+    for _ in range(2):
+        with Spool(folder / SPOOL) as spool:
+            assert len(spool) == 1  # the damaged file
+        assert (folder / SPOOL).stat().st_size < 2 * len(encoded("PNG"))
+        assert asked_again(folder, server) == ["500", "html"]
+    assert sorted(path.name for path in (folder / SPOOL).parent.iterdir()) == ["s0", "s0.kept"]
+
+
+def test_a_shard_with_retryable_refusals_takes_no_second_space(folder: Path, server: Server) -> None:
     write(folder, [record(f"k-{name}", server.url(name)) for name in ["p1", "p2", "500"]])
     run(folder)
     assert linked(folder)
-    assert (folder / SPOOL).exists()
-    (folder / SPOOL).unlink()
+    assert [path.name for path in (folder / SPOOL).parent.iterdir()] == ["s0.kept"]
     assert asked_again(folder, server) == ["500"]
+
+
+def test_a_page_instead_of_a_photograph_is_no_final_answer(folder: Path, server: Server) -> None:
+    write(folder, [record(f"k-{name}", server.url(name)) for name in ["p1", "page-once"]])
+    run(folder)
+    assert {key: row["retryable"] for key, row in rows_of(folder).items()} == {"k-p1": None, "k-page-once": True}
+    run(folder)  # the same job, and the store does not answer
+    assert history(folder) == ["computed", "computed"]
+    assert server.asked == {"p1": 1, "page-once": 2}
+    assert {row["reason"] for row in rows_of(folder).values()} == {None}
+    assert asked_again(folder, server) == []
+
+
+def test_killed_before_the_rest_takes_the_place_of_the_spool(folder: Path, server: Server) -> None:
+    write(folder, [record(f"k-{name}", server.url(name)) for name in ["p1", "500", "hole"]])
+    script = "import os, signal\nfrom instar import cli, store\n"
+    script += "store._shrink = lambda _: os.kill(os.getpid(), signal.SIGKILL)\ncli.main()"
+    killed = subprocess.run([sys.executable, "-c", script, "job", *words()], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert linked(folder)
+    assert asked_again(folder, server) == ["500"]
+    assert sorted(path.name for path in (folder / SPOOL).parent.iterdir()) == ["s0", "s0.kept"]
+    assert asked_again(folder, server, attempts=2) == ["500", "500"]
 
 
 def test_a_mirror_does_not_answer_for_the_network(folder: Path, server: Server) -> None:
@@ -260,3 +295,22 @@ def test_prune_frees_the_space_of_shards_without_data(folder: Path, capsys: pyte
     assert not kept.exists()
     told = re.findall(r"\.instar/spool: (.*)", capsys.readouterr().out)
     assert told == ["1 kept shards of photographs deleted, 0 kept, 0 kept that data/ has as well"]
+
+
+def test_prune_deletes_spools_that_no_job_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, held, new, rest = (
+        (folder / SPOOL).parent / "old",
+        folder / SPOOL,
+        folder / f"{SPOOL}1",
+        folder / f"{SPOOL}.rest",
+    )
+    for path in (old, held, new, rest):
+        with Spool(path) as spool:
+            spool.add({"key": "k", "url": "u"}, b"bytes")
+    for path in (old, held, rest):
+        os.utime(path, (0, 0))
+    with Spool(held):
+        os.utime(held, (0, 0))
+        prune(days=30)
+    assert sorted(path.name for path in old.parent.iterdir()) == ["s0", "s01"]
+    assert "2 spools of stopped or incomplete jobs deleted, 2 kept" in capsys.readouterr().out

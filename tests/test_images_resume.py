@@ -130,20 +130,23 @@ def test_killed_when_all_is_fetched(tmp_path: Path, server: Server) -> None:
 
 
 def test_a_later_run_asks_for_what_is_retryable_only(tmp_path: Path, server: Server) -> None:
-    prepared(tmp_path, server, ["p1", "500", "404", "html", "p2"])
+    prepared(tmp_path, server, ["p1", "500", "404", "html", "p2", "page-once"])
     assert start(tmp_path).wait() == 0
     first = dict(server.asked)
     rows = {row["key"]: row for row in read_table(tmp_path / "out.parquet", IMAGES).to_pylist()}
     assert {key: (row["reason"], row["retryable"]) for key, row in rows.items()} == {
         "k-404": ("missing", False),
         "k-500": ("refused: 500", True),
-        "k-html": ("not an image", False),
+        "k-html": ("not an image", True),
         "k-p1": (None, None),
         "k-p2": (None, None),
+        "k-page-once": ("not an image", True),
     }
     assert start(tmp_path).wait() == 0
     again = {name: n - first[name] for name, n in server.asked.items()}
-    assert again == {"p1": 0, "p2": 0, "404": 0, "html": 0, "500": 1}
+    assert again == {"p1": 0, "p2": 0, "404": 0, "html": 1, "500": 1, "page-once": 1}
+    second = {row["key"]: row["reason"] for row in read_table(tmp_path / "out.parquet", IMAGES).to_pylist()}
+    assert second == {key: row["reason"] for key, row in rows.items()} | {"k-page-once": None}
 
 
 def test_another_address_is_fetched(tmp_path: Path, server: Server) -> None:

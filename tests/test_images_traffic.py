@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from photo_server import Server, picture_of
 from test_images import record, run
+from test_images_resume import prepared, start, until
 
 from instar.errors import InputError
 from instar.images import network
@@ -205,3 +206,57 @@ def test_requests_per_second_of_the_stage(tmp_path: Path, monkeypatch: pytest.Mo
         start = time.monotonic()
         run(tmp_path, [record(f"k{n}", server.url(f"p{n}")) for n in range(6)], mirror=False, requests_per_s=5.0)
     assert time.monotonic() - start > 1.0  # five intervals of 0.2 s
+
+
+def test_what_killed_jobs_reserved_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    """All of 100 MB is reserved by two processes that are killed; the next request need not wait for an hour."""
+
+    def reserve() -> None:
+        given(account(tmp_path / "a", hour=10**8, day=10**9), 50_000_000, NOON)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    context = multiprocessing.get_context("fork")
+    for _ in range(2):
+        job = context.Process(target=reserve)
+        job.start()
+        job.join()
+    traffic = account(tmp_path / "a", hour=10**8, day=10**9)
+    assert given(traffic, 50_000_000, NOON)
+    assert traffic.used("h", 3600, NOON) == 50_000_000 + 2 * 2_000_000
+
+
+def test_sigterm_leaves_nothing_reserved(tmp_path: Path) -> None:
+    with Server() as server:
+        prepared(tmp_path, server)
+        server.hold_after = 5
+        process = start(tmp_path, unlimited_hosts=[])
+        until(lambda: server.held == 4)
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    with sqlite3.connect(tmp_path / "traffic.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM open").fetchone() == (0,)
+    database.close()
+
+
+def test_a_long_wait_for_requests_of_others_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("INSTAR_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(network, "HELD_S", -5.0)
+    other = account(tmp_path / "traffic.sqlite", hour=10**5)
+    permit = other.reserve("127.0.0.1", "u", 10**5, time.time())
+    assert isinstance(permit, Permit)
+    other.close()
+
+    def free() -> None:
+        again = account(tmp_path / "traffic.sqlite", hour=10**5)
+        again.settle(permit, 0, whole=False)
+        again.close()
+
+    timer = threading.Timer(1.0, free)
+    timer.start()
+    with Server() as server:
+        run(tmp_path, [record("k", server.url("p1"))], mirror=False, gb_per_hour=1e-4)
+    timer.join()
+    assert capsys.readouterr().err.count("127.0.0.1: waiting for bytes that requests of other jobs hold") == 1

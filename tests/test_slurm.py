@@ -61,7 +61,7 @@ def test_rules_go_to_their_partitions(tmp_path: Path) -> None:
     assert {name for name, job in jobs.items() if job["Partition"] == "gpu"} == GPU
     assert {name for name, job in jobs.items() if job["Partition"] == "cpu"} == CPU
     assert {name for name, job in jobs.items() if "gres:gpu:1" in job.get("TresPerJob", "")} == GPU
-    assert {jobs[name]["TimeLimit"] for name in ("detector", "images")} == {"1-00:00:00", "01:00:00"}
+    assert {jobs[name]["TimeLimit"] for name in ("detector", "images")} == {"1-00:00:00", "1-01:00:00"}
     assert jobs["detector"]["NumCPUs"] == "8"
     assert jobs["detector"]["MinMemoryNode"] == "32000M"
     assert project.due() == []

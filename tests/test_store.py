@@ -33,7 +33,8 @@ def copy(prefix: str = "a ", output: str = "out.txt", keep: bool = True) -> int:
 def spooled(final: bool) -> None:
     """A job with a scratch file, whose output is final or may be bettered by a later run."""
     Path("spool").write_text("answers")
-    code = "import sys; out, final = sys.argv[1:]; open(out, 'w')\nif final == 'no': open(out + '.retry', 'w')"
+    code = "import sys; out, final = sys.argv[1:]; open(out, 'w'); open('spool.rest', 'w').write('rest')"
+    code += "\nif final == 'no': open(out + '.retry', 'w')"
     command = [sys.executable, "-c", code, "out.txt", "yes" if final else "no"]
     run_job(command, [Path("in.txt")], [Path("out.txt")], log=Path("log.txt"), keep=True, scratch=Path("spool"))
 
@@ -45,6 +46,8 @@ def test_a_scratch_file_goes_when_the_outputs_are_final(workspace: Path, final: 
     assert Path("spool").exists() != final
     spooled(final)  # restored from the store, or made again
     assert Path("spool").exists() != final
+    assert final or Path("spool").read_text() == "rest"
+    assert not Path("spool.rest").exists()
 
 
 def test_a_scratch_file_stays_when_the_job_fails(workspace: Path) -> None:

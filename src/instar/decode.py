@@ -1,11 +1,12 @@
 """Bytes of a photograph to pixels: upright, 8 bit, sRGB, or a reason why not."""
 
 import io
+import struct
 import warnings
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from instar.formats import FORMATS
 
@@ -14,6 +15,21 @@ MAX_PIXELS = 150_000_000
 
 #: Modes of pixels that an ICC profile may describe.
 _PROFILED = ("RGB", "L", "CMYK")
+
+#: What turns stored pixels upright, by the EXIF orientation (EXIF 2.32, tag 0x0112).
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+#: What Pillow raises over damaged files; the RuntimeError is for AVIF.
+_DAMAGED: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError)
+_DAMAGED += (LookupError, AttributeError, ArithmeticError, AssertionError, struct.error)
 
 
 class UndecodableError(Exception):
@@ -62,15 +78,14 @@ def upright(data: bytes) -> Image.Image:
                 if image.width * image.height == 0:
                     raise UndecodableError("no pixels")
                 pixels = _jpeg_pixels(image, data) or image
-                ImageOps.exif_transpose(pixels, in_place=True)
-                picture = _rgb(pixels)
+                picture = _rgb(_turned(pixels))
                 picture.info.clear()
                 return picture
     except UnidentifiedImageError:
         raise UndecodableError("not an image") from None
     except Image.DecompressionBombError:
         raise UndecodableError("too many pixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:  # the last one for AVIF
+    except _DAMAGED as error:
         raise UndecodableError("truncated" if "truncated" in str(error) else "damaged") from None
 
 
@@ -91,6 +106,13 @@ def _jpeg_pixels(image: Image.Image, data: bytes) -> Image.Image | None:
     pixels = Image.fromarray(samples[..., 0] if image.mode == "L" else samples)
     pixels.info = dict(image.info)
     return pixels
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Apply the orientation and touch no other tag: exif_transpose writes all of them anew, and fails over odd ones."""
+    image.load()  # first, since a TIFF file is turned by it
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

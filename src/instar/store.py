@@ -54,10 +54,12 @@ def run_job(
         outputs: files or folders that the command writes.
         log: gets what the command prints; it goes to standard error as well.
         keep: take the outputs from the store if they are there, and put them there if not.
-        scratch: what the command keeps for its next run if it is stopped; deleted when the outputs are in place,
-            unless an empty file ``<output>.retry`` beside one of them says that a later run may get more. The outputs,
-            which must be files then, are hard-linked into the folder ``<scratch>.kept``: the next run of the command
-            finds them there when code, parameters or inputs have changed and the outputs are deleted.
+        scratch: what the command keeps for its next run if it is stopped; deleted when the outputs are in place. The
+            outputs, which must be files then, are hard-linked into the folder ``<scratch>.kept``: the next run of the
+            command finds them there when code, parameters or inputs have changed and the outputs are deleted. An empty
+            file ``<output>.retry`` beside one of them says that a later run may get more: then they are not kept in
+            the store, and ``<scratch>.rest``, which the command may have written, takes the place of ``scratch``; if
+            they can't be linked, ``scratch`` stays.
 
     Returns:
         The command's exit status, 0 if the outputs came from the store.
@@ -77,7 +79,8 @@ def run_job(
         log.write_text(f"finished before, taken from the store: {key}\n", encoding="utf-8")
         print(f"{log.parent.name}/{log.stem}: finished before, taken from the store", file=sys.stderr)
         _note(outputs, key, "restored")
-        _discard(scratch)
+        if scratch:
+            _discard(scratch)
         return 0
     with _staging(outputs) as staged:
         # noted before it starts, so that a killed computation counts as well
@@ -93,14 +96,28 @@ def run_job(
         final = not any(place.with_name(f"{place.name}.retry").exists() for place in staged.values())
         if keep and final:
             _keep(key, outputs, staged)
-        _place_all(staged, scratch)
-    if final:
+        linked = _place_all(staged, scratch)
+    if scratch and final:
         _discard(scratch)
+    elif scratch and linked:
+        _shrink(scratch)
     return 0
 
 
-def _discard(scratch: Path | None) -> None:
-    if scratch:
+def _rest(scratch: Path) -> Path:
+    return scratch.with_name(f"{scratch.name}.rest")
+
+
+def _discard(scratch: Path) -> None:
+    remove(scratch)
+    remove(_rest(scratch))
+
+
+def _shrink(scratch: Path) -> None:
+    """The linked outputs answer for most of it: keep the rest."""
+    try:
+        _rest(scratch).replace(scratch)
+    except FileNotFoundError:
         remove(scratch)
 
 
@@ -125,13 +142,14 @@ def sweep(days: float = 7) -> None:
 
 
 def prune(days: float) -> tuple[int, int]:
-    """Delete what the store keeps of finished jobs, and this folder's kept shards of photographs, if long not used.
+    """Delete what the store keeps of finished jobs, and this folder's kept shards and spools of photographs, if unused.
 
     A kept shard is a second name of its files, which spares fetching them again when code or parameters change. As long
     as data/ has them as well it takes no space and stays. So to free the space of a study: delete its data, then prune.
+    A spool holds what a stopped job had fetched.
 
     Args:
-        days: an entry or a shard that was used within them stays, and a shard that data/ still has.
+        days: an entry, a shard or a spool that was used within them stays, and a shard that data/ still has.
 
     Returns:
         How many entries of the store were deleted and how many stay.
@@ -161,6 +179,30 @@ def _prune_kept_shards(days: float) -> None:
                 kept += 1
     where = STATE / "spool"
     print(f"{where}: {deleted} kept shards of photographs deleted, {kept} kept, {free} kept that data/ has as well")
+    _prune_spools(days)
+
+
+def _prune_spools(days: float) -> None:
+    deleted = kept = 0
+    for spool in STATE.glob("spool/*/*"):
+        if not spool.is_file():
+            continue
+        if _unused(spool, days) and _deleted(spool):
+            deleted += 1
+        else:
+            kept += 1
+    print(f"{STATE / 'spool' / '*'}: {deleted} spools of stopped or incomplete jobs deleted, {kept} kept")
+
+
+def _deleted(spool: Path) -> bool:
+    """Delete a spool that no job holds; one that another process has just deleted counts as well."""
+    with suppress(FileNotFoundError), spool.open("rb+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        spool.unlink(missing_ok=True)
+    return True
 
 
 def _unused(folder: Path, days: float) -> bool:
@@ -313,16 +355,16 @@ def _copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "--recursive", "--reflink=auto", "--", str(source), str(target)], check=True)
 
 
-def _place_all(staged: dict[Path, Path], scratch: Path | None) -> None:
+def _place_all(staged: dict[Path, Path], scratch: Path | None) -> bool:
+    """Rename outputs into place; returns whether they are linked into ``<scratch>.kept``."""
     with _placing():
         for path, place in staged.items():
             with replacing(path) as temporary:
                 shutil.move(place, temporary)
-        if scratch:
-            _link(scratch, list(staged))
+        return _link(scratch, list(staged)) if scratch else False
 
 
-def _link(scratch: Path, outputs: list[Path]) -> None:
+def _link(scratch: Path, outputs: list[Path]) -> bool:
     """Hard-link outputs into ``<scratch>.kept``, whose time is that of its last use; costs no space while they stand.
 
     Where that is impossible nothing is lost but the next run's time, so it is told, once in a run, and passed over.
@@ -335,6 +377,7 @@ def _link(scratch: Path, outputs: list[Path]) -> None:
             folder.mkdir()
             for path in outputs:
                 os.link(path, folder / path.name)
+        return True
     except (OSError, InputError) as error:
         with suppress(FileExistsError):
             UNLINKED.touch(exist_ok=False)
@@ -343,6 +386,7 @@ def _link(scratch: Path, outputs: list[Path]) -> None:
                 f"files fetched again; let {STATE} and data lie on one file system that has hard links",
                 file=sys.stderr,
             )
+        return False
 
 
 def _note(outputs: list[Path], key: str, what: str) -> None:

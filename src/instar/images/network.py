@@ -28,6 +28,8 @@ BACKOFF_S = 1.0
 LONGEST_WAIT_S = 120.0
 #: Between two looks at a used-up account, seconds: another job may have settled what it had reserved.
 LOOK_S = 60.0
+#: Longer than a request may take by this, seconds, a wait for those of other jobs is told.
+HELD_S = 60.0
 #: From one address to another, at most.
 REDIRECTS = 5
 #: Between two times that the disk is made to hold what was fetched, seconds.
@@ -115,12 +117,12 @@ async def _sync(spool: Spool) -> None:
 def _by_host(rows: Iterable[Row]) -> list[list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(_host(row["url"]), []).append(row)
+        found.setdefault(host_of(row["url"]), []).append(row)
     return list(found.values())
 
 
 @lru_cache(1 << 14)  # each address is asked for its host again and again
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
     except ValueError:  # brackets that hold no address
@@ -150,6 +152,7 @@ class Network:
             # as many connections as slots, so that waiting for a slot takes none of the timeout
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=600),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=True,  # HTTPS_PROXY and NO_PROXY, as every other client on a cluster
             headers={"User-Agent": USER_AGENT, "Accept": "image/*", "Accept-Encoding": "identity"},
         )
         return self
@@ -199,7 +202,7 @@ class Network:
 
     async def _ask(self, url: str, row: Row) -> str | None:
         """One request; returns the address that it redirects to, None where the photograph came."""
-        host = _host(url)
+        host = host_of(url)
         await self._pause(host)
         permit = None if host in self._limits.unlimited_hosts else await self._permit(host, url)
         size, whole = 0, False
@@ -269,6 +272,7 @@ class Network:
             await asyncio.sleep(wait_s)
 
     async def _permit(self, host: str, url: str) -> Permit:
+        began = time.monotonic()
         while True:
             given = await self._account(
                 lambda: self._open_account().reserve(host, url, self._limits.max_bytes, time.time())
@@ -279,6 +283,10 @@ class Network:
             if given.window and (host, given.until) not in self._told:
                 self._told.add((host, given.until))
                 print(_message(host, given, self._limits), file=sys.stderr, flush=True)
+            held = not given.window and time.monotonic() - began > self._limits.timeout_s + HELD_S
+            if held and (host, 0.0) not in self._told:
+                self._told.add((host, 0.0))
+                print(_held_message(host), file=sys.stderr, flush=True)
             await asyncio.sleep(min(given.until - time.time(), LOOK_S))
 
     def _open_account(self) -> Traffic:
@@ -304,6 +312,13 @@ def _message(host: str, wait: Wait, limits: Limits) -> str:
     )
 
 
+def _held_message(host: str) -> str:
+    return (
+        f"{host}: waiting for bytes that requests of other jobs hold, or of jobs killed on other machines, at most "
+        f"for a day; where no other job runs, delete {traffic_account()}"
+    )
+
+
 def _check(status: int, retry_after: str | None) -> None:
     if status in (404, 410):
         raise NotFetchedError("missing")
@@ -320,7 +335,7 @@ def _seconds(retry_after: str | None) -> float:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or a time zone beyond all others
         return 0.0
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

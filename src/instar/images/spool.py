@@ -4,7 +4,9 @@ One file, appended to. A record is a line of JSON, the photograph's bytes and a 
 disk has cut is found by its checksum and dropped when the file is opened again.
 
 Beside it, in the folder ``<spool>.kept``, lies the shard as it was stored last, linked there by ``instar job``. It
-answers as well, so that changed code, a changed parameter or deleted outputs ask the network for nothing again.
+answers as well, so that changed code, a changed parameter or deleted outputs ask the network for nothing again. Once it
+is linked the spool need only hold what it does not answer, the bytes that were refused, such as damaged files: that is
+the file ``<spool>.rest``, which `instar job` puts in the spool's place.
 """
 
 import fcntl
@@ -21,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from instar.errors import InputError
+from instar.files import remove, replacing
 from instar.progress import progress
 from instar.shards import ShardReader
 
@@ -28,6 +31,9 @@ Row = dict[str, Any]
 
 #: Metadata of an index whose photographs came from the network: a mirror may hold other ones.
 FROM_NETWORK = {b"instar.images": b"from the network"}
+
+#: Written to the spool as the reason of an answer that counts no more.
+FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,31 @@ class Spool:
         self._answers[row["key"], row["url"]] = Answer(self._end + len(line), len(data), sha256, reason)
         self._end += len(line) + len(data) + 1
 
+    def forget(self, row: Row) -> None:
+        """A later run asks for it again; nothing happens where the spool holds no answer.
+
+        Raises:
+            OSError: if the disk is full.
+        """
+        if (row["key"], row["url"]) in self._answers:
+            self.add(row, b"", FORGOTTEN)
+            del self._answers[row["key"], row["url"]]
+
+    def leave(self, rows: list[Row]) -> None:
+        """Write the file ``<spool>.rest`` with the bytes that answer these rows; there is none if they have none.
+
+        Reasons are left out: a photograph that was too large is asked for again, since the limit may be another one.
+
+        Raises:
+            InputError: if the disk is full.
+        """
+        rest = self.path.with_name(f"{self.path.name}.rest")
+        remove(rest)
+        if answers := [(row, answer) for row in rows if (answer := self.answer(row)) and not answer.reason]:
+            with replacing(rest) as temporary, Spool(temporary) as spool:
+                for row, answer in answers:
+                    spool.add(row, self.read(answer))
+
     def read(self, answer: Answer) -> bytes:
         """The bytes of a photograph; any thread may."""
         if answer.kept:
@@ -164,6 +195,8 @@ def _read(descriptor: int) -> tuple[Answers, int]:
                 break
             place = end + len(line)
             answers[head["key"], head["url"]] = Answer(place, head["size"], head["sha256"], head["reason"])
+            if head["reason"] == FORGOTTEN:
+                del answers[head["key"], head["url"]]
             end = place + len(data)
     return answers, end
 
@@ -191,9 +224,7 @@ def _kept_answers(tar: ShardReader, max_bytes: int) -> Answers:
     except (pa.ArrowException, OSError, ValueError) as error:
         print(f"{index}: not readable ({error}); this shard is fetched again", file=sys.stderr)
         return {}
-    rows = [
-        row for row in rows if "://" in row["url"] and (_stands(row) if row["reason"] else row["size"] <= max_bytes)
-    ]
+    rows = [row for row in rows if "://" in row["url"] and (stands(row) if row["reason"] else row["size"] <= max_bytes)]
     answers = {}
     for row in progress(rows, "kept photographs", len(rows)):
         if row["reason"]:
@@ -205,7 +236,7 @@ def _kept_answers(tar: ShardReader, max_bytes: int) -> Answers:
     return answers
 
 
-def _stands(row: Row) -> bool:
+def stands(row: Row) -> bool:
     """Whether the network gave the reason and gives it again."""
     return not row["retryable"] and (row["reason"] == "missing" or row["reason"].startswith("refused: "))
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,14 +17,20 @@ from instar.decode import UndecodableError
 from instar.errors import InputError
 from instar.images.check import Photograph, photograph
 from instar.images.disk import Disk
-from instar.images.network import NO_CONNECTION, Limits, NotFetchedError, fetch_all
-from instar.images.spool import FROM_NETWORK, Row, Spool
+from instar.images.network import NO_CONNECTION, Limits, NotFetchedError, fetch_all, host_of
+from instar.images.spool import FROM_NETWORK, Row, Spool, stands
 from instar.progress import progress
 from instar.shards import Member, ShardWriter, writing
 from instar.tables import IMAGES, RECORDS, write_table
 
 #: Pillow lets go of the interpreter's lock while it decodes.
 DECODERS = 2
+
+#: A wrong answer with status 200 looks like these too: a page that says "later", or a body that broke off.
+PASSING = ("truncated", "empty file", "not an image")
+
+#: So many photographs of one host say nothing of the network.
+FEW = 20
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -60,8 +68,8 @@ def images(
         local: folder that a record's address is relative to where it has no host: one's own photographs.
         mirror_root: folder whose ``mirror/<host>/<path>`` is read instead of ``https://<host>/<path>``.
         spool: file that holds what the network has answered, written as it comes and read first; whoever has put the
-            outputs in place links them into ``<spool>.kept``, which is read as well, and deletes the spool if there is
-            no ``<out>.retry``.
+            outputs in place links them into ``<spool>.kept``, which is read as well, and then deletes the spool or, if
+            there is ``<out>.retry``, puts ``<spool>.rest`` in its place: what the linked shard does not answer.
         out: gets one row per record of the shard, ordered by key.
         out_tar: gets the photographs.
         shard: name of the shard.
@@ -100,14 +108,19 @@ def images(
     )
     with _full_disk_told(out_tar), Spool(spool, max_bytes) as answers:
         found = _run(_gather(rows, disk, answers, limits))
-        if found and all(str(refusal) == NO_CONNECTION for refusal in found.values()):
+        hosts = {host_of(row["url"]) for row in rows}
+        silent = found and all(str(refusal) == NO_CONNECTION for refusal in found.values())
+        # few photographs, all of one dead host, are rows that a later run may get
+        if silent and (len(found) > FEW or len(hosts) > 1):
             raise InputError(
-                f"{records}: not one server of shard {shard} answers; is there a network? else set images.mirror"
+                f"{records}: not one server of shard {shard} answers; is there a network? "
+                f"or set images.mirror to true to read {mirror_root / 'mirror'}"
             )
         with writing(out_tar) as tar:
             done = _stored(rows, found, _reader(disk, answers), tar)
             _check_complete(out, rows, done)
         write_table(out, done, IMAGES if mirror else IMAGES.with_metadata(FROM_NETWORK))
+        _leave_to_later_runs(answers, done)
     if retryable := sum(bool(row["retryable"]) for row in done):
         out.with_name(f"{out.name}.retry").touch()
         print(
@@ -145,12 +158,22 @@ def _full_disk_told(out_tar: Path) -> Iterator[None]:
 def _run(gathering: Coroutine[None, None, dict[str, Found]]) -> dict[str, Found]:
     """Run it; of several exceptions that one failure has brought up in tasks, raise the first."""
     try:
-        return asyncio.run(gathering)
+        return asyncio.run(_ending_with_sigterm(gathering))
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
     except BaseExceptionGroup as group:
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None
+
+
+async def _ending_with_sigterm(gathering: Coroutine[None, None, dict[str, Found]]) -> dict[str, Found]:
+    """What is under way is settled in the account of bytes when SLURM or `instar job` ends this, as it is on Ctrl-C."""
+    task = asyncio.current_task()
+    if task and threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await gathering
 
 
 async def _gather(rows: list[Row], disk: Disk, spool: Spool, limits: Limits) -> dict[str, Found]:
@@ -165,7 +188,7 @@ async def _gather(rows: list[Row], disk: Disk, spool: Spool, limits: Limits) -> 
             results.put_nowait((row, refusal))
             return
         # the bytes are read again from the spool, so that those that wait for a decoder take no memory
-        checking = loop.run_in_executor(pool, _checked, row, read)
+        checking = loop.run_in_executor(pool, _checked, row, read, not disk.holds(row))
         checking.add_done_callback(lambda done: results.put_nowait((row, done)))
 
     here = [disk.holds(row) or spool.answer(row) is not None for row in rows]
@@ -203,13 +226,13 @@ def _reader(disk: Disk, spool: Spool) -> Read:
     return read
 
 
-def _checked(row: Row, read: Read) -> Found:
+def _checked(row: Row, read: Read, from_network: bool) -> Found:
     try:
         found = photograph(read(row))
     except NotFetchedError as error:
         return error
     except UndecodableError as error:
-        return NotFetchedError(str(error))
+        return NotFetchedError(str(error), retryable=from_network and str(error) in PASSING)
     return found if row["sha256"] in (None, found.sha256) else NotFetchedError("other bytes than recorded")
 
 
@@ -231,6 +254,14 @@ def _stored(rows: list[Row], found: dict[str, Found], read: Read, tar: ShardWrit
         size = {"phash": photo.phash, "width": photo.width, "height": photo.height}
         done.append({**row, **place, **size, "reason": None, "retryable": None})
     return done
+
+
+def _leave_to_later_runs(answers: Spool, done: list[Row]) -> None:
+    """Forget the bytes that another try may better, and write down what the stored shard will not answer."""
+    for row in done:
+        if row["retryable"]:
+            answers.forget(row)
+    answers.leave([row for row in done if row["reason"] and not row["retryable"] and not stands(row)])
 
 
 def _check_complete(out: Path, rows: list[Row], done: list[Row]) -> None:

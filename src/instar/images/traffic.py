@@ -1,11 +1,14 @@
 """How much each host has been asked: requests per second, bytes per hour and per day, over all jobs and nodes.
 
 The account is an SQLite file beside the store, so that it outlives jobs and is shared by every workspace of its user.
-Bytes are reserved before a request at the most that it may bring, and settled at what it brought. What a killed job had
-reserved stays reserved until the same address is fetched again, when it is settled at that size too, or until it is
-older than a day: the account is never below what a host was really asked for.
+Bytes are reserved before a request at the most that it may bring, and settled at what came, or at nothing where a run
+was stopped meanwhile. What a killed job had reserved is held until the next request to that host from the same machine,
+which settles it at ``LEFT_BYTES``, a generous photograph's size; that of a job killed on another machine is held until
+the same address is fetched again, when it is settled at that size, or until it is older than a day.
 """
 
+import os
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,10 +24,13 @@ DAY_S = 86400
 BUSY_S = 60.0
 #: Until the next look where only requests that are under way hold the bytes, seconds.
 LOOK_AGAIN_S = 1.0
+#: What a request of a killed job counts as: a photograph of 1024 pixels has some 300 kB, an original a few times that.
+LEFT_BYTES = 2_000_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS used (host TEXT, minute INTEGER, bytes INTEGER, PRIMARY KEY (host, minute)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS open (id INTEGER PRIMARY KEY, host TEXT, url TEXT, minute INTEGER, bytes INTEGER);
+CREATE TABLE IF NOT EXISTS open (id INTEGER PRIMARY KEY, host TEXT, url TEXT, minute INTEGER, bytes INTEGER,
+  owner TEXT);
 CREATE INDEX IF NOT EXISTS open_host ON open (host, minute);
 CREATE TABLE IF NOT EXISTS next (host TEXT PRIMARY KEY, at REAL) WITHOUT ROWID;
 """
@@ -75,6 +81,9 @@ class Traffic:
         with self._transaction():
             for statement in _SCHEMA.split(";"):
                 self._database.execute(statement)
+            columns = {name for _, name, *_ in self._all("PRAGMA table_info(open)")}
+            if "owner" not in columns:  # an account of an earlier version
+                self._database.execute("ALTER TABLE open ADD COLUMN owner TEXT")
             oldest = _minute(time.time() - DAY_S)
             self._database.execute("DELETE FROM used WHERE minute < ?", (oldest,))
             self._database.execute("DELETE FROM open WHERE minute < ?", (oldest,))
@@ -83,13 +92,15 @@ class Traffic:
         """Ask for one request that brings at most ``size`` bytes; a size above a limit counts as the limit."""
         size = min([size, *(limit for _, _, limit in self._limits)])
         with self._transaction():
+            self._settle_dead(host)
             for window, seconds, limit in self._limits:
                 if wait := self._wait(host, size, now, window, seconds, limit):
                     return wait
             start = max(now, *(at for (at,) in self._all("SELECT at FROM next WHERE host = ?", host)), 0)
             self._database.execute("REPLACE INTO next VALUES (?, ?)", (host, start + self._interval_s))
             row = self._database.execute(
-                "INSERT INTO open (host, url, minute, bytes) VALUES (?, ?, ?, ?)", (host, url, _minute(start), size)
+                "INSERT INTO open (host, url, minute, bytes, owner) VALUES (?, ?, ?, ?, ?)",
+                (host, url, _minute(start), size, _owner(os.getpid())),
             )
             assert row.lastrowid is not None
             return Permit(row.lastrowid, start)
@@ -103,10 +114,7 @@ class Traffic:
             for host, url in self._all("SELECT host, url FROM open WHERE id = ?", permit.id):
                 others = "host = ? AND url = ? AND id <= ?" if whole else "host = ? AND url = ? AND id = ?"
                 for (minute,) in self._all(f"SELECT minute FROM open WHERE {others}", host, url, permit.id):
-                    self._database.execute(
-                        "INSERT INTO used VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes",
-                        (host, minute, size),
-                    )
+                    self._count(host, minute, size)
                 self._database.execute(f"DELETE FROM open WHERE {others}", (host, url, permit.id))
 
     def used(self, host: str, seconds: float, now: float) -> int:
@@ -117,6 +125,24 @@ class Traffic:
 
     def close(self) -> None:
         self._database.close()
+
+    def _settle_dead(self, host: str) -> None:
+        """Requests of processes of this machine that are no more hold no bytes back."""
+        here = f"{socket.gethostname()} "
+        owners = [owner for (owner,) in self._all("SELECT DISTINCT owner FROM open WHERE host = ?", host)]
+        for owner in owners:
+            if not owner or not owner.startswith(here) or _owner(int(owner.split()[1])) == owner:
+                continue
+            query = "SELECT minute, bytes FROM open WHERE host = ? AND owner = ?"
+            for minute, size in self._all(query, host, owner):
+                self._count(host, minute, min(size, LEFT_BYTES))
+            self._database.execute("DELETE FROM open WHERE host = ? AND owner = ?", (host, owner))
+
+    def _count(self, host: str, minute: int, size: int) -> None:
+        self._database.execute(
+            "INSERT INTO used VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes",
+            (host, minute, size),
+        )
 
     def _wait(self, host: str, size: int, now: float, window: str, seconds: int, limit: int) -> Wait | None:
         used = self._minutes("used", host, seconds, now)
@@ -158,3 +184,23 @@ class Traffic:
 
 def _minute(moment: float) -> int:
     return int(moment // 60)
+
+
+def _owner(process: int) -> str:
+    """Machine, process and when that process began, since numbers come again; no time where there is no process."""
+    try:
+        began = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        # where there is no /proc the process itself must still be found: its number alone stands for it
+        began = "0" if not Path("/proc/self/stat").exists() and _alive(process) else ""
+    return f"{socket.gethostname()} {process} {began}"
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
