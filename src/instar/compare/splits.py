@@ -93,7 +93,13 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
 def table_text(rows: list[dict[str, Any]]) -> str:
     """The comparison as a Markdown table: what held-out crops share with training, and the accuracy claimed."""
     shared = [_WORDS.get(name, name) for name in RELATIONS]
-    head = ["split by", "held-out crops", *(f"share {'an' if name[0] == 'o' else 'a'} {name}" for name in shared), "species top 1", "genus top 1"]
+    head = [
+        "split by",
+        "held-out crops",
+        *(f"share {'an' if name[0] == 'o' else 'a'} {name}" for name in shared),
+        "species top 1",
+        "genus top 1",
+    ]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         figures = [
