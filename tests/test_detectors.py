@@ -25,7 +25,7 @@ PARAMETERS = {
 
 def test_every_preset_is_known_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert set(names("detector")) == set(PARAMETERS)
+    assert set(names("detector")) - {"whole_image"} == set(PARAMETERS)  # which has nothing to train
 
 
 @pytest.mark.parametrize("preset", PARAMETERS)
