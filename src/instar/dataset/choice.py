@@ -237,7 +237,9 @@ def guard(number: int, *, scratch: Scratch, plan: Plan, watch: Watch, earlier: W
         # a dropped copy tells that two observations show one animal, whose other photographs differ
         copies = np.flatnonzero((reasons == DUPLICATE) | (reasons == CONFLICT))
         near[near_pairs(rows, np.append(at, copies), watch)[1]] = True
-        near |= np.isin(watch.rows["observation"], rows["observation"][copies])
+        hit = np.zeros(len(watch.label), bool)
+        hit[watch.groups.places(rows["observation"][copies])[1]] = True  # under these ways a group is an observation
+        near |= hit[watch.place]
     inside, place = watch.groups.places(plan.groups(plan.way, rows)[at])
     other = np.zeros(len(watch.label), bool)
     other[place[rows["label"][at][inside] != watch.label[place]]] = True

@@ -57,6 +57,7 @@ def split(run: Engine, scratch: Scratch, classes: Classes, plan: Plan, earlier: 
     """
     looker = _Looker(run, scratch, classes, plan, earlier)
     ways = WAYS[: WAYS.index(plan.way) + 1]
+    looker.look(ways)
     chosen = {way: looker.choose(way) for way in ways}
     used = chosen[plan.way]
     had = looker.kept_earlier
@@ -93,18 +94,22 @@ class _Looker:
         splits = np.array([earlier[int(name)] for name in self._all_earlier["observation"]], object)
         self.plan = replace(plan, earlier_observers=Known.of(self._all_earlier, splits))
 
+    def look(self, ways: tuple[str, ...]) -> None:
+        """The first look for all ways, in one."""
+        needed = _CROPS_A_GROUP * sum(self.plan.considered.values())
+        species = np.where(self._classes.is_species, self.kept, 0)
+        share = {"observer": self.plan.observer_share}
+        self._limits = {way: choice.limits(species, needed / share.get(way, 1.0)) for way in ways}
+        self._first = self._select("shards searched", self._limits)
+
     def choose(self, way: str) -> Choice:
-        """Who is held out under one way to split."""
+        """Who is held out under one way to split; after ``look``."""
         plan = self.plan
         had = self._had if way == plan.way else {name: np.zeros_like(self.kept) for name in plan.wanted}
-        needed = sum(plan.considered.values())
-        species = np.where(self._classes.is_species, self.kept, 0)
-        share = plan.observer_share if way == "observer" else 1.0
-        limits = choice.limits(species, _CROPS_A_GROUP * needed / share)
+        limits, found = self._limits[way], self._first
         records, near, mixed = _NOBODY, np.zeros(0, bool), np.zeros(0, bool)
         wanting = limits > 0
         while True:
-            found = self._select(f"shards searched, by {way}", {way: np.where(wanting, limits, np.uint64(0))})
             fresh = found.candidates[way]
             stays = ~wanting[records["label"]]
             guarded = self._guard(way, fresh)
@@ -124,6 +129,7 @@ class _Looker:
                 self.seen[way] = records
                 return chosen
             limits = np.where(wanting, np.where(limits > choice.ALL // _WIDER, choice.ALL, limits * _WIDER), limits)
+            found = self._select(f"shards searched, by {way}", {way: np.where(wanting, limits, np.uint64(0))})
 
     def _select(self, what: str, limits: dict[str, np.ndarray]) -> choice.Selected:
         look = partial(
