@@ -96,8 +96,7 @@ def with_requests(rows: list[Row], folder: Path) -> dict[str, str]:
 
         def fetch(row: Row) -> None:
             if not hasattr(local, "session"):
-                local.session = requests.Session()
-                local.session.trust_env = False  # else it looks for proxies and .netrc at each request
+                local.session = requests.Session()  # looks for proxies at each request, as ours does
             answer = local.session.get(row["url"], timeout=60)
             answer.raise_for_status()
             data = answer.content
