@@ -495,6 +495,13 @@ class TestBackbone:
         assert time.monotonic() - start > 0.1  # three names, a twentieth of a second apart
 
 
+def test_a_host_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with web.session() as client, pytest.raises(InputError, match=r"not known \(is there a network\?\), six times"):
+        web.ask(client, f"http://gbif.invalid/{'long' * 100}", read=web.as_json)
+
+
 def test_no_names_no_questions(tmp_path: Path) -> None:
     with serving(lambda asked: Answer(MATCH)) as service:
         with pytest.raises(InputError, match="holds no name to ask for; put the study's tables"):

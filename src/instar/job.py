@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from instar.files import naming_full_disk
-from instar.overall import told
 from instar.store import run_job
 
 
@@ -39,6 +38,8 @@ def job(words: list[str]) -> int:
             scratch=options.scratch,
         )
     if options.of and not status:
+        from instar.overall import told  # here, since it takes longer than all else that starts a job
+
         first: Path = options.outputs[0]
         print(f"{first}: done; over all: {told(first, options.of, began)}", file=sys.stderr)
     return status

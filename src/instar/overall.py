@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from instar.store import RUN_FILE, STATE, append_line
@@ -31,7 +32,7 @@ def told(index: Path, of: int, began: float) -> str:
     """
     folder = index.parent
     notes = STATE / "finished" / folder.parent.name / f"{folder.name}.jsonl"
-    append_line(notes, _counted(index) | {"began": began, "ended": time.time()})
+    append_line(notes, _counted(index) | {"began": began})
     here = {path.stem for path in folder.glob(f"*{index.suffix}")}
     known = {note["shard"]: note for note in _read(notes) if note["shard"] in here}
     for shard in sorted(here - set(known)):
@@ -54,8 +55,6 @@ def _rate(known: dict[str, dict[str, Any]], of: int) -> str:
 
 
 def _counted(index: Path) -> dict[str, Any]:
-    import pyarrow.parquet as pq  # here, since most jobs end without it
-
     reasons = pq.read_table(index, columns=["reason"])["reason"]
     return {"shard": index.stem, "rows": len(reasons), "without": len(reasons) - reasons.null_count}
 

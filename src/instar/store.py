@@ -163,6 +163,7 @@ def prune(days: float) -> tuple[int, int]:
             kept += 1
     print(f"{store_root()}: {deleted} entries deleted, {kept} kept")
     _prune_kept_shards(days)
+    _prune_spools(days)
     return deleted, kept
 
 
@@ -179,7 +180,6 @@ def _prune_kept_shards(days: float) -> None:
                 kept += 1
     where = STATE / "spool"
     print(f"{where}: {deleted} kept shards of photographs deleted, {kept} kept, {free} kept that data/ has as well")
-    _prune_spools(days)
 
 
 def _prune_spools(days: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import requests
-from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError
 from urllib3.util import Retry
 
 import instar
@@ -85,7 +85,7 @@ def ask(
             problem = f"answered {response.status_code} {response.reason}"
         except (requests.RequestException, HTTPError, ValueError, RecursionError) as error:
             problem = f"gave no whole answer ({' '.join(str(error).split())[:200]})"
-            if "NameResolutionError" in problem:
+            if isinstance(getattr(error.args[0] if error.args else None, "reason", None), NameResolutionError):
                 problem = "is at a host whose address is not known (is there a network?)"
         policy = _waited(policy, method, url, response, problem)
 
