@@ -244,11 +244,9 @@ def guard(number: int, *, scratch: Scratch, plan: Plan, watch: Watch, earlier: W
     other = np.zeros(len(watch.label), bool)
     other[place[rows["label"][at][inside] != watch.label[place]]] = True
     if earlier is not None and plan.way in GUARDED:
-        dropped = near_pairs(rows, at, earlier)[0]
-        dropped = dropped[~np.isin(rows["observation"][dropped], earlier.rows["observation"])]
-        flags = np.zeros(len(rows["label"]), bool)
-        flags[dropped] = True
-        scratch.write_flat("near_earlier", number, flags)
+        dropped = np.unique(near_pairs(rows, at, earlier)[0])
+        own = earlier.groups.places(rows["observation"][dropped])[0]  # of these a group is an observation, too
+        scratch.write_flat("near_earlier", number, np.delete(dropped, own))
     return Guard(near, other[watch.place])
 
 

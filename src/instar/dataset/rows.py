@@ -132,7 +132,7 @@ class Scratch:
         return {name: table[name].combine_chunks().to_numpy() for name in columns}
 
     def write_flat(self, kind: str, number: int, values: np.ndarray) -> None:
-        """Write "reasons" (uint8, of each row), "near_earlier" (bool, of each row) or "codes" (uint8, of each row).
+        """Write "reasons" (uint8, of each row), "near_earlier" (int64, places of rows) or "codes" (uint8, of each row).
 
         A cluster repeats what a lost worker had done, so no pass writes over what it reads.
         """
@@ -146,4 +146,4 @@ class Scratch:
 
     def near_earlier(self, number: int) -> np.ndarray:
         path = self.path("near_earlier", number)  # there only where an earlier split was given
-        return np.fromfile(path, bool) if path.exists() else np.zeros(len(self.reasons(number)), bool)
+        return np.fromfile(path, np.int64) if path.exists() else np.zeros(0, np.int64)

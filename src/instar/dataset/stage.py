@@ -204,16 +204,14 @@ def _left(counts: np.ndarray) -> np.ndarray:
 
 def _check_left(counts: np.ndarray, texts: list[str], crops: Path) -> None:
     if not _left(counts).sum():
-        told = ", ".join(f"{n} {text}" for n, text in zip(counts[1:].sum(axis=1), texts[1:], strict=True) if n)
-        most = int(counts[1:].sum(axis=1).argmax()) + 1
-        remedy = {
-            1: "add their licence to records.licences and dataset.licences",
-            3: "name a taxon for each photograph",
+        given, *dropped = counts.sum(axis=1)
+        told = ", ".join(f"{n} {text}" for n, text in zip(dropped, texts[1:], strict=True) if n)
+        remedies = {
+            rules.LICENCE: "add their licence to records.licences and dataset.licences",
+            rules.ABOVE_GENUS: "name a taxon for each photograph",
         }
-        raise InputError(
-            f"{crops}: no crop is left of {counts[0].sum()} ({told}); "
-            f"{remedy.get(most, 'lower the key of dataset that took most')}"
-        )
+        remedy = remedies.get(int(np.argmax(dropped)) + 1, "lower the key of dataset that took most")
+        raise InputError(f"{crops}: no crop is left of {given} ({told}); {remedy}")
 
 
 def _figures(

@@ -70,6 +70,7 @@ class Traffic:
 
     def __init__(self, path: Path, *, requests_per_s: float, bytes_per_hour: int, bytes_per_day: int) -> None:
         self._path = path
+        self._owner = _owner(os.getpid())
         self._interval_s = 1 / requests_per_s
         self._limits = (("hour", HOUR_S, bytes_per_hour), ("day", DAY_S, bytes_per_day))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ class Traffic:
             self._database.execute("REPLACE INTO next VALUES (?, ?)", (host, start + self._interval_s))
             row = self._database.execute(
                 "INSERT INTO open (host, url, minute, bytes, owner) VALUES (?, ?, ?, ?, ?)",
-                (host, url, _minute(start), size, _owner(os.getpid())),
+                (host, url, _minute(start), size, self._owner),
             )
             assert row.lastrowid is not None
             return Permit(row.lastrowid, start)
@@ -129,9 +130,9 @@ class Traffic:
     def _settle_dead(self, host: str) -> None:
         """Requests of processes of this machine that are no more hold no bytes back."""
         here = f"{socket.gethostname()} "
-        owners = [owner for (owner,) in self._all("SELECT DISTINCT owner FROM open WHERE host = ?", host)]
-        for owner in owners:
-            if not owner or not owner.startswith(here) or _owner(int(owner.split()[1])) == owner:
+        others = self._all("SELECT DISTINCT owner FROM open WHERE host = ? AND owner <> ?", host, self._owner)
+        for (owner,) in others:  # none of an account of an earlier version, whose owners are not told
+            if not owner.startswith(here) or _owner(int(owner.split()[1])) == owner:
                 continue
             query = "SELECT minute, bytes FROM open WHERE host = ? AND owner = ?"
             for minute, size in self._all(query, host, owner):

@@ -260,7 +260,8 @@ def _name(text: str | None) -> str | None:
 
 
 def _belongs(row: dict[str, Any], one: Placed, taxon: str) -> bool:
-    return not taxon or not _names(row) or taxon.lower() in _names(row) or (not _is_placed(row) and taxon in one.above)
+    names = _names(row)
+    return not taxon or not names or taxon.lower() in names or (not _is_placed(row) and taxon in one.above)
 
 
 def _is_placed(row: dict[str, Any]) -> bool:
