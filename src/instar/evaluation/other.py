@@ -14,7 +14,7 @@ from instar.records.taxonomy import Lineage
 from instar.tables import TAXONOMY, csv_rows, read_table
 
 TOPS = tuple(f"top{place}" for place in range(1, ANSWERS + 1))
-_UNKNOWN = Lineage(None, None, None)
+_UNKNOWN, _NOTHING = Lineage(None, None, None), Name(None, None)
 
 
 class Accepted:
@@ -109,8 +109,9 @@ def against(
         seed: of the resampling.
 
     Returns:
-        The sheet of ``scoring.sheet`` and the figures of ``scoring.compared`` with the number ``without_answer`` of
-        the other and of its ``answers_left_out``, which are for photographs that are not judged.
+        The sheet of ``scoring.sheet`` and the figures of ``scoring.compared``, with the numbers of photographs
+        ``without_answer`` of the other and of its ``photographs_not_judged``, since our label for them is no class, and
+        of its ``answers_not_understood``, which name no species or genus.
 
     Raises:
         InputError: if the other answers for a photograph that is not among ``known``.
@@ -120,14 +121,18 @@ def against(
             raise InputError(f"{path}: photo_key = {key!r} is no photograph of a held-out observation; remove its line")
     keys = photographs["photo_key"].tolist()
     answers = [other.get(key, []) for key in keys]
+    named = [[accepted.name(text) for text in given] for given in answers]
     table = sheet(
         keys,
         [accepted.name(text) for text in photographs["label"]],
         [[accepted.name(text) for text in given] for given in ours],
-        [[accepted.name(text) for text in given] for given in answers],
+        named,
     )
     points = [table[f"{who}_points"].to_numpy(np.int64) for who in ("ours", "other")]
     observations = photographs["observation_id"].to_numpy(dtype=object)
-    figures = compared(*points, observations, resamples=resamples, seed=seed)
-    without = sum(not given for given in answers)
-    return table, {**figures, "without_answer": without, "answers_left_out": len(set(other) - set(keys))}
+    return table, {
+        **compared(*points, observations, resamples=resamples, seed=seed),
+        "without_answer": sum(not given for given in answers),
+        "photographs_not_judged": len(set(other) - set(keys)),
+        "answers_not_understood": sum(name == _NOTHING for given in named for name in given),
+    }

@@ -123,7 +123,7 @@ def _rows(
 ) -> pd.DataFrame:
     """Rows of one shard that are of held-out photographs."""
     wanted = pa.array(sorted(observations), pa.string())
-    kept = [pa.table({name: pa.array([], CROPS.field(name).type) for name in _COLUMNS})]
+    kept = [pa.schema([CROPS.field(name) for name in _COLUMNS]).empty_table()]
     for batch in read_batches(path, CROPS, [*_COLUMNS, "observation_hash"]):
         table = pa.table(batch)
         without = ~np.isin(table["observation_hash"].to_numpy(), with_crop)
@@ -134,7 +134,7 @@ def _rows(
         taken = pc.is_in(table["observation_id"], value_set=wanted).to_numpy()
         taken[np.flatnonzero(without)] |= np.array(drawn, dtype=bool)
         kept.append(table.filter(pa.array(taken)).select(_COLUMNS))
-    return pa.concat_tables(kept).to_pandas()
+    return pa.concat_tables(kept, promote_options="permissive").to_pandas()
 
 
 def _reasons(dataset: Path, observations: set[str]) -> dict[str, str]:

@@ -148,7 +148,7 @@ def evaluation(
         "split": judged["split"].iloc[0],
         **_numbers(truth, places_of(judged), places),
         **{f"{rank}_accuracy": table[0][f"{rank}_accuracy"] for rank in RANKS},
-        "settings": table,
+        "resolutions": _nested(table),
         "calibration": {"temperature": rounded(own.temperature), **calibration},
         "photographs": photographs.figures_of(given, of_photographs, **resampling),
         "identifiers": compared[1],
@@ -159,10 +159,10 @@ def evaluation(
 def _rows(dataset: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of the split validation, and of the one that is judged: test where there is one, else the same."""
     splits = pa.array(["validation", "test"])
-    parts = [pa.table({name: pa.array([], DATASET.field(name).type) for name in _COLUMNS})]
+    parts = [pa.schema([DATASET.field(name) for name in _COLUMNS]).empty_table()]
     for batch in read_batches(dataset, DATASET, _COLUMNS):
         parts.append(pa.table(batch).filter(pc.is_in(batch["split"], value_set=splits)))
-    rows = pa.concat_tables(parts).to_pandas()
+    rows = pa.concat_tables(parts, promote_options="permissive").to_pandas()
     validation, test = (rows[rows["split"] == split].reset_index(drop=True) for split in ("validation", "test"))
     return validation, validation if test.empty else test
 
@@ -240,6 +240,15 @@ def _settings(
         for place, found in by_place.items():
             figures = {f"{rank}_accuracy": truth.accuracies(found, rank, **resampling) for rank in RANKS}
             yield {"image_px": image_px, "place": place, "crops": len(truth.targets), **figures}
+
+
+def _nested(table: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Accuracies by resolution and kind of place; ``dvc metrics`` shows mappings, no lists."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in table:
+        figures = {f"{rank}_accuracy": row[f"{rank}_accuracy"] for rank in RANKS}
+        found.setdefault(str(row["image_px"]), {})[row["place"]] = figures
+    return found
 
 
 def _numbers(truth: Truth, true_places: np.ndarray, places: dict[str, np.ndarray]) -> dict[str, int]:
