@@ -58,7 +58,8 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
     given = {**asdict(params.dataset), "split_by": way}
     decisions, earlier = Path(given.pop("decisions")), Path(given.pop("earlier"))
     told: list[Any] = [given, asdict(params.classifier), asdict(params.evaluation)]
-    told += [params.records.name_confidence, params.seed, params.beta, params.max_weight, params.shards]
+    swept = {name: getattr(params, name) for name in ("seed", "beta", "max_weight", "loss", "balance", "place")}
+    told += [swept, params.shards, params.records.name_confidence]
     inputs = [study / "taxonomy.parquet", decisions, earlier, Path(params.evaluation.synonyms)]
     inputs += [study / "crops" / f"{shard}.parquet" for shard in params.shards]
     crops, table = study / "crops", out / "dataset.parquet"
@@ -73,9 +74,8 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
                 out / "classifier",
                 out / "classifier.json",
                 out / "curves",
-                seed=params.seed,
-                beta=params.beta,
-                max_weight=params.max_weight,
+                out / "work",
+                **swept,
                 **asdict(params.classifier),
             )
             _judge(params, study, out)
