@@ -22,8 +22,8 @@ FIXED = {"Rubra erecta": 0.1, "Rubra stricta": 0.12, "Viridis erecta": 0.4, "Vir
 FIXED |= {"Rubra": 0.3, "Viridis": 0.01}
 #: Where the genera live: 12,000 km apart.
 PLACES = {"Rubra": (45.0, -100.0), "Viridis": (-30.0, 20.0)}
-NAMES = ("predictions.parquet", "photographs.parquet", "evaluation.json", "classes.csv", "confusion.csv")
-NAMES += ("accuracy.csv", "groups.csv", "reliability.csv", "rollup.csv", "identifiers.csv")
+NAMES = ["predictions.parquet", "photographs.parquet", "evaluation.json", "classes.csv", "confusion.csv"]
+NAMES += ["accuracy.csv", "groups.csv", "reliability.csv", "rollup.csv", "identifiers.csv"]
 SETTINGS: dict[str, Any] = {
     "seed": 0,
     "shards": ["a", "b"],

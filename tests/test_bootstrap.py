@@ -1,6 +1,7 @@
 """Tests of instar.metrics.bootstrap."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_the_difference_of_two_methods_is_the_bootstrap_of_their_differences() -
     first, second = rng.random(60), rng.random(60)
     clusters, groups = rng.integers(0, 20, 60), rng.integers(0, 3, 60)
     for given in (None, groups):
-        settings = {"resamples": 400, "seed": 0, "groups": given}
+        settings: dict[str, Any] = {"resamples": 400, "seed": 0, "groups": given}
         paired = cluster_bootstrap(first - second, clusters, **settings)
         assert cluster_bootstrap(first - second + 1, clusters, **settings) == pytest.approx(
             (paired[0] + 1, paired[1] + 1)

@@ -29,7 +29,7 @@ def test_nothing() -> None:
     assert math.isnan(expected_calibration_error(nothing, nothing.astype(bool)))
     assert answered_rank(np.empty((0, 2)), 0.5).shape == (0,)
     curve = roll_up_curve(np.empty((0, 2)), np.empty((0, 2), bool), ["a", "b"], thresholds=np.array([0.5]))
-    assert curve.iloc[0, :2].tolist() == [0.5, 0] and math.isnan(curve.loc[0, "accuracy"])
+    assert curve.iloc[0, :2].tolist() == [0.5, 0] and curve["accuracy"].isna().tolist() == [True]
 
 
 def test_temperature_by_hand() -> None:
@@ -77,8 +77,8 @@ def test_roll_up_by_hand() -> None:
     right = np.array([[True, True], [False, True], [False, False], [False, True]])
     curve = roll_up_curve(CONFIDENCE, right, ["species", "genus"], thresholds=np.array([0.0, 0.6, 0.96]))
     assert list(curve.columns) == ["threshold", "coverage", "accuracy", "species", "genus"]
-    assert curve.loc[0].tolist() == [0, 1, 0.25, 1, 0]
+    assert curve.iloc[0].tolist() == [0, 1, 0.25, 1, 0]
     # species of the first and the fourth, genus of the second: right, wrong, right
-    assert curve.loc[1].tolist() == [0.6, 0.75, pytest.approx(2 / 3), 0.5, 0.25]
-    assert curve.loc[2, ["coverage", "species", "genus"]].tolist() == [0, 0, 0]
-    assert math.isnan(curve.loc[2, "accuracy"])
+    assert curve.iloc[1].tolist() == [0.6, 0.75, pytest.approx(2 / 3), 0.5, 0.25]
+    assert curve[["coverage", "species", "genus"]].iloc[2].tolist() == [0, 0, 0]
+    assert curve["accuracy"].isna().tolist() == [False, False, True]

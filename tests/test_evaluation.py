@@ -137,7 +137,7 @@ def test_temperature_by_hand(folder: Path, tmp_path: Path) -> None:
     predictor = Predictor(write_classifier(folder, "two"))
     with (tmp_path / "logits").open("w+b") as file:
         logits = Logits(file)
-        logits.add(np.tile(np.float32([math.log(9), 0, -999, -999, -999, -999]), (4, 1)))
+        logits.add(np.tile(np.array([math.log(9), 0, -999, -999, -999, -999]), (4, 1)))
         fitted = temperatures(predictor, logits, np.array([0, 0, 0, 1]), np.array(["a"] * 4, dtype=object), 4)
     assert fitted.all == pytest.approx(2, abs=1e-3)
     assert fitted.each.tolist() == [1] * 4  # the other half holds nothing

@@ -74,7 +74,7 @@ def test_only_the_best_crops_count(folder: Path) -> None:
 
 def test_a_photograph_without_a_crop_is_missed_and_not_absent(folder: Path) -> None:
     observation = validation_rows(folder).set_index("label")["observation_id"]["Viridis erecta"].iloc[0]
-    missed = {"observation_id": observation, "taxon_id": "species:Viridis erecta"}
+    missed: dict[str, Any] = {"observation_id": observation, "taxon_id": "species:Viridis erecta"}
     rows = [
         {**missed, "photo_key": "q1", "reason": "no animal found"},
         {**missed, "photo_key": "q2", "key": "q2-000", "reason": "below confidence", "score": 0.1},
@@ -97,7 +97,7 @@ def test_a_photograph_without_a_crop_is_missed_and_not_absent(folder: Path) -> N
 
 def test_observations_without_any_crop_are_drawn_like_the_others(folder: Path) -> None:
     # of Viridis erecta's 8 observations with a crop 2 are held out, of an unknown species none
-    found = {"taxon_id": "species:Viridis erecta", "reason": "no animal found"}
+    found: dict[str, Any] = {"taxon_id": "species:Viridis erecta", "reason": "no animal found"}
     rows = [{**found, "photo_key": f"q{n}", "observation_id": f"empty {n}"} for n in range(2000)]
     rows += [{**found, "photo_key": f"r{n}", "observation_id": "trained", "taxon_id": None} for n in range(5)]
     add_rows(folder, "b", rows)

@@ -98,10 +98,10 @@ def _judge(params: Params, study: Path, out: Path) -> None:
     other.write_text(",".join(("photo_key", *TOPS)) + "\n", encoding="utf-8")
     synonyms = Path(given.pop("synonyms"))
     inputs = (study / "crops", out / "dataset.parquet", study / "taxonomy.parquet", other, synonyms)
-    names = ("predictions.parquet", "photographs.parquet", "evaluation.json", "classes.csv", "confusion.csv")
-    names += ("accuracy.csv", "groups.csv", "reliability.csv", "rollup.csv", "identifiers.csv")
-    of_study = {"shards": params.shards, "name_confidence": params.records.name_confidence}
-    evaluation(out / "classifier", *inputs, *(out / name for name in names), seed=params.seed, **of_study, **given)
+    names = ["predictions.parquet", "photographs.parquet", "evaluation.json", "classes.csv", "confusion.csv"]
+    names += ["accuracy.csv", "groups.csv", "reliability.csv", "rollup.csv", "identifiers.csv"]
+    given |= {"seed": params.seed, "shards": params.shards, "name_confidence": params.records.name_confidence}
+    evaluation(out / "classifier", *inputs, *(out / name for name in names), **given)
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:

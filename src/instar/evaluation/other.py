@@ -128,10 +128,10 @@ def against(
         [[accepted.name(text) for text in given] for given in ours],
         named,
     )
-    points = [table[f"{who}_points"].to_numpy(np.int64) for who in ("ours", "other")]
+    first, second = (table[f"{who}_points"].to_numpy(np.int64) for who in ("ours", "other"))
     observations = photographs["observation_id"].to_numpy(dtype=object)
     return table, {
-        **compared(*points, observations, resamples=resamples, seed=seed),
+        **compared(first, second, observations, resamples=resamples, seed=seed),
         "without_answer": sum(not given for given in answers),
         "photographs_not_judged": len(set(other) - set(keys)),
         "answers_not_understood": sum(name == _NOTHING for given in named for name in given),

@@ -99,7 +99,7 @@ def held_out(
     cut = cut.sort_values(["photo_key", "score", "key"], ascending=[True, False, True])
     cut = cut[cut.groupby("photo_key").cumcount() < boxes].reset_index(drop=True)
     dropped = {str(name): int(count) for name, count in reason.value_counts().sort_index().items()}
-    cut = cut.assign(photograph=kept.index.get_indexer(cut["photo_key"]))
+    cut = cut.assign(photograph=kept.index.get_indexer(pd.Index(cut["photo_key"])))
     return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels)
 
 
@@ -123,9 +123,10 @@ def _rows(
 ) -> pd.DataFrame:
     """Rows of one shard that are of held-out photographs."""
     wanted = pa.array(sorted(observations), pa.string())
-    kept = [pa.schema([CROPS.field(name) for name in _COLUMNS]).empty_table()]
-    for batch in read_batches(path, CROPS, [*_COLUMNS, "observation_hash"]):
-        table = pa.table(batch)
+    schema = pa.schema([CROPS.field(name) for name in [*_COLUMNS, "observation_hash"]])
+    kept = [schema.empty_table()]
+    for batch in read_batches(path, CROPS, schema.names):
+        table = pa.table(batch).cast(schema)
         without = ~np.isin(table["observation_hash"].to_numpy(), with_crop)
         drawn = [
             stable_hash(seed, row["observation_id"]) / 2.0**64 < chances.get(row["taxon_id"], 0.0)
@@ -133,16 +134,19 @@ def _rows(
         ]
         taken = pc.is_in(table["observation_id"], value_set=wanted).to_numpy()
         taken[np.flatnonzero(without)] |= np.array(drawn, dtype=bool)
-        kept.append(table.filter(pa.array(taken)).select(_COLUMNS))
-    return pa.concat_tables(kept, promote_options="permissive").to_pandas()
+        kept.append(table.filter(pa.array(taken)))
+    return pa.concat_tables(kept).select(_COLUMNS).to_pandas()
 
 
 def _reasons(dataset: Path, observations: set[str]) -> dict[str, str]:
     """Why the stage dataset leaves out photographs of these observations, by key."""
-    wanted, found = pa.array(sorted(observations), pa.string()), {}
-    for batch in read_batches(dataset, DATASET, ["photo_key", "observation_id", "reason"]):
-        left_out = pc.is_in(batch["reason"], value_set=pa.array(OF_PHOTOGRAPHS))
-        part = pa.table(batch).filter(pc.and_(left_out, pc.is_in(batch["observation_id"], value_set=wanted)))
+    wanted = pa.array(sorted(observations), pa.string())
+    found: dict[str, str] = {}
+    schema = pa.schema([DATASET.field(name) for name in ("photo_key", "observation_id", "reason")])
+    for batch in read_batches(dataset, DATASET, schema.names):
+        table = pa.table(batch).cast(schema)  # texts may be dictionaries
+        left_out = pc.is_in(table["reason"], value_set=pa.array(OF_PHOTOGRAPHS))
+        part = table.filter(pc.and_(left_out, pc.is_in(table["observation_id"], value_set=wanted)))
         found.update(zip(part["photo_key"].to_pylist(), part["reason"].to_pylist(), strict=True))
     return found
 

@@ -1,6 +1,6 @@
 """Places to judge a classifier with: wrong ones, and the regions that the true ones are in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def distances_km(places: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(chord, 1))))
 
 
-def wrong_places(places: np.ndarray, keys: Sequence[str], *, seed: int, least_km: float) -> np.ndarray:
+def wrong_places(places: np.ndarray, keys: Iterable[str], *, seed: int, least_km: float) -> np.ndarray:
     """For each crop the place of another one that is far away.
 
     Args:

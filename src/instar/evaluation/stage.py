@@ -133,8 +133,9 @@ def evaluation(
     sure = sureness(found, truth), sureness(own.calibrated, truth)
     calibration = _calibration(*sure, wanted_accuracy, out_reliability, out_rollup)
     held_out = set(judged["observation_id"])
-    settled = {"shards": shards, "seed": seed, "boxes": photo_boxes}
-    given = photographs.held_out(crops, dataset, taxonomy, held_out, labels, **settled)
+    given = photographs.held_out(
+        crops, dataset, taxonomy, held_out, labels, shards=shards, seed=seed, boxes=photo_boxes
+    )
     of_photographs = photographs.answers_of(predictor, crops, given)
     rows = list(photographs.rows_of(given, of_photographs))
     write_table(out_photographs, rows, PHOTOGRAPHS)
@@ -159,10 +160,12 @@ def evaluation(
 def _rows(dataset: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of the split validation, and of the one that is judged: test where there is one, else the same."""
     splits = pa.array(["validation", "test"])
-    parts = [pa.schema([DATASET.field(name) for name in _COLUMNS]).empty_table()]
+    schema = pa.schema([DATASET.field(name) for name in _COLUMNS])
+    parts = [schema.empty_table()]
     for batch in read_batches(dataset, DATASET, _COLUMNS):
-        parts.append(pa.table(batch).filter(pc.is_in(batch["split"], value_set=splits)))
-    rows = pa.concat_tables(parts, promote_options="permissive").to_pandas()
+        table = pa.table(batch).cast(schema)  # texts may be dictionaries
+        parts.append(table.filter(pc.is_in(table["split"], value_set=splits)))
+    rows = pa.concat_tables(parts).to_pandas()
     validation, test = (rows[rows["split"] == split].reset_index(drop=True) for split in ("validation", "test"))
     return validation, validation if test.empty else test
 

@@ -22,7 +22,7 @@ def fitted_temperature(true_probability: Callable[[float], np.ndarray]) -> float
     Returns:
         Within ``TEMPERATURES``; 1, which changes nothing, where there is no sample.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
     if len(true_probability(1.0)) == 0:
         return 1.0

@@ -84,7 +84,8 @@ def _share(row: "pd.Series[Any]", value: str, low: str, high: str) -> str:
 def calibration_text(metrics: dict[str, Any]) -> str:
     """Temperature, calibration error and the threshold for the wanted accuracy, in sentences."""
     found = metrics["calibration"]
-    error, wanted, at = found["expected_calibration_error"], *found["roll_up"].values()
+    error = found["expected_calibration_error"]
+    wanted, at = found["roll_up"]["wanted_accuracy"], found["roll_up"]["at"]
     text = f"The logits are divided by a temperature of {found['temperature']:.2f}, fitted on validation crops. "
     if error["after"] is not None:
         before, after = (percent(error[when], 1) for when in ("before", "after"))
