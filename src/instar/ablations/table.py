@@ -33,11 +33,11 @@ class Question:
     unit: str = "crop"
 
 
-#: What is counted, and over which labels: of species and genus micro, of rare species the mean over these species.
+#: What is counted.
 MEASURES = {
     "species": "species, top 1",
     "genus": "genus, top 1",
-    "pair": "which of the two is the likelier",
+    "pair": "the true one before the other",
     "rare": "rare species, top 1, mean over species",
     "common": "other species, top 1",
 }
@@ -96,7 +96,7 @@ def ablations(
     table = pd.DataFrame([judge.row(question) for question in wanted], columns=COLUMNS)
     with replacing(out) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
-    text = table_text(table, base)
+    text = table_text(table, base, rare_crops)
     with replacing(out_text) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -182,7 +182,7 @@ class _Judge:
         groups = np.asarray(label, dtype=object) if question.measure == "rare" else None
         told = {
             "question": question.text,
-            "measure": question.measure if question.unit == "crop" else f"{question.measure} of photographs",
+            "measure": MEASURES[question.measure] + (", of photographs" if question.unit == "photograph" else ""),
             "first": _side(question.first),
             "second": _side(question.second),
             "judged": len(first),
@@ -231,18 +231,19 @@ class _Judge:
             return species & labels.isin(self.rare)
         return species & ~labels.isin(self.rare) if measure == "common" else species
 
-    def _right(self, measure: str, rows: pd.DataFrame) -> list[bool]:
+    def _right(self, measure: str, rows: pd.DataFrame) -> list[float]:
         if measure == "genus":
-            return list(rows["label"].map(self.names["genus"]) == rows["genus"])
+            return [float(right) for right in rows["label"].map(self.names["genus"]) == rows["genus"]]
         told = zip(rows["label"], rows["top"], strict=True)
         if measure == "pair":
-            return [likelier(list(top), self.pair) == label for label, top in told]
-        return [len(top) > 0 and top[0] == label for label, top in told]
+            return [told_apart(list(top), label, self.pair) for label, top in told]
+        return [float(len(top) > 0 and top[0] == label) for label, top in told]
 
 
-def likelier(top: list[str], pair: tuple[str, ...]) -> str | None:
-    """Which of a pair comes first; None where neither is among the first."""
-    return next((name for name in top if name in pair), None)
+def told_apart(top: list[str], label: str, pair: tuple[str, ...]) -> float:
+    """Whether the true one of a pair comes before the other: 1 or 0, a half where neither is among the first."""
+    first = next((name for name in top if name in pair), None)
+    return 0.5 if first is None else float(first == label)
 
 
 def mean_of(values: np.ndarray, groups: np.ndarray | None) -> float:
@@ -262,8 +263,8 @@ def _side(side: Side | None) -> str:
     return "coin" if side is None else f"{side[0]}, {side[1]} place"
 
 
-def table_text(table: pd.DataFrame, base: dict[str, Any]) -> str:
-    """The table in Markdown; ``base`` says what the variant of that name is."""
+def table_text(table: pd.DataFrame, base: dict[str, Any], rare_crops: int) -> str:
+    """The table in Markdown; ``base`` says what all variants but for one thing are."""
     lines = [["question", "measure", "first", "second", "difference", "the first is", "judged"], ["---"] * 7]
     for row in table.to_dict("records"):
         figures = ["", "", ""]
@@ -273,7 +274,11 @@ def table_text(table: pd.DataFrame, base: dict[str, Any]) -> str:
         judged = f"{row['judged']} of {row['observations']} observations × {row['trainings']}"
         lines.append([row["question"], row["measure"], *figures, row["verdict"], judged])
     told = ", ".join(f"{name} {value}" for name, value in base.items())
-    return "\n".join([*_markdown(lines), "", f"The variant base: {told}."]) + "\n"
+    notes = (
+        f"But for what a line compares: {told}. Rare: at most {rare_crops} training crops. Intervals of 95 % resample "
+    )
+    notes += "observations and trainings; a photograph without a crop counts as missed."
+    return "\n".join([*_markdown(lines), "", notes]) + "\n"
 
 
 def _markdown(lines: list[list[str]]) -> Iterator[str]:

@@ -20,7 +20,7 @@ def variants(params: Params) -> dict[str, Variant]:
 
     Where the detector takes whole photographs for animals, these are no variant.
     """
-    choices = {key.name: key.metadata.get("choices") for key in fields(Params)}
+    choices: dict[str, Any] = {key.name: key.metadata.get("choices") for key in fields(Params)}
     found = {BASE: Variant("crop", {})}
     for factor in ("loss", "balance", "place"):
         for value in choices[factor]:

@@ -85,14 +85,14 @@ def crossed_bootstrap(
     pairs, pair = np.unique(np.stack([group, cluster]), axis=1, return_inverse=True)
     sums, sizes = np.stack([np.bincount(pair, row) for row in values]), np.bincount(pair)
     starts = np.flatnonzero(np.diff(pairs[0], prepend=-1))
-    rng = np.random.default_rng(seed)
+    of_clusters, of_trainings = np.random.default_rng(seed).spawn(2)  # so that the size of a chunk does not matter
     trainings, means = len(values), []
     step = max(1, CHUNK // max(len(names), sums.shape[1]))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)[:, pairs[1]]
-        of_trainings = rng.multinomial(trainings, np.full(trainings, 1 / trainings), size=size) / trainings
-        totals = np.add.reduceat(drawn * (of_trainings @ sums), starts, axis=1)
+        drawn = of_clusters.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)[:, pairs[1]]
+        shares = of_trainings.multinomial(trainings, np.full(trainings, 1 / trainings), size=size) / trainings
+        totals = np.add.reduceat(drawn * (shares @ sums), starts, axis=1)
         counts = np.add.reduceat(drawn * sizes, starts, axis=1)
         means.append(np.sum(totals / np.maximum(counts, 1), axis=1) / np.sum(counts > 0, axis=1))
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
