@@ -37,10 +37,12 @@ class Question:
 MEASURES = {
     "species": "species, top 1",
     "genus": "genus, top 1",
-    "pair": "the true one before the other",
+    "pair": "the true one first, mean over the two",
     "rare": "rare species, top 1, mean over species",
     "common": "other species, top 1",
 }
+#: Measures that are the mean over species; of a pair, since one answer for both is worth a half then.
+OVER_SPECIES = ("pair", "rare")
 
 
 def ablations(
@@ -179,7 +181,7 @@ class _Judge:
                 f"{question.first[0]} and {question.second} were not judged on the same; delete data/<study>/ablations"
             )
         label, observation = (first.index.get_level_values(level) for level in ("label", "observation_id"))
-        groups = np.asarray(label, dtype=object) if question.measure == "rare" else None
+        groups = np.asarray(label, dtype=object) if question.measure in OVER_SPECIES else None
         told = {
             "question": question.text,
             "measure": MEASURES[question.measure] + (", of photographs" if question.unit == "photograph" else ""),
