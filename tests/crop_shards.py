@@ -1,5 +1,6 @@
 """Drawn crops in shards with their dataset, for tests of the classifier: the genus is a colour, the species a bar."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,29 @@ SETTINGS: dict[str, Any] = {
     "weight_decay": 0.01,
     "label_smoothing": 0.1,
     "workers": 0,
+    "loss": "marginal",
+    "balance": "loss",
+    "place": "none",
+    "accumulate": 1,
+    "layer_decay": 1.0,
+    "frozen_epochs": 0,
+    "cache_features": False,
+    "schedule": "cosine",
+    "warmup": 0.1,
+    "ema": 0.0,
+    "early_stop": 0,
+    "place_noise_deg": 0.5,
+    "place_drop": 0.5,
+    "crop_scale": 0.5,
+    "flip": "horizontal",
+    "rotation_deg": 0.0,
+    "colour": 0.0,
+    "erasing": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "precision": "auto",
+    "compile": False,
+    "devices": 0,
 }
 
 
@@ -53,7 +77,8 @@ def write_crops(folder: Path, *, train: int = 24, validation: int = 6, genus_lev
         with writing(folder / "crops" / f"{shard}.tar") as tar:
             for number, (label, split) in list(enumerate(wanted))["ab".index(shard) :: 2]:
                 genus, _, epithet = label.partition(" ")
-                member = tar.add(f"{number}.jpg", drawn_crop(rng, genus, epithet or str(rng.choice(EPITHETS))))
+                data = drawn_crop(rng, genus, epithet or str(rng.choice(EPITHETS)))
+                member = tar.add(f"{number}.jpg", data)
                 rows.append(
                     {
                         "key": f"folder-{number:04}-0",
@@ -71,8 +96,12 @@ def write_crops(folder: Path, *, train: int = 24, validation: int = 6, genus_lev
                         "reason": None if split else "duplicate",
                         "source": "folder",
                         "basis": "field",
+                        # the two epithets live on two sides of a mountain range
+                        "latitude": None if number % 7 == 3 else 40.0 + number % 5,
+                        "longitude": None if number % 7 == 3 else (-80.0 if epithet == "erecta" else -120.0),
                         "licence": "cc-by" if shard == "a" else "cc0",
                         "detector": "none",
+                        "sha256": sha256(data).hexdigest(),
                         "taxon_id": f"species:{label}" if epithet else f"genus:{genus}",
                         "key_hash": id_hash(f"folder-{number:04}-0"),
                         "observation_hash": id_hash(f"{split} {label} {number // 4}"),
@@ -96,6 +125,7 @@ def train(folder: Path, name: str = "trained", **settings: Any) -> Path:
         out / "classifier",
         out / "classifier.json",
         out / "curves",
+        out / "work",
         **{**SETTINGS, **settings},
     )
     return out

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from instar.detectors import Training
-from instar.detectors.checkpoints import KEPT_DAYS, Checkpoints, unfinished
+from instar.detectors.checkpoints import Checkpoints
 from instar.errors import InputError
+from instar.unfinished import KEPT_DAYS, unfinished
 
 
 def training(epochs: int) -> Training:

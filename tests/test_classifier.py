@@ -1,5 +1,6 @@
 """Tests of instar.classifier: model, training and stage."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from crop_shards import SPECIES, train, write_crops
 from safetensors.torch import load_file, save_file
 
-from instar.classifier.model import DESCRIPTION, WEIGHTS, build_model, check_model, load, normalisation
-from instar.classifier.train import Epoch, warmup_cosine, write_curves
+from instar.classifier.fit import write_curves
+from instar.classifier.labels import LabelSpace
+from instar.classifier.model import DESCRIPTION, WEIGHTS, Description, build_network, check_model, load, normalisation
+from instar.classifier.train import Epoch, learning_rate_share
 from instar.errors import InputError
 from instar.tables import DATASET, read_table, write_table
 
@@ -44,7 +48,7 @@ def test_a_small_model_learns_the_drawn_crops(trained: Path) -> None:
     assert figures["validation_top1"] >= 0.75
     assert figures["rows"] == {"in": 129, "out": 128, "dropped": {"dropped by dataset": 1}}
     assert (figures["train_crops"], figures["validation_crops"]) == (104, 24)
-    assert (figures["classes"], figures["epochs"], figures["steps"]) == (5, 6, 36)
+    assert (figures["classes"], figures["epochs"], figures["steps"]) == (6, 6, 36)
     assert figures["best_validation_top1"] >= figures["validation_top1"]
 
 
@@ -64,9 +68,11 @@ def test_outputs_are_these_files_and_no_other(trained: Path) -> None:
 
 def test_description_says_what_it_was_made_from(folder: Path, trained: Path) -> None:
     fields = json.loads((trained / "classifier" / DESCRIPTION).read_text())
-    assert [label["name"] for label in fields["labels"]] == [*SPECIES, "Rubra"]
-    assert fields["labels"][-1] == {"name": "Rubra", "rank": "genus", "genus": "Rubra", "train_crops": 8}
-    assert fields["labels"][0]["train_crops"] == 24
+    assert [label["name"] for label in fields["labels"]] == [*SPECIES, "Rubra", "Viridis"]
+    assert fields["labels"][0] == {"name": SPECIES[0], "rank": "species", "parent": "Rubra", "train_crops": 24}
+    assert fields["labels"][4] == {"name": "Rubra", "rank": "genus", "parent": None, "train_crops": 8}
+    assert fields["labels"][5] == {"name": "Viridis", "rank": "genus", "parent": None, "train_crops": 0}
+    assert fields["dataset_md5"] == hashlib.md5((folder / "dataset.parquet").read_bytes()).hexdigest()
     assert fields["licences"] == {"cc-by": 52, "cc0": 52}
     assert str(folder) not in (trained / "classifier" / DESCRIPTION).read_text()
 
@@ -79,7 +85,7 @@ def test_loading_gives_the_trained_network(trained: Path) -> None:
     pixels = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
     expected = [(1 - mean) / std for mean, std in zip(description.mean, description.std, strict=True)]
     assert description.normalise(pixels)[0, :, 0, 0].tolist() == pytest.approx(expected)
-    assert network(description.normalise(pixels)).shape == (1, 5)
+    assert network(description.normalise(pixels), torch.zeros(1, 2)).shape == (1, 4)
 
 
 def test_same_seed_gives_the_same_weights_whatever_the_workers(folder: Path) -> None:
@@ -89,6 +95,14 @@ def test_same_seed_gives_the_same_weights_whatever_the_workers(folder: Path) -> 
     assert metrics(runs[0]) == metrics(runs[1])
     other = metrics(train(folder, "other", epochs=2, seed=1))
     assert other["train_loss"] != metrics(runs[0])["train_loss"]
+
+
+def described(model: str, image_px: int, *, pretrained: bool = False) -> Description:
+    """A classifier of three species without a genus."""
+    labels = LabelSpace(("a", "b", "c"), ("species",) * 3, (-1,) * 3)
+    numbers: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "train_crops": (1, 1, 1), "licences": {}}
+    made: Any = {"dataset_md5": "", "code_sha256": "", "instar": ""}
+    return Description(model, pretrained, image_px, labels=labels, loss="flat", place="none", **numbers, **made)
 
 
 def test_class_weights_follow_beta(folder: Path) -> None:
@@ -159,8 +173,8 @@ def test_an_unknown_model_is_refused_with_close_names(name: str, message: str) -
 @pytest.mark.parametrize("name", ["test_resnet", "vit_tiny_patch16_224", "vit_large_patch16_dinov3.lvd1689m"])
 def test_models_of_every_kind_take_our_size(name: str) -> None:
     with torch.device("meta"):
-        network = build_model(name, pretrained=False, image_px=64, classes=7)
-        assert network(torch.rand(2, 3, 64, 64)).shape == (2, 7)
+        network = build_network(described(name, 64))
+        assert network(torch.rand(2, 3, 64, 64), torch.zeros(2, 2)).shape == (2, 3)
 
 
 def test_normalisation_is_the_models_own() -> None:
@@ -171,11 +185,11 @@ def test_normalisation_is_the_models_own() -> None:
 def test_weights_that_no_hub_supplies_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"classifier\.model = test_resnet .*set classifier\.pretrained to false$"):
-        build_model("test_resnet", pretrained=True, image_px=32, classes=3)
+        build_network(described("test_resnet", 32, pretrained=True))
 
 
 def test_published_weights_are_loaded_without_their_head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    published = build_model("test_resnet", pretrained=False, image_px=32, classes=1000).state_dict()
+    published = timm.create_model("test_resnet").state_dict()
     repository = tmp_path / "models--timm--test_resnet.r160_in1k"
     snapshot = repository / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
@@ -183,10 +197,9 @@ def test_published_weights_are_loaded_without_their_head(monkeypatch: pytest.Mon
     (repository / "refs" / "main").write_text("0" * 40)
     save_file(published, snapshot / "model.safetensors")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    found = build_model("test_resnet", pretrained=True, image_px=32, classes=3).state_dict()
-    same = {name for name in found if torch.equal(found[name], published[name])}
-    assert set(found) - same == {"fc.weight", "fc.bias"}
-    assert found["fc.weight"].shape[0] == 3
+    found = build_network(described("test_resnet", 32, pretrained=True)).backbone.state_dict()
+    assert set(published) - set(found) == {"fc.weight", "fc.bias"}
+    assert all(torch.equal(found[name], published[name]) for name in found)
 
 
 def test_a_damaged_classifier_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -204,13 +217,26 @@ def test_a_damaged_classifier_is_refused(trained: Path, tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def share(step: int, *, start: int = 0, steps: int = 20, schedule: str = "cosine") -> float:
+    return learning_rate_share(step, start=start, steps=steps, warmup=0.1, schedule=schedule)
+
+
 def test_learning_rate_rises_then_falls() -> None:
-    shares = [warmup_cosine(step, steps=20) for step in range(20)]
+    shares = [share(step) for step in range(20)]
     assert shares[:3] == [0.5, 1.0, 1.0]
     assert shares[11] == pytest.approx(0.5)  # half of the 18 steps after the warm-up
     assert all(np.diff(shares[2:]) < 0)
-    assert warmup_cosine(20, steps=20) == pytest.approx(0)
-    assert warmup_cosine(0, steps=1) == 1.0
+    assert share(20) == pytest.approx(0)
+    assert share(0, steps=1) == 1.0
+
+
+def test_learning_rate_falls_in_a_line() -> None:
+    assert [share(step, schedule="linear") for step in (2, 11, 20)] == [1.0, 0.5, 0.0]
+
+
+def test_a_frozen_part_begins_later_with_a_warm_up_of_its_own() -> None:
+    assert [share(step, start=10, steps=30) for step in (0, 9, 10, 11, 12)] == [0.0, 0.0, 0.5, 1.0, 1.0]
+    assert share(21, start=10, steps=30) == pytest.approx(0.5)
 
 
 def test_curves_in_a_repository_of_dvc_touch_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

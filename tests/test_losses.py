@@ -4,39 +4,125 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from instar.classifier.losses import balanced_cross_entropy
+from instar.classifier.labels import LabelSpace, targets_of
+from instar.classifier.losses import HierarchicalLoss, NodeProbabilities, expected_reward_loss
 
-#: Softmax gives the first class 3/4 and the second 1/4.
-LOGITS = torch.tensor([[math.log(3), 0.0]])
-
-
-def loss(logits: torch.Tensor, targets: list[int], weights: list[float], smoothing: float = 0.0) -> float:
-    return float(balanced_cross_entropy(logits, torch.tensor(targets), torch.tensor(weights), smoothing=smoothing))
-
-
-def test_one_sample_by_hand() -> None:
-    assert loss(LOGITS, [0], [1.0, 1.0]) == pytest.approx(math.log(4 / 3))
-    assert loss(LOGITS, [1], [1.0, 1.0]) == pytest.approx(math.log(4))
-
-
-def test_a_sample_alone_in_its_batch_keeps_its_weight() -> None:
-    assert loss(LOGITS, [1], [1.0, 2.5]) == pytest.approx(2.5 * math.log(4))
+SPACE = LabelSpace(
+    names=("Lasius flavus", "Lasius niger", "Myrmica rubra", "Lasius", "Myrmica"),
+    ranks=("species", "species", "species", "genus", "genus"),
+    parents=(3, 3, 4, -1, -1),
+)
+#: Softmax gives these back.
+FLAT = torch.tensor([[0.1, 0.4, 0.2, 0.2, 0.1]]).log()
+LEAVES = torch.tensor([[0.2, 0.5, 0.3]]).log()
 
 
-def test_batch_is_the_mean_over_its_samples() -> None:
-    expected = (0.5 * math.log(4 / 3) + 3 * math.log(4)) / 2
-    assert loss(LOGITS.repeat(2, 1), [0, 1], [0.5, 3.0]) == pytest.approx(expected)
+def value(kind: str, logits: torch.Tensor, target: int, smoothing: float = 0.0) -> float:
+    return float(HierarchicalLoss(SPACE, kind, smoothing=smoothing)(logits, torch.tensor([target])))
 
 
-def test_smoothing_spreads_its_share_over_all_classes() -> None:
-    # targets 0.9 and 0.1 instead of 1 and 0, since half of 0.2 comes back to the true class
-    expected = 2 * (0.9 * math.log(4 / 3) + 0.1 * math.log(4))
-    assert loss(LOGITS, [0], [2.0, 7.0], smoothing=0.2) == pytest.approx(expected)
+def test_no_crops() -> None:
+    empty = HierarchicalLoss(SPACE, "reward", smoothing=0.1)(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long))
+    assert empty.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "logits", "target", "reward"),
+    [
+        ("reward", FLAT, 1, 0.4 + 0.2 * 0.2),
+        ("reward", FLAT, 3, 0.2 + 0.4 * 0.1 + 0.4 * 0.4),  # two species of Lasius share 0.8
+        ("reward", FLAT, 4, 0.1 + 0.8 * 0.2),
+        ("marginal", LEAVES, 1, 0.5),
+        ("marginal", LEAVES, 3, 0.2 + 0.5),
+        ("marginal", LEAVES, 4, 0.3),
+        ("flat", FLAT, 1, 0.4),
+        ("flat", FLAT, 3, 0.2),
+    ],
+)
+def test_loss_of_one_crop_by_hand(kind: str, logits: torch.Tensor, target: int, reward: float) -> None:
+    assert value(kind, logits, target) == pytest.approx(-math.log(reward))
+    spread = -float(logits.log_softmax(1).mean())
+    assert value(kind, logits, target, 0.1) == pytest.approx(-0.9 * math.log(reward) + 0.1 * spread)
+
+
+def test_flat_is_cross_entropy_with_label_smoothing() -> None:
+    logits, targets = torch.randn(20, 5, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 5
+    found = HierarchicalLoss(SPACE, "flat", smoothing=0.1)(logits, targets)
+    torch.testing.assert_close(found, cross_entropy(logits, targets, label_smoothing=0.1, reduction="none"))
+
+
+@pytest.mark.parametrize(("target", "best"), [(1, 1), (3, 3)])
+def test_extremes_of_the_reward(target: int, best: int) -> None:
+    sure = torch.full((1, 5), -40.0)
+    sure[0, best] = 40.0
+    assert value("reward", sure, target) == pytest.approx(0, abs=1e-6)
+    wrong = torch.full((1, 5), -40.0)
+    wrong[0, 2] = 40.0
+    assert value("reward", wrong, target) > 75
+    genus = torch.full((1, 5), -40.0)
+    genus[0, 3] = 40.0
+    assert value("reward", genus, 1) == pytest.approx(-math.log(0.2), abs=1e-5)
+
+
+@pytest.mark.parametrize("target", range(5))
+def test_gradient_of_the_reward_is_the_documented_one(target: int) -> None:
+    logits = FLAT.clone().requires_grad_()
+    HierarchicalLoss(SPACE, "reward", smoothing=0.0)(logits, torch.tensor([target])).sum().backward()
+    targets = targets_of(SPACE, "reward")
+    rewards = torch.zeros(5)
+    earned = torch.from_numpy(targets.log_rewards[target]).exp()
+    rewards.index_add_(0, torch.from_numpy(targets.members[target]), earned)
+    p = FLAT.exp()[0]
+    torch.testing.assert_close(logits.grad, (p * (1 - rewards / (p @ rewards)))[None])
+
+
+def test_gradient_of_smoothed_losses_is_numerically_right() -> None:
+    for kind, outputs in (("reward", 5), ("marginal", 3), ("flat", 5)):
+        targets = targets_of(SPACE, kind)
+        members, rewards = torch.from_numpy(targets.members), torch.from_numpy(targets.log_rewards).double()
+        logits = torch.randn(5, outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+        def loss(given: torch.Tensor, m: torch.Tensor = members, r: torch.Tensor = rewards) -> torch.Tensor:
+            return expected_reward_loss(given, m, r, smoothing=0.1)
+
+        assert torch.autograd.gradcheck(loss, (logits.requires_grad_(),))
+
+
+def test_equal_to_a_loop_over_classes() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits, labels = 3 * torch.randn(64, 5, generator=generator), torch.randint(5, (64,), generator=generator)
+    found = HierarchicalLoss(SPACE, "reward", smoothing=0.1)(logits, labels)
+    for row, label, loss in zip(logits.softmax(1).tolist(), labels.tolist(), found.tolist(), strict=True):
+        reward = 0.0
+        for output, p in enumerate(row):
+            if output == label:
+                reward += p
+            elif SPACE.parents[label] == output:
+                reward += 0.2 * p
+            elif SPACE.parents[output] == label:
+                reward += 0.8 / SPACE.parents.count(label) * p
+        smooth = -sum(math.log(p) for p in row) / 5
+        assert loss == pytest.approx(-0.9 * math.log(reward) + 0.1 * smooth, abs=1e-5)
 
 
 def test_half_precision_logits_are_summed_in_single_precision() -> None:
-    assert (
-        balanced_cross_entropy(LOGITS.bfloat16(), torch.tensor([0]), torch.ones(2), smoothing=0.1).dtype
-        == torch.float32
-    )
+    loss = HierarchicalLoss(SPACE, "flat", smoothing=0.1)(FLAT.bfloat16(), torch.tensor([0]))
+    assert loss.dtype == torch.float32
+
+
+def test_nodes_of_flat_outputs_add_to_their_genus() -> None:
+    found = NodeProbabilities(SPACE, "reward")(FLAT)
+    torch.testing.assert_close(found, torch.tensor([[0.1, 0.4, 0.2, 0.2 + 0.1 + 0.4, 0.1 + 0.2]]))
+
+
+def test_nodes_of_marginal_outputs_cannot_contradict() -> None:
+    found = NodeProbabilities(SPACE, "marginal")(LEAVES)
+    torch.testing.assert_close(found, torch.tensor([[0.2, 0.5, 0.3, 0.7, 0.3]]))
+
+
+def test_nodes_of_three_ranks() -> None:
+    space = LabelSpace(("a b", "a", "A", "C"), ("species", "genus", "family", "family"), (1, 2, -1, -1))
+    found = NodeProbabilities(space, "flat")(torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log())
+    torch.testing.assert_close(found, torch.tensor([[0.1, 0.3, 0.6, 0.4]]))

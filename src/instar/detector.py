@@ -15,12 +15,12 @@ import pyarrow as pa
 from instar import detectors
 from instar.annotations import Annotated, read_annotations, read_images, usable
 from instar.detectors import DESCRIPTION, Example, Recipe, Training, weights_file
-from instar.detectors.checkpoints import unfinished
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
 from instar.photographs import decoded
 from instar.progress import progress
 from instar.shards import ShardReader
+from instar.unfinished import unfinished
 
 #: What the curve holds where nothing was trained.
 CURVE = ["epoch", "mAP50", "mAP50-95", "recall", "precision"]

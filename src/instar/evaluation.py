@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 
 from instar.errors import InputError
-from instar.files import replacing, sha256_of, write_json
+from instar.files import md5_of, replacing, write_json
 from instar.metrics.bootstrap import cluster_bootstrap
-from instar.metrics.topk import group_sums, top_hits, top_indices
+from instar.metrics.topk import top_hits, top_indices
 from instar.progress import progress
 from instar.tables import DATASET, PREDICTIONS, read_table, write_table
 
 if TYPE_CHECKING:
-    from instar.classifier.data import LabelSpace
+    from instar.classifier.labels import LabelSpace
     from instar.classifier.model import Description
+    from instar.classifier.predict import Predictor
 
 TOP = 5
 #: Crops through the network at a time.
@@ -56,18 +57,19 @@ def evaluation(
         InputError: if the classifier is missing or damaged, a crop can't be read, there is no validation crop, or the
             classifier was trained on another dataset.
     """
-    from instar.classifier.model import load
+    from instar.classifier.predict import Predictor
 
-    network, description = load(classifier)
+    predictor = Predictor(classifier)
+    description = predictor.description
     rows = read_table(dataset, DATASET).to_pandas()
     validation = rows[rows["split"] == "validation"].reset_index(drop=True)
     _check(validation, description, classifier, dataset)
-    top = _Top.of(_probabilities(network, description, crops, validation), description.labels)
+    top = _Top.of(_probabilities(predictor, crops, validation), description.labels)
     species = description.labels.targets(validation["label"])
-    genus = description.labels.genus_index[species]
+    genus = description.labels.ancestors("genus")[species]
     write_table(out, _predictions(validation, top, description.labels), PREDICTIONS)
     _write_csv(out_classes, _classes(description, species, top))
-    genera = np.array(description.labels.genera, dtype=object)
+    genera = np.array(description.labels.names, dtype=object)
     _write_csv(out_confusion, pd.DataFrame({"actual": genera[genus], "predicted": genera[top.genera[:, 0]]}))
     observations = validation["observation_id"].to_numpy(dtype=object)
     metrics = {
@@ -95,8 +97,10 @@ class _Top:
         """Keep the best of each batch (n, n_classes), so that many classes of many crops need no memory."""
         parts: list[tuple[np.ndarray, ...]] = []
         for probabilities in batches:
-            best = top_indices(probabilities, TOP)
-            genera = top_indices(group_sums(probabilities, labels.genus_index, len(labels.genera)), TOP)
+            best, genera = (
+                labels.of_rank(rank)[top_indices(probabilities[:, labels.of_rank(rank)], TOP)]
+                for rank in ("species", "genus")
+            )
             parts.append((best, np.take_along_axis(probabilities, best, axis=1), genera))
         return cls(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
@@ -107,30 +111,23 @@ def _check(validation: pd.DataFrame, description: "Description", classifier: Pat
     unknown = sorted(set(validation["label"]) - set(description.labels.names))
     if unknown:
         raise InputError(f"{classifier}: does not know {unknown[0]} of {dataset}; run classifier again")
-    sha256 = sha256_of(dataset)
-    if description.dataset_sha256 != sha256:
+    md5 = md5_of(dataset)
+    if description.dataset_md5 != md5:
         raise InputError(
-            f"{classifier}: trained on a dataset with sha256 {description.dataset_sha256}, {dataset} has {sha256}; "
+            f"{classifier}: trained on a dataset with md5 {description.dataset_md5}, {dataset} has {md5}; "
             "run classifier again"
         )
 
 
-def _probabilities(
-    network: Any, description: "Description", crops: Path, validation: pd.DataFrame
-) -> Iterator[np.ndarray]:
+def _probabilities(predictor: "Predictor", crops: Path, validation: pd.DataFrame) -> Iterator[np.ndarray]:
     """Batches of float32 (n, n_classes) in the order of the rows."""
-    import torch
+    from instar.classifier.data import CropReader, Views, batches, places_of
 
-    from instar.classifier.data import CropReader, Views, batches
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device)
-    targets = description.labels.targets(validation["label"])
-    views = Views(CropReader(crops, validation), targets, description.image_px, seed=None)
+    targets = predictor.labels.targets(validation["label"])
+    views = Views(CropReader(crops, validation), targets, places_of(validation), predictor.image_px, shown=None)
     count = -(-len(views) // BATCH)
-    with torch.inference_mode():
-        for pixels in progress(batches(views, batch=BATCH), f"evaluation: batches of {BATCH} crops", count):
-            yield network(description.normalise(pixels.to(device))).float().softmax(1).cpu().numpy()
+    for pixels, places, _ in progress(batches(views, batch=BATCH), f"evaluation: batches of {BATCH} crops", count):
+        yield predictor.probabilities(pixels, places).cpu().numpy()
 
 
 def _predictions(validation: pd.DataFrame, top: _Top, labels: "LabelSpace") -> Iterator[dict[str, Any]]:
@@ -142,7 +139,7 @@ def _predictions(validation: pd.DataFrame, top: _Top, labels: "LabelSpace") -> I
             "genus": genus,
             "top": [labels.names[i] for i in top.labels[index]],
             "probability": top.probabilities[index].tolist(),
-            "top_genus": [labels.genera[i] for i in top.genera[index]],
+            "top_genus": [labels.names[i] for i in top.genera[index]],
         }
 
 
@@ -154,7 +151,8 @@ def _classes(description: "Description", targets: np.ndarray, top: _Top) -> pd.D
     for k in (1, TOP):
         hits = np.bincount(targets, top_hits(top.labels, targets, k), minlength=len(labels))
         shares[f"top{k}"] = np.where(counts > 0, hits / np.maximum(counts, 1), np.nan)
-    columns = {"label": labels.names, "genus": labels.genus_of, "train_crops": description.train_crops}
+    genus = [labels.names[node] for node in labels.ancestors("genus")]
+    columns = {"label": labels.names, "genus": genus, "train_crops": description.train_crops}
     return pd.DataFrame({**columns, "validation_crops": counts, **shares})
 
 

@@ -83,6 +83,12 @@ def write_json(path: Path, data: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def md5_of(path: Path) -> str:
+    """md5 of a file's bytes, by which DVC names its version."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
 def sha256_of(path: Path) -> str:
     """sha256 of a file's bytes, or of the sorted relative names and hashes of all files below a folder."""
     if not path.is_dir():

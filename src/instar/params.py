@@ -151,11 +151,33 @@ class Classifier:
     pretrained: bool = _key("start from the published weights, which a hub must supply")
     image_px: int = _key("side of the network's input", ge=16, le=2048)
     epochs: int = _key("passes over the training crops", ge=1)
-    batch: int = _key("crops in a step", ge=1)
+    batch: int = _key("crops in a step, for each of the devices", ge=1)
+    accumulate: int = _key("batches whose gradients make one step", ge=1)
     learning_rate: float = _key("of AdamW at its height", gt=0, lt=1)
     weight_decay: float = _key("of AdamW", ge=0, lt=1)
-    label_smoothing: float = _key("of the targets", ge=0, lt=1)
-    workers: int = _key("processes that load crops", ge=0, le=64)
+    layer_decay: float = _key("the learning rate of a layer of the backbone as a share of the next one's", gt=0, le=1)
+    frozen_epochs: int = _key("first epochs in which only head and place learn", ge=0)
+    cache_features: bool = _key("in these show whole crops and mirror images, whose features are worked out once")
+    schedule: str = _key("of the learning rate's fall", choices=("cosine", "linear"))
+    warmup: float = _key("share of the steps in which the learning rate rises", ge=0, lt=1)
+    ema: float = _key("decay of the moving average of the weights; 0 for none", ge=0, lt=1)
+    early_stop: int = _key(
+        "epochs without a better top-1 on validation that end the training and take the best; 0 for none", ge=0
+    )
+    label_smoothing: float = _key("share of the target spread over all classes", ge=0, lt=1)
+    place_noise_deg: float = _key("by which training moves places at most, degrees", ge=0, le=90)
+    place_drop: float = _key("probability that training shows no place", ge=0, le=1)
+    crop_scale: float = _key("least share of a crop that training shows", gt=0, le=1)
+    flip: str = _key("mirroring in training", choices=("none", "horizontal", "both"))
+    rotation_deg: float = _key("by which training turns crops at most, degrees", ge=0, le=180)
+    colour: float = _key("strength of changes of brightness, contrast, saturation and hue", ge=0, le=1)
+    erasing: float = _key("probability that a part of a crop is erased", ge=0, le=1)
+    mixup: float = _key("alpha of MixUp; 0 for none", ge=0)
+    cutmix: float = _key("alpha of CutMix; 0 for none", ge=0)
+    precision: str = _key("auto is bfloat16 on a GPU", choices=("auto", "float32", "bfloat16"))
+    compile: bool = _key("torch.compile the backbone")
+    devices: int = _key("GPUs, or processes where there is none; 0 for all GPUs", ge=0, le=1024)
+    workers: int = _key("processes that load crops, for each of the devices", ge=0, le=64)
 
 
 @dataclass
@@ -177,6 +199,11 @@ class Params:
     seed: int = _key("of every random choice", ge=0)
     beta: float = _key("of the effective number of samples; 0 gives equal class weights", ge=0, lt=1)
     max_weight: float = _key("no class weighs more than this multiple of the lightest", ge=1)
+    loss: str = _key("how the classifier learns the hierarchy", choices=("reward", "marginal", "flat"))
+    balance: str = _key(
+        "where the weights of classes go: what is shown, or the loss", choices=("none", "sampler", "loss")
+    )
+    place: str = _key("what the classifier makes of a photograph's place", choices=("none", "late", "fused"))
     shards: list[str] = _key(
         "names of the parts that the scattered stages run in; another number of them has photographs fetched again",
         pattern=_NAME,

@@ -16,4 +16,4 @@ rule classifier:
         flags=GRAPH.flags("classifier"),
     shell:
         "{params.job} --log {log:q} -- instar classifier --crops {params.crops:q} --dataset {input.dataset:q} --out {output.classifier:q}"
-        " --out_metrics {output.metrics:q} --out_curves {output.classifier_curves:q} {params.flags}"
+        " --out_metrics {output.metrics:q} --out_curves {output.classifier_curves:q} --work .instar/classifier {params.flags}"

@@ -1,10 +1,9 @@
 """From rows of the dataset and shards of crops to batches of pixels."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -13,54 +12,22 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from instar.classifier.place import jitter
+from instar.classifier.views import random_view, render, whole_window
 from instar.errors import InputError
 from instar.shards import ShardReader
 
-#: What lies around a crop that is not square: ImageNet's mean, which normalisation makes about 0.
-PADDING_RGB = (124, 116, 104)
-#: A training view shows this share of the square around the crop, with sides in this ratio.
-SCALE = (0.5, 1.0)
-RATIO = (3 / 4, 4 / 3)
-
-#: x_min, y_min, x_max, y_max in pixels of a crop; may reach beyond it
-Window = tuple[float, float, float, float]
-
 
 @dataclass(frozen=True)
-class LabelSpace:
-    """The classes in the order of the network's outputs: species and, for genus-level crops, genera."""
+class Shown:
+    """How training shows a crop and its place; the fields are keys of the section ``classifier``, and the seed."""
 
-    names: tuple[str, ...]
-    ranks: tuple[str, ...]
-    genus_of: tuple[str, ...]  # of each class; a genus is its own
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @cached_property
-    def genera(self) -> tuple[str, ...]:
-        """Every genus that a class belongs to, sorted."""
-        return tuple(sorted(set(self.genus_of)))
-
-    @cached_property
-    def genus_index(self) -> np.ndarray:
-        """int64, shape (n_classes,): each class's place in ``genera``."""
-        return np.array([self.genera.index(genus) for genus in self.genus_of], dtype=np.int64)
-
-    def targets(self, labels: Iterable[str]) -> np.ndarray:
-        """Places of labels among the classes, int64, shape (n,).
-
-        Raises:
-            KeyError: if a label is none of the classes.
-        """
-        place = {name: index for index, name in enumerate(self.names)}
-        return np.array([place[label] for label in labels], dtype=np.int64)
-
-
-def label_space(rows: pd.DataFrame) -> LabelSpace:
-    """The classes that rows of the dataset (``label``, ``rank``, ``genus``) hold, species first, each rank by name."""
-    classes = rows[["label", "rank", "genus"]].drop_duplicates().sort_values(["rank", "label"], ascending=[False, True])
-    return LabelSpace(tuple(classes["label"]), tuple(classes["rank"]), tuple(classes["genus"]))
+    seed: int
+    crop_scale: float
+    flip: str
+    rotation_deg: float
+    place_noise_deg: float
+    place_drop: float
 
 
 class CropReader:
@@ -96,63 +63,117 @@ class CropReader:
         return np.asarray(pixels)
 
 
-class Views(Dataset[tuple[torch.Tensor, int]]):
-    """Square views of crops with their targets: random ones for training, whole crops otherwise.
+#: Pixels uint8 (3, px, px) or features float32 (width,), place float32 (2,) in degrees, place of the class.
+Item = tuple[torch.Tensor, torch.Tensor, int]
 
-    An item is asked for by its index and the epoch; the seed and these two alone decide what a random view shows,
-    whichever process makes it.
+
+class Views(Dataset[Item]):
+    """Square views of crops with their places and targets: random ones for training, whole crops otherwise.
+
+    An item is asked for by its index and the number of the draw; the seed and these alone decide what a random view
+    shows, whichever process makes it.
+
+    Args:
+        reader: of the crops.
+        targets: int64, shape (n,).
+        places: float32, shape (n, 2), latitude and longitude in degrees, NaN where unknown.
+        image_px: side of a view.
+        shown: None for whole crops where they were taken.
     """
 
-    def __init__(self, reader: CropReader, targets: np.ndarray, image_px: int, *, seed: int | None) -> None:
-        self._reader, self._targets, self._image_px, self._seed = reader, targets, image_px, seed
+    def __init__(
+        self, reader: CropReader, targets: np.ndarray, places: np.ndarray, image_px: int, *, shown: Shown | None
+    ) -> None:
+        self._reader, self._targets, self._places = reader, targets, places
+        self._image_px, self._shown = image_px, shown
 
     def __len__(self) -> int:
         return len(self._targets)
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, int]:
-        index, epoch = item
-        crop = self._reader.read(index)
-        if self._seed is None:
+    def __getitem__(self, item: tuple[int, int]) -> Item:
+        index, draw = item
+        crop, place, shown = self._reader.read(index), self._places[index], self._shown
+        if shown is None:
             view = render(crop, whole_window(*crop.shape[:2]), self._image_px)
         else:
-            rng = np.random.default_rng((self._seed, epoch, index))
-            view = render(crop, random_window(rng, *crop.shape[:2]), self._image_px)
-            if rng.random() < 0.5:
-                view = np.ascontiguousarray(view[:, ::-1])
-        return torch.from_numpy(view).permute(2, 0, 1), int(self._targets[index])
+            rng = np.random.default_rng((shown.seed, draw))
+            view = random_view(
+                rng,
+                crop,
+                self._image_px,
+                crop_scale=shown.crop_scale,
+                flip=shown.flip,
+                rotation_deg=shown.rotation_deg,
+            )
+            place = jitter(rng, place, noise_deg=shown.place_noise_deg, drop=shown.place_drop)
+        return torch.from_numpy(view).permute(2, 0, 1), torch.from_numpy(place), int(self._targets[index])
 
 
 class Draws(Sampler[tuple[int, int]]):
-    """(index, epoch) of every crop once an epoch, in an order drawn from the seed and the epoch, or ascending."""
+    """(index, number of the draw) for one process of several, as many an epoch as there are crops.
 
-    def __init__(self, count: int, *, seed: int | None) -> None:
-        self._count, self._seed, self._epoch = count, seed, 0
+    Every epoch's order is drawn from the seed and the epoch alone, for all processes together, of which each takes
+    every ``world``-th: what is drawn does not depend on their number. With weights a crop is drawn with replacement.
+
+    Args:
+        count: crops.
+        seed: None for ascending order, each once.
+        weights: float64, shape (count,), proportional to how often each crop comes; None for each once.
+        rank: of this process.
+        world: number of processes.
+        even: leave out the rest that does not fill a round of all processes.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        seed: int | None,
+        weights: np.ndarray | None = None,
+        rank: int = 0,
+        world: int = 1,
+        even: bool = False,
+    ) -> None:
+        self._count, self._seed, self._rank, self._world = count, seed, rank, world
+        self._cumulated = None if weights is None else np.cumsum(weights / weights.sum())
+        self._drawn = count - count % world if even else count
+        self._epoch = self._skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
         self._epoch = epoch
 
+    def skip(self, items: int) -> None:
+        """Leave out this process's first items of the next epoch that is begun: an interrupted one goes on."""
+        self._skipped = items
+
     def __len__(self) -> int:
-        return self._count
+        return len(range(self._rank, self._drawn, self._world))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self._count)
-        if self._seed is not None:
-            order = np.random.default_rng((self._seed, self._epoch)).permutation(self._count)
-        yield from ((int(index), self._epoch) for index in order)
+        order, first = self._order(), self._epoch * self._count
+        start, self._skipped = self._rank + self._skipped * self._world, 0
+        for place in range(start, self._drawn, self._world):
+            yield int(order[place]), first + place
+
+    def _order(self) -> np.ndarray:
+        if self._seed is None:
+            return np.arange(self._count)
+        rng = np.random.default_rng((self._seed, self._epoch))
+        if self._cumulated is None:
+            return rng.permutation(self._count)
+        # rounding may leave the last sum a little below 1
+        return np.minimum(np.searchsorted(self._cumulated, rng.random(self._count), side="right"), self._count - 1)
 
 
-def loader(views: Views, *, batch: int, workers: int, seed: int | None) -> DataLoader[tuple[torch.Tensor, int]]:
-    """Batches of uint8 (n, 3, image_px, image_px) and int64 (n,); drawn anew each epoch where there is a seed.
-
-    A training epoch leaves out the rest that fills no batch, since batch normalisation fails on a single crop.
-    """
+def loader(views: Dataset[Item], draws: Draws, *, batch: int, workers: int, drop_last: bool) -> DataLoader[Item]:
+    """Batches of views: uint8 (n, 3, px, px), places float32 (n, 2) and targets int64 (n,)."""
     return DataLoader(
         views,
         batch_size=batch,
-        sampler=Draws(len(views), seed=seed),
+        sampler=draws,
         num_workers=workers,
-        drop_last=seed is not None and len(views) >= batch,
+        drop_last=drop_last,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
@@ -163,57 +184,16 @@ def _one_thread(_: int) -> None:
     cv2.setNumThreads(0)  # the processes share the cores already
 
 
-def batches(views: Views, *, batch: int) -> Iterator[torch.Tensor]:
-    """Batches of uint8 (n, 3, image_px, image_px) in the order of the rows, decoded by threads of this process."""
+def batches(views: Views, *, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Batches as those of ``loader``, in the order of the rows, decoded by threads of this process."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(views), batch):
             indices = range(start, min(start + batch, len(views)))
-            yield default_collate([view for view, _ in pool.map(lambda index: views[index, 0], indices)])
+            yield default_collate(list(pool.map(lambda index: views[index, 0], indices)))
 
 
-def whole_window(height: int, width: int) -> Window:
-    """The smallest square around a crop's centre that holds all of it."""
-    side = max(height, width)
-    return (width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2
-
-
-def random_window(rng: np.random.Generator, height: int, width: int) -> Window:
-    """A random part of ``whole_window`` (Szegedy et al. 2015); always holds the crop's centre."""
-    left, top, right, _ = whole_window(height, width)
-    side = right - left
-    area = rng.uniform(*SCALE)
-    ratio = np.exp(rng.uniform(*np.log(RATIO)))
-    window_width, window_height = side * min(np.sqrt(area * ratio), 1.0), side * min(np.sqrt(area / ratio), 1.0)
-    x_min = left + rng.uniform(0, side - window_width)
-    y_min = top + rng.uniform(0, side - window_height)
-    return x_min, y_min, x_min + window_width, y_min + window_height
-
-
-def render(crop: np.ndarray, window: Window, image_px: int) -> np.ndarray:
-    """What a window shows of a crop, stretched to a square.
-
-    Args:
-        crop: uint8, shape (height, width, 3).
-        window: pixels of the crop; must overlap it.
-        image_px: side of the square.
-
-    Returns:
-        uint8, shape (image_px, image_px, 3); ``PADDING_RGB`` where the window lies beyond the crop.
-    """
-    height, width = crop.shape[:2]
-    x_min, y_min, x_max, y_max = window
-    x0, y0 = max(0, round(x_min)), max(0, round(y_min))
-    x1, y1 = min(width, max(round(x_max), x0 + 1)), min(height, max(round(y_max), y0 + 1))
-    to_x, to_y = image_px / (x_max - x_min), image_px / (y_max - y_min)
-    left, top = max(0, round((x0 - x_min) * to_x)), max(0, round((y0 - y_min) * to_y))
-    right = min(image_px, max(left + 1, round((x1 - x_min) * to_x)))
-    bottom = min(image_px, max(top + 1, round((y1 - y_min) * to_y)))
-    shrinks = right - left < x1 - x0 and bottom - top < y1 - y0
-    part = cv2.resize(
-        crop[y0:y1, x0:x1],
-        (right - left, bottom - top),
-        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-    )
-    view = np.full((image_px, image_px, 3), PADDING_RGB, dtype=np.uint8)
-    view[top:bottom, left:right] = part
-    return view
+def places_of(rows: pd.DataFrame) -> np.ndarray:
+    """float32, shape (n, 2): ``latitude`` and ``longitude`` of rows in degrees, both NaN where one is missing."""
+    places = rows[["latitude", "longitude"]].to_numpy(np.float32, na_value=np.nan).copy()
+    places[np.isnan(places).any(1)] = np.nan
+    return places

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from instar.classifier.data import LabelSpace
+from instar.classifier.labels import LabelSpace, targets_of
+from instar.classifier.network import Network
 from instar.errors import InputError
 from instar.files import write_json
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "classifier.json"
+_LABEL = ("name", "rank", "parent", "train_crops")
 RGB = tuple[float, float, float]
 
 
@@ -30,10 +32,13 @@ class Description:
     image_px: int
     mean: RGB  # of RGB in [0, 1]
     std: RGB
+    loss: str  # reward, marginal or flat: what the outputs stand for
+    place: str  # none, late or fused: what the network makes of a place
     labels: LabelSpace
-    train_crops: tuple[int, ...]  # of each class
+    train_crops: tuple[int, ...]  # labelled as each class
     licences: dict[str, int]  # training crops under each licence of their photographs
-    dataset_sha256: str
+    dataset_md5: str  # of dataset.parquet, as DVC names that version
+    code_sha256: str  # of the source that trained it
     instar: str  # version
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -58,23 +63,26 @@ def check_model(name: str) -> None:
     raise InputError(f"classifier.model = {name}: timm has no such model; {remedy}")
 
 
-def build_model(name: str, *, pretrained: bool, image_px: int, classes: int) -> torch.nn.Module:
-    """Create a timm model with a head for the classes.
+def build_network(description: Description) -> Network:
+    """The network that a description tells of, with random weights or, where it says so, a published backbone.
 
     Raises:
         InputError: if timm does not know the name, the model can't take this size, or its weights can't be had.
     """
+    name, image_px = description.model, description.image_px
     check_model(name)
     config = timm.get_pretrained_cfg(name)
     sized: dict[str, Any] = {"img_size": image_px} if config is not None and config.fixed_input_size else {}
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=classes, **sized)
+        backbone = timm.create_model(name, pretrained=description.pretrained, num_classes=0, **sized)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         remedy = "choose another"
-        if pretrained:
+        if description.pretrained:
             remedy = "let this machine reach the hub or set classifier.pretrained to false"
         raise InputError(f"classifier.model = {name} at {image_px} px can't be made ({reason}); {remedy}") from None
+    outputs = len(targets_of(description.labels, description.loss).outputs)
+    return Network(backbone, outputs, place=description.place)
 
 
 def normalisation(name: str) -> tuple[RGB, RGB]:
@@ -90,25 +98,24 @@ def save(folder: Path, network: torch.nn.Module, description: Description) -> No
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     fields = asdict(description)
+    names = description.labels.names
     fields["labels"] = [
-        {"name": name, "rank": rank, "genus": genus, "train_crops": count}
-        for name, rank, genus, count in zip(
-            *(fields["labels"][key] for key in ("names", "ranks", "genus_of")), fields.pop("train_crops"), strict=True
+        {"name": name, "rank": rank, "parent": names[parent] if parent >= 0 else None, "train_crops": count}
+        for name, rank, parent, count in zip(
+            names, description.labels.ranks, description.labels.parents, fields.pop("train_crops"), strict=True
         )
     ]
     write_json(folder / DESCRIPTION, fields)
 
 
-def load(folder: Path) -> tuple[torch.nn.Module, Description]:
-    """The network, ready to predict on the CPU, and its description.
+def load(folder: Path) -> tuple[Network, Description]:
+    """The network, ready to predict on the CPU, and its description; no code in either file is run.
 
     Raises:
         InputError: if a file is missing, damaged, or does not fit the other.
     """
     description = load_description(folder)
-    network = build_model(
-        description.model, pretrained=False, image_px=description.image_px, classes=len(description.labels)
-    )
+    network = build_network(replace(description, pretrained=False))
     path = folder / WEIGHTS
     try:
         network.load_state_dict(load_file(path))
@@ -130,9 +137,11 @@ def load_description(folder: Path) -> Description:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         labels = fields.pop("labels")
-        columns = [tuple(label[key] for label in labels) for key in ("name", "rank", "genus", "train_crops")]
+        names, ranks, parents, counts = ([label[key] for label in labels] for key in _LABEL)
+        place = {name: index for index, name in enumerate(names)}
+        space = LabelSpace(tuple(names), tuple(ranks), tuple(-1 if name is None else place[name] for name in parents))
         mean, std = tuple(fields.pop("mean")), tuple(fields.pop("std"))
-        return Description(labels=LabelSpace(*columns[:3]), train_crops=columns[3], mean=mean, std=std, **fields)
+        return Description(labels=space, train_crops=tuple(counts), mean=mean, std=std, **fields)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run classifier") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,5 +1,12 @@
 """The stage ``classifier``."""
 
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +16,9 @@ import pandas as pd
 import instar
 from instar.balance import effective_number_weights
 from instar.errors import InputError
-from instar.files import replacing, sha256_of, write_json
+from instar.files import md5_of, replacing, sha256_of, write_json
 from instar.tables import CROPS, DATASET, read_shards, read_table
+from instar.unfinished import unfinished
 
 if TYPE_CHECKING:
     from instar.classifier.train import Epoch
@@ -22,23 +30,48 @@ def classifier(
     out: Path,
     out_metrics: Path,
     out_curves: Path,
+    work: Path,
     *,
     seed: int,
     beta: float,
     max_weight: float,
+    loss: str,
+    balance: str,
+    place: str,
     model: str,
     pretrained: bool,
     image_px: int,
     epochs: int,
     batch: int,
+    accumulate: int,
     learning_rate: float,
     weight_decay: float,
+    layer_decay: float,
+    frozen_epochs: int,
+    cache_features: bool,
+    schedule: str,
+    warmup: float,
+    ema: float,
+    early_stop: int,
     label_smoothing: float,
+    place_noise_deg: float,
+    place_drop: float,
+    crop_scale: float,
+    flip: str,
+    rotation_deg: float,
+    colour: float,
+    erasing: float,
+    mixup: float,
+    cutmix: float,
+    precision: str,
+    compile: bool,
+    devices: int,
     workers: int,
 ) -> None:
-    """Train a classifier of species, and of genera for crops that carry no species, on the crops of the training split.
+    """Train a classifier of species and their genera on the crops of the training split.
 
-    Every class weighs by its effective number of samples. The weights of the last epoch are kept.
+    A training that was interrupted goes on where its last checkpoint was written. The weights of the last epoch are
+    kept, or with ``early_stop`` those of the best.
 
     Args:
         crops: folder of ``<shard>.tar`` and ``<shard>.parquet`` with the crops.
@@ -46,68 +79,118 @@ def classifier(
         out: folder; gets ``weights.safetensors`` and ``classifier.json``, which says how to use them.
         out_metrics: gets the losses, the top-1 on validation and the sizes, as JSON.
         out_curves: folder; gets the curves of training for ``dvc plots``.
+        work: folder of unfinished trainings and features, each below a hash of all that it depends on.
         seed: of the weights, the order of the crops and their views.
         beta: of the effective number of samples; 0 gives equal class weights.
         max_weight: no class weighs more than this multiple of the lightest.
+        loss: how the hierarchy is learnt, reward, marginal or flat.
+        balance: where the weights of classes go, none, sampler or loss.
+        place: what the network makes of a photograph's place, none, late or fused.
         model: name of a timm model.
         pretrained: start from the published weights.
         image_px: side of the network's input.
         epochs: passes over the training crops.
-        batch: crops in a step.
+        batch: crops in a step, for each device.
+        accumulate: batches whose gradients make one step.
         learning_rate: of AdamW at its height.
         weight_decay: of AdamW.
-        label_smoothing: of the targets.
-        workers: processes that load crops.
+        layer_decay: the learning rate of a layer of the backbone as a share of the next one's.
+        frozen_epochs: first epochs in which only head and place learn.
+        cache_features: in these, show whole crops and their mirror images, whose features are worked out once.
+        schedule: of the learning rate's fall, cosine or linear.
+        warmup: share of the steps in which the learning rate rises.
+        ema: decay of the moving average of the weights; 0 for none.
+        early_stop: epochs without a better top-1 on validation that end the training; 0 for none.
+        label_smoothing: share of the target spread over all classes.
+        place_noise_deg: by which training moves places at most.
+        place_drop: probability that training shows no place.
+        crop_scale: least share of a crop that training shows.
+        flip: mirroring in training, none, horizontal or both.
+        rotation_deg: by which training turns crops at most.
+        colour: strength of changes of colour, in [0, 1].
+        erasing: probability that a part of a crop is erased.
+        mixup: alpha of MixUp; 0 for none.
+        cutmix: alpha of CutMix; 0 for none.
+        precision: auto, float32 or bfloat16.
+        compile: torch.compile the backbone.
+        devices: GPUs, or processes where there is none; 0 for all GPUs.
+        workers: processes that load crops, for each device.
 
     Raises:
         InputError: if timm does not know the model, its weights can't be had, fewer than two classes are to be learnt,
-            a crop can't be read, or the loss stops being a number.
+            a crop can't be read, memory is short, or the loss stops being a number.
     """
+    given = dict(locals())
     from lightning import seed_everything
     from torch import from_numpy
 
-    from instar.classifier.data import CropReader, Views, label_space, loader
-    from instar.classifier.model import Description, build_model, check_model, normalisation, quiet_timm, save
-    from instar.classifier.train import Learner, fit, write_curves
+    from instar.classifier.data import CropReader, Shown, Views, places_of
+    from instar.classifier.features import Features, cached_features
+    from instar.classifier.fit import Feed, fit, write_curves
+    from instar.classifier.labels import label_space
+    from instar.classifier.model import Description, build_network, check_model, normalisation, quiet_timm, save
+    from instar.classifier.train import Learner, Recipe
 
     quiet_timm()
     check_model(model)
     rows = read_table(dataset, DATASET).to_pandas()
     train, validation = (rows[rows["split"] == split] for split in ("train", "validation"))
     labels = label_space(train)
-    if len(labels) < 2:
-        raise InputError(f"{dataset}: classes: {len(labels)}, a classifier needs two; lower dataset.min_class_crops")
+    if len(labels.leaves) < 2:
+        raise InputError(
+            f"{dataset}: classes: {len(labels.leaves)}, a classifier needs two; lower dataset.min_class_crops"
+        )
     counts = np.bincount(labels.targets(train["label"]), minlength=len(labels))
+    weights = class_weights(counts, beta=beta, max_weight=max_weight)
     mean, std = normalisation(model)
+    about = _crops(crops, train)
     description = Description(
         model=model,
         pretrained=pretrained,
         image_px=image_px,
         mean=mean,
         std=std,
+        loss=loss,
+        place=place,
         labels=labels,
         train_crops=tuple(int(count) for count in counts),
-        licences=_licences(crops, train),
-        dataset_sha256=sha256_of(dataset),
+        licences={str(name): int(count) for name, count in about["licence"].value_counts().sort_index().items()},
+        dataset_md5=md5_of(dataset),
+        code_sha256=_code(),
         instar=instar.__version__,
     )
+    recipe = Recipe(**{field.name: given[field.name] for field in fields(Recipe)})
+    shown = Shown(**{field.name: given[field.name] for field in fields(Shown)})
 
-    def load(part: pd.DataFrame, part_seed: int | None) -> Any:
-        views = Views(CropReader(crops, part), labels.targets(part["label"]), image_px, seed=part_seed)
-        return loader(views, batch=batch, workers=workers, seed=part_seed)
+    def views(part: pd.DataFrame, part_shown: Shown | None) -> Views:
+        reader = CropReader(crops, part)
+        return Views(reader, labels.targets(part["label"]), places_of(part), image_px, shown=part_shown)
 
     seed_everything(seed, verbose=False)
-    network = build_model(model, pretrained=pretrained, image_px=image_px, classes=len(labels))
-    weights = effective_number_weights(counts, beta=beta, max_weight=max_weight)
-    learner = Learner(
-        network,
-        description,
-        from_numpy(weights),
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
+    network = build_network(description)
+    in_loss = weights if balance == "loss" else np.ones(len(labels))
+    learner = Learner(network, description, recipe, from_numpy(in_loss), label_smoothing)
+    targets = labels.targets(train["label"])
+    frozen = None
+    if cache_features and frozen_epochs:
+        hashes = list(about["sha256"])
+        kept = cached_features(work / "features", network.backbone, description, views(train, None), hashes, flip=flip)
+        frozen = Features(kept, targets, places_of(train), shown)
+    feed = Feed(
+        learner,
+        views(train, shown),
+        frozen,
+        views(validation, None) if len(validation) else None,
+        count=len(train),
+        weights=weights[targets] if balance == "sampler" else None,
+        workers=workers,
     )
-    history = fit(learner, load(train, seed), load(validation, None) if len(validation) else None, epochs=epochs)
+    told = {name: value for name, value in given.items() if not isinstance(value, Path)}
+    key = _key([told, description.dataset_md5, list(about["sha256"])])
+    with _alone(work / "unfinished", key) as folder:
+        history = fit(learner, feed, folder)
+    if not learner.trainer.is_global_zero:
+        return
     with replacing(out) as folder:
         folder.mkdir()
         save(folder, network, description)
@@ -116,11 +199,39 @@ def classifier(
     write_json(out_metrics, {**_rows(rows), **_figures(history), "classes": len(labels), "parameters": parameters})
 
 
-def _licences(crops: Path, train: pd.DataFrame) -> dict[str, int]:
-    """How many training crops are from photographs under each licence."""
-    table = read_shards(crops, sorted(set(train["shard"])), CROPS).select(["key", "licence"]).to_pandas()
-    counts = table.loc[table["key"].isin(train["key"]), "licence"].value_counts().sort_index()
-    return {str(licence): int(count) for licence, count in counts.items()}
+def class_weights(counts: np.ndarray, *, beta: float, max_weight: float) -> np.ndarray:
+    """``effective_number_weights`` of the classes that have crops; 0 for the others, which are never drawn."""
+    weights = np.zeros(len(counts))
+    weights[counts > 0] = effective_number_weights(counts[counts > 0], beta=beta, max_weight=max_weight)
+    return weights
+
+
+def _crops(crops: Path, train: pd.DataFrame) -> pd.DataFrame:
+    """``licence`` and ``sha256`` of the training crops, in their order."""
+    table = read_shards(crops, sorted(set(train["shard"])), CROPS).select(["key", "licence", "sha256"]).to_pandas()
+    return table[table["key"].notna()].set_index("key").loc[train["key"]]
+
+
+def _code() -> str:
+    """sha256 of this package's source."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256("".join(sha256_of(path) for path in sources).encode()).hexdigest()
+
+
+def _key(told: Any) -> str:
+    """sha256 of all that a training depends on, this code and the libraries' versions included."""
+    libraries = [version(library) for library in ("lightning", "opencv-python-headless", "timm", "torch")]
+    return hashlib.sha256(json.dumps([told, _code(), libraries]).encode()).hexdigest()
+
+
+@contextmanager
+def _alone(root: Path, key: str) -> Iterator[Path]:
+    """``unfinished`` for the first of several processes at one training; the others share its folder."""
+    if int(os.environ.get("LOCAL_RANK", "0")):
+        yield root / key
+    else:
+        with unfinished(root, key) as folder:
+            yield folder
 
 
 def _rows(rows: pd.DataFrame) -> dict[str, Any]:

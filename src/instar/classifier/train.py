@@ -1,35 +1,44 @@
-"""Training: Lightning runs it, DVCLive writes the curves."""
+"""Training: what is learnt in a step; Lightning runs it."""
 
-import logging
 import math
-import shutil
-import sys
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 from typing import Any
 
 import lightning
 import torch
-from dvclive import Live
-from lightning.pytorch.plugins.environments import LightningEnvironment
-from timm.optim import param_groups_weight_decay
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
 
-from instar.classifier.losses import balanced_cross_entropy
+from instar.classifier.augment import Augment, mixed_loss, step_generator
+from instar.classifier.losses import HierarchicalLoss
 from instar.classifier.model import Description
+from instar.classifier.network import Network, parameter_groups
 from instar.errors import InputError
-from instar.files import replacing
 
-#: Share of all steps in which the learning rate rises.
-WARM_UP = 0.1
-#: Between two lines of progress within an epoch, seconds.
-LINE_INTERVAL_S = 60.0
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the fields are keys of the section ``classifier`` in params.yaml, and the seed."""
+
+    seed: int
+    epochs: int
+    batch: int
+    accumulate: int
+    learning_rate: float
+    weight_decay: float
+    layer_decay: float
+    frozen_epochs: int
+    schedule: str
+    warmup: float
+    ema: float
+    early_stop: int
+    colour: float
+    erasing: float
+    mixup: float
+    cutmix: float
+    precision: str
+    compile: bool
+    devices: int
 
 
 @dataclass(frozen=True)
@@ -38,59 +47,117 @@ class Epoch:
 
     step: int  # steps done by then
     train_loss: float  # balanced and smoothed, mean over the epoch
-    learning_rate: float
-    validation_loss: float | None = None  # plain cross-entropy
-    validation_top1: float | None = None
+    learning_rate: float  # of the head
+    validation_loss: float | None = None  # neither balanced nor smoothed
+    validation_top1: float | None = None  # among the classes of the lowest rank
 
 
-def warmup_cosine(step: int, *, steps: int) -> float:
-    """Share of the learning rate at a step: up in a line for ``WARM_UP`` of the steps, then down to 0 by a cosine."""
-    warm = math.ceil(WARM_UP * steps)
+def learning_rate_share(step: int, *, start: int, steps: int, warmup: float, schedule: str) -> float:
+    """Share of the learning rate at a step: 0 before ``start``, up in a line, then down to 0 at ``steps``.
+
+    Args:
+        step: from 0.
+        start: step at which the parameters begin to learn.
+        steps: of the whole training.
+        warmup: share of the steps from ``start`` on in which the rate rises.
+        schedule: of its fall, cosine or linear.
+    """
+    if step < start:
+        return 0.0
+    step, steps = step - start, steps - start
+    warm = math.ceil(warmup * steps)
     if step < warm:
         return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    done = (step - warm) / max(1, steps - warm)
+    return 0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1 - done
 
 
 class Learner(lightning.LightningModule):
     """A network with its loss, optimiser and schedule; keeps the figures of every epoch."""
 
     def __init__(
-        self,
-        network: torch.nn.Module,
-        description: Description,
-        class_weights: torch.Tensor,
-        *,
-        learning_rate: float,
-        weight_decay: float,
-        label_smoothing: float,
+        self, network: Network, description: Description, recipe: Recipe, class_weights: torch.Tensor, smoothing: float
     ) -> None:
         super().__init__()
-        self.network, self.description = network, description
-        self.learning_rate, self.weight_decay, self.label_smoothing = learning_rate, weight_decay, label_smoothing
-        self.register_buffer("class_weights", class_weights.float())
-        self.register_buffer("_train", torch.zeros(2, dtype=torch.float64))  # sums of loss, batches
-        self.register_buffer("_validation", torch.zeros(3, dtype=torch.float64))  # sums of loss, hits, crops
+        self.network, self.description, self.recipe = network, description, recipe
+        self.loss = HierarchicalLoss(description.labels, description.loss, smoothing=smoothing)
+        self.plain_loss = HierarchicalLoss(description.labels, description.loss, smoothing=0.0)
+        self.augment = Augment(
+            colour=recipe.colour,
+            erasing=recipe.erasing,
+            mixup=recipe.mixup,
+            cutmix=recipe.cutmix,
+            mean=description.mean,
+            std=description.std,
+        )
+        self.register_buffer("class_weights", class_weights.float(), persistent=False)
+        lowest = torch.from_numpy(description.labels.of_rank(description.labels.ranks[0]))
+        self.register_buffer("lowest", lowest, persistent=False)
+        self.class_weights: torch.Tensor
+        self.lowest: torch.Tensor
+        # no buffers, which averaging of weights would average, too
+        self._train = torch.zeros(2, dtype=torch.float64)  # sums of loss, batches
+        self._validation = torch.zeros(3, dtype=torch.float64)  # sums of loss, hits, crops
+        self._gradients: dict[str, torch.Tensor] = {}
         self.epochs: list[Epoch] = []
+        self.done_batches = 0  # of the epoch that a checkpoint was written in
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits (n, n_classes) of uint8 (n, 3, image_px, image_px)."""
-        logits: torch.Tensor = self.network(self.description.normalise(pixels))
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone does not learn in this epoch."""
+        return self.current_epoch < self.recipe.frozen_epochs
+
+    def forward(self, pixels: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Logits (n, n_outputs) of uint8 (n, 3, image_px, image_px) and places (n, 2)."""
+        logits: torch.Tensor = self.network(self.description.normalise(pixels), places)
         return logits
 
-    def training_step(self, batch: Any, _: int) -> torch.Tensor:
-        """The loss of one batch."""
-        pixels, targets = batch
-        loss = balanced_cross_entropy(self(pixels), targets, self.class_weights, smoothing=self.label_smoothing)
-        self._train += torch.stack([loss.detach().double(), loss.new_ones((), dtype=torch.float64)])
+    def on_train_epoch_start(self) -> None:
+        """A frozen backbone neither drops out nor moves its batch statistics."""
+        self.network.backbone.train(not self.frozen)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """The loss of one batch of pixels, or of a frozen backbone's features."""
+        given, places, targets = batch
+        # what is random in a step depends on its number alone, so that a training gone on with is the same
+        step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        generator = step_generator(self.recipe.seed, step, rank=self.global_rank)
+        torch.manual_seed(generator.initial_seed())
+        partner, share = None, 1.0
+        if given.ndim == 2:
+            features = given.float()
+        else:
+            pixels, partner, share = self.augment(self.description.normalise(given), generator)
+            with torch.set_grad_enabled(not self.frozen):
+                features = self.network.backbone(pixels)
+        logits = self.network.classify(features, places)
+        loss = mixed_loss(partial(self._balanced, logits), targets, partner, share)
+        counted = torch.stack([loss.detach().double(), loss.new_ones((), dtype=torch.float64)])
+        self._train += counted.to(self._train.device)
         return loss
+
+    def _balanced(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean over the batch of each crop's loss times its class's weight (Cui et al. 2019, equation 8).
+
+        Divided by the number of crops, not by the sum of the weights, which would take a rare class's weight away
+        again where the batch is small.
+        """
+        return (self.loss(logits, targets) * self.class_weights[targets]).mean()
 
     def validation_step(self, batch: Any, _: int) -> None:
         """Count one batch."""
-        pixels, targets = batch
-        logits = self(pixels).float()
-        loss = cross_entropy(logits, targets, reduction="sum")
-        hits = (logits.argmax(1) == targets).sum()
-        self._validation += torch.stack([loss.double(), hits.double(), loss.new_tensor(len(targets)).double()])
+        pixels, places, targets = batch
+        logits = self(pixels, places).float()
+        outputs = logits[:, self._lowest_outputs]
+        hits = (self.lowest[outputs.argmax(1)] == targets).sum()
+        loss = self.plain_loss(logits, targets).sum()
+        counted = torch.stack([loss.double(), hits.double(), loss.new_tensor(len(targets)).double()])
+        self._validation += counted.to(self._validation.device)
+
+    @property
+    def _lowest_outputs(self) -> torch.Tensor:
+        """Outputs of the classes of the lowest rank, which are the first classes and the first outputs."""
+        return torch.arange(len(self.lowest), device=self.lowest.device)
 
     def mean_loss(self) -> float:
         """Of the batches of this epoch so far.
@@ -102,14 +169,16 @@ class Learner(lightning.LightningModule):
         if not math.isfinite(total):
             raise InputError(
                 f"the loss is {total} in epoch {self.current_epoch + 1} at classifier.learning_rate = "
-                f"{self.learning_rate:g}; lower classifier.learning_rate"
+                f"{self.recipe.learning_rate:g}; lower classifier.learning_rate"
             )
         return total / max(count, 1.0)
 
     def end_epoch(self) -> Epoch:
         """Note the figures of an epoch that has been trained and validated, and start the next one's from nothing."""
+        for sums in (self._train, self._validation):
+            sums.copy_(self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum"))
         loss, hits, count = self._validation.tolist()
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
         measured = (loss / count, hits / count) if count else ()
         self.epochs.append(Epoch(self.global_step, self.mean_loss(), rate, *measured))
         self._train.zero_()
@@ -117,109 +186,45 @@ class Learner(lightning.LightningModule):
         return self.epochs[-1]
 
     def configure_optimizers(self) -> Any:
-        """AdamW without decay on biases and norms, a warm-up and a cosine over all steps."""
-        groups = param_groups_weight_decay(self.network, self.weight_decay)
-        optimiser = torch.optim.AdamW(groups, lr=self.learning_rate)
+        """AdamW without decay on biases and norms; every part of the network warms up when it begins to learn."""
+        recipe = self.recipe
+        groups = parameter_groups(self.network, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmup_cosine(step, steps=steps))
+        unfrozen = steps * recipe.frozen_epochs // recipe.epochs
+        shares: list[Callable[[int], float]] = [
+            partial(
+                learning_rate_share,
+                start=unfrozen if group.pop("backbone") else 0,
+                steps=steps,
+                warmup=recipe.warmup,
+                schedule=recipe.schedule,
+            )
+            for group in groups
+        ]
+        optimiser = torch.optim.AdamW(
+            [{**group, "lr": recipe.learning_rate * group.pop("lr_scale")} for group in groups]
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, shares)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not keep: the figures so far, and gradients that wait for their step."""
+        checkpoint["epochs"] = [tuple(vars(epoch).values()) for epoch in self.epochs]
+        checkpoint["train_sums"] = self._train.clone()
+        waiting = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+        checkpoint["gradients"] = waiting if self.recipe.accumulate > 1 else {}
 
-class Lines(lightning.Callback):
-    """A line on standard error for each epoch, and now and then within a long one; stops where the loss is lost."""
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        self.epochs = [Epoch(*fields) for fields in checkpoint["epochs"]]
+        self._train.copy_(checkpoint["train_sums"])
+        self._gradients = checkpoint["gradients"]
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        self.done_batches = progress["processed"]
 
-    def __init__(self) -> None:
-        self._start = self._last = 0.0
-
-    def on_train_start(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
-        """Start the clock."""
-        self._start = self._last = time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, learner: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Within an epoch."""
-        if time.monotonic() - self._last > LINE_INTERVAL_S:
-            assert isinstance(learner, Learner)
-            self._line(trainer, f"batch {batch_idx + 1}/{trainer.num_training_batches}, loss {learner.mean_loss():.4g}")
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
-        """At an epoch's end."""
-        assert isinstance(learner, Learner)
-        done = learner.end_epoch()
-        top1 = "" if done.validation_top1 is None else f", validation top-1 {done.validation_top1:.3f}"
-        self._line(trainer, f"loss {done.train_loss:.4g}{top1}")
-
-    def _line(self, trainer: lightning.Trainer, text: str) -> None:
-        self._last = time.monotonic()
-        elapsed = self._last - self._start
-        left = elapsed / max(1, trainer.global_step) * (int(trainer.estimated_stepping_batches) - trainer.global_step)
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        print(f"classifier: {epoch}, {text}, {elapsed:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
-
-
-def fit(learner: Learner, train: DataLoader[Any], validation: DataLoader[Any] | None, *, epochs: int) -> list[Epoch]:
-    """Train on one accelerator, or the CPU where there is none.
-
-    Raises:
-        InputError: if the loss stops being a number, or a crop can't be read.
-    """
-    on_gpu = torch.cuda.is_available()
-    with _quiet():
-        trainer = lightning.Trainer(
-            accelerator="auto",
-            devices=1,
-            max_epochs=epochs,
-            precision="bf16-mixed" if on_gpu else "32-true",
-            deterministic="warn",
-            # one process whatever the cluster says: Lightning would take SLURM's task count for its own
-            plugins=[LightningEnvironment()],
-            callbacks=[Lines()],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        try:
-            trainer.fit(learner, train, validation)
-        except InputError as error:
-            # a loading process hands its traceback over as the message
-            raise InputError(str(error).splitlines()[-1].removeprefix("instar.errors.InputError: ")) from None
-    return learner.epochs
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's tips and its talk about devices and workers out of the log."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    torch.set_float32_matmul_precision("high")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning|torch")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def write_curves(folder: Path, epochs: list[Epoch]) -> None:
-    """Write the figures of every epoch as DVCLive's tables for ``dvc plots``, and nothing else."""
-    with replacing(folder) as temporary, TemporaryDirectory() as scratch:
-        with Live(dir=scratch, dvcyaml=None, report=None, save_dvc_exp=False) as live:
-            for epoch in epochs:
-                live.step = epoch.step
-                for name, value in _curves(epoch).items():
-                    live.log_metric(name, value)
-        shutil.move(f"{scratch}/plots/metrics", temporary)
-
-
-def _curves(epoch: Epoch) -> dict[str, float]:
-    figures = {
-        "train/loss": epoch.train_loss,
-        "train/learning_rate": epoch.learning_rate,
-        "validation/loss": epoch.validation_loss,
-        "validation/top1": epoch.validation_top1,
-    }
-    return {name: float(f"{value:.6g}") for name, value in figures.items() if value is not None}
+    def on_train_start(self) -> None:
+        """Gradients of an interrupted accumulation."""
+        for name, parameter in self.named_parameters():
+            if name in self._gradients:
+                parameter.grad = self._gradients[name].to(parameter.device)
+        self._gradients = {}

@@ -57,7 +57,8 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
     given = {**asdict(params.dataset), "split_by": way}
     decisions, earlier = Path(given.pop("decisions")), Path(given.pop("earlier"))
     told: list[Any] = [given, asdict(params.classifier), asdict(params.evaluation)]
-    told += [params.seed, params.beta, params.max_weight, params.shards]
+    swept = {name: getattr(params, name) for name in ("seed", "beta", "max_weight", "loss", "balance", "place")}
+    told += [swept, params.shards]
     inputs = [study / "taxonomy.parquet", decisions, earlier]
     inputs += [study / "crops" / f"{shard}.parquet" for shard in params.shards]
     crops, table = study / "crops", out / "dataset.parquet"
@@ -72,9 +73,8 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
                 out / "classifier",
                 out / "classifier.json",
                 out / "curves",
-                seed=params.seed,
-                beta=params.beta,
-                max_weight=params.max_weight,
+                out / "work",
+                **swept,
                 **asdict(params.classifier),
             )
             found = [out / name for name in ("predictions.parquet", "evaluation.json", "classes.csv", "confusion.csv")]

@@ -1,0 +1,305 @@
+"""Lightning's part of training: loaders, checkpoints, lines of progress, several processes, and the curves."""
+
+import logging
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lightning
+import torch
+from dvclive import Live
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.utils.data import DataLoader, Dataset
+
+from instar.classifier.data import Draws, Item, loader
+from instar.classifier.train import Epoch, Learner
+from instar.errors import InputError
+from instar.files import remove, replacing
+
+#: Between two lines of progress within an epoch, seconds.
+LINE_INTERVAL_S = 60.0
+#: Between two checkpoints within an epoch, seconds: so much work a kill -9 costs.
+CHECKPOINT_INTERVAL_S = 600.0
+CHECKPOINT, BEST = "last.ckpt", "best.ckpt"
+
+
+class Feed(lightning.LightningDataModule):
+    """The batches of each epoch.
+
+    Args:
+        train: random views of the training crops.
+        frozen: what is learnt from while the backbone is frozen, if not from ``train``.
+        validation: whole validation crops, None where there are none.
+        weights: float64, shape (len(train),), how often each crop comes; None for each once.
+        workers: processes that load.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        train: Dataset[Item],
+        frozen: Dataset[Item] | None,
+        validation: Dataset[Item] | None,
+        *,
+        count: int,
+        weights: Any,
+        workers: int,
+    ) -> None:
+        super().__init__()
+        self._learner, self._train, self._frozen, self._validation = learner, train, frozen, validation
+        self._count, self._weights, self._workers = count, weights, workers
+        self._loaders: dict[str, DataLoader[Item]] = {}
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Views of this epoch; where a checkpoint was written within it, the rest of them."""
+        frozen = self._learner.frozen and self._frozen is not None
+        views, name = (self._frozen, "frozen") if frozen else (self._train, "train")
+        if name not in self._loaders:
+            trainer, recipe = self.trainer, self._learner.recipe
+            assert trainer is not None and views is not None
+            draws = Draws(
+                self._count,
+                seed=recipe.seed,
+                weights=self._weights,
+                rank=trainer.global_rank,
+                world=trainer.world_size,
+                even=True,
+            )
+            # a rest that fills no batch is left out: batch normalisation fails on a single crop
+            drop_last = len(draws) >= recipe.batch
+            workers = 0 if frozen else self._workers
+            self._loaders[name] = loader(views, draws, batch=recipe.batch, workers=workers, drop_last=drop_last)
+        found = self._loaders[name]
+        assert isinstance(found.sampler, Draws)
+        found.sampler.skip(self._learner.done_batches * self._learner.recipe.batch)
+        self._learner.done_batches = 0
+        return found
+
+    def val_dataloader(self) -> DataLoader[Item] | list[Any]:
+        """Whole crops, each once over all processes."""
+        trainer = self.trainer
+        if self._validation is None:
+            return []
+        assert trainer is not None
+        count = len(self._validation)  # type: ignore[arg-type]
+        draws = Draws(count, seed=None, rank=trainer.global_rank, world=trainer.world_size)
+        batch = self._learner.recipe.batch
+        return loader(self._validation, draws, batch=batch, workers=self._workers, drop_last=False)
+
+
+class Lines(lightning.Callback):
+    """A line on standard error for each epoch, and now and then within a long one; stops where the loss is lost."""
+
+    def __init__(self) -> None:
+        self._start = self._last = self._begun = 0.0
+        self._waited = self._worked = 0.0
+        self._first = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._start = self._last = self._begun = time.monotonic()
+        self._first = trainer.global_step
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
+        """Start the epoch's."""
+        self._begun = time.monotonic()
+        self._waited = self._worked = 0.0
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, learner: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """A batch is there."""
+        now = time.monotonic()
+        self._waited += now - self._begun
+        self._begun = now
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, learner: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Within an epoch."""
+        now = time.monotonic()
+        self._worked += now - self._begun
+        self._begun = now
+        if now - self._last > LINE_INTERVAL_S:
+            assert isinstance(learner, Learner)
+            self._line(trainer, f"batch {batch_idx + 1}/{trainer.num_training_batches}, loss {learner.mean_loss():.4g}")
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
+        """At an epoch's end."""
+        assert isinstance(learner, Learner)
+        done = learner.end_epoch()
+        top1 = "" if done.validation_top1 is None else f", validation top-1 {done.validation_top1:.3f}"
+        waited = self._waited / max(self._waited + self._worked, 1e-9)
+        self._line(trainer, f"loss {done.train_loss:.4g}{top1}, {waited:.0%} of the time waiting for data")
+
+    def _line(self, trainer: lightning.Trainer, text: str) -> None:
+        self._last = time.monotonic()
+        if not trainer.is_global_zero:
+            return
+        elapsed = self._last - self._start
+        steps = trainer.global_step - self._first
+        left = elapsed / max(1, steps) * (int(trainer.estimated_stepping_batches) - trainer.global_step)
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        print(f"classifier: {epoch}, {text}, {elapsed:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
+
+
+class Checkpoints(lightning.Callback):
+    """Writes ``last.ckpt`` after a batch: now and then, and before SIGTERM ends the run, as SLURM sends it.
+
+    Only there is all of a training's state in what Lightning writes; its own callback also writes during validation,
+    from where a training does not go on as it would have.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._last = folder / CHECKPOINT, time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, learner: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Not after an epoch's last batch, behind which its validation would be lost; the one before it will do."""
+        late = time.monotonic() - self._last > CHECKPOINT_INTERVAL_S
+        if (late or trainer.received_sigterm) and batch_idx + 1 < trainer.num_training_batches:
+            self._save(trainer)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
+        """Behind a whole epoch."""
+        if trainer.current_epoch:
+            self._save(trainer)
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        trainer.save_checkpoint(self._path)
+        self._last = time.monotonic()
+
+
+class Best(lightning.Callback):
+    """Keeps the weights of the best epoch on validation and stops when none was better for some epochs."""
+
+    def __init__(self, folder: Path, patience: int) -> None:
+        self._path, self._patience = folder / BEST, patience
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
+        """After ``Lines`` has closed the epoch."""
+        assert isinstance(learner, Learner)
+        found = [epoch.validation_top1 or 0.0 for epoch in learner.epochs]
+        best = found.index(max(found))
+        if best == len(found) - 1 and trainer.is_global_zero:
+            with replacing(self._path) as temporary:
+                torch.save(learner.network.state_dict(), temporary)
+        trainer.should_stop = len(found) - 1 - best >= self._patience
+
+
+def fit(learner: Learner, feed: Feed, work: Path) -> list[Epoch]:
+    """Train on the accelerators there are, or the CPU; go on from the checkpoint in ``work`` where there is one.
+
+    Raises:
+        InputError: if the loss stops being a number, a crop can't be read, or memory is short.
+        SystemExit: 143, after SIGTERM; the checkpoint is written.
+    """
+    recipe = learner.recipe
+    if recipe.compile:
+        learner.network.backbone.compile()
+    callbacks: list[lightning.Callback] = [Lines(), Checkpoints(work)]
+    if recipe.ema:
+        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+    if recipe.early_stop:
+        callbacks.append(Best(work, recipe.early_stop))
+    on_gpu = torch.cuda.is_available()
+    devices: Any = recipe.devices or ("auto" if on_gpu else 1)
+    precision: Any = {"auto": "bf16-mixed" if on_gpu else "32-true", "float32": "32-true", "bfloat16": "bf16-mixed"}
+    with _quiet(), _stopping(work):
+        trainer = lightning.Trainer(
+            accelerator="gpu" if on_gpu else "cpu",
+            devices=devices,
+            # a backbone that is frozen at first has no gradients then
+            strategy="auto" if devices == 1 else "ddp_find_unused_parameters_true",
+            max_epochs=recipe.epochs,
+            accumulate_grad_batches=recipe.accumulate,
+            precision=precision[recipe.precision],
+            deterministic="warn",
+            # one task whatever the cluster says: Lightning would take SLURM's task count for its own
+            plugins=[LightningEnvironment()],
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1,
+        )
+        last = work / CHECKPOINT
+        trainer.fit(learner, feed, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    if (work / BEST).is_file():
+        learner.network.load_state_dict(torch.load(work / BEST, weights_only=True))
+    return learner.epochs
+
+
+@contextmanager
+def _stopping(work: Path) -> Iterator[None]:
+    """Turn what ends a training early into one line."""
+    try:
+        yield
+    except InputError as error:
+        # the checkpoint of a lost loss would lose it again
+        remove(work / CHECKPOINT)
+        # a loading process hands its traceback over as the message
+        raise InputError(str(error).splitlines()[-1].removeprefix("instar.errors.InputError: ")) from None
+    except SIGTERMException:
+        print("classifier: stopped by SIGTERM; the next run goes on from its checkpoint", file=sys.stderr)
+        raise SystemExit(143) from None
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise InputError(_out_of_memory(error)) from None
+    except RuntimeError as error:
+        # PyTorch's allocator of the CPU
+        if "can't allocate memory" not in str(error):
+            raise
+        raise InputError(_out_of_memory(error)) from None
+
+
+def _out_of_memory(error: BaseException) -> str:
+    told = " ".join(str(error).split())[:150]
+    return f"out of memory ({told}); lower classifier.batch and raise classifier.accumulate by as much"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's tips and its talk about devices and workers out of the log."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    torch.set_float32_matmul_precision("high")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning|torch")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def write_curves(folder: Path, epochs: list[Epoch]) -> None:
+    """Write the figures of every epoch as DVCLive's tables for ``dvc plots``, and nothing else."""
+    with replacing(folder) as temporary, TemporaryDirectory() as scratch:
+        with Live(dir=scratch, dvcyaml=None, report=None, save_dvc_exp=False) as live:
+            for epoch in epochs:
+                live.step = epoch.step
+                for name, value in _curves(epoch).items():
+                    live.log_metric(name, value)
+        shutil.move(f"{scratch}/plots/metrics", temporary)
+
+
+def _curves(epoch: Epoch) -> dict[str, float]:
+    figures = {
+        "train/loss": epoch.train_loss,
+        "train/learning_rate": epoch.learning_rate,
+        "validation/loss": epoch.validation_loss,
+        "validation/top1": epoch.validation_top1,
+    }
+    return {name: float(f"{value:.6g}") for name, value in figures.items() if value is not None}

@@ -1,0 +1,137 @@
+"""The hierarchy of classes that a classifier learns, and what each loss makes of it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+#: From the lowest: ranks of classes, and columns of the dataset that hold a crop's ancestor at that rank.
+RANKS = ("species", "genus")
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes: taxa that crops are labelled with, and every ancestor of these at one of the ranks.
+
+    Attributes:
+        names: unique.
+        ranks: of each class, among ``RANKS``.
+        parents: place of each class's nearest ancestor among the classes, -1 where it has none.
+    """
+
+    names: tuple[str, ...]
+    ranks: tuple[str, ...]
+    parents: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def leaves(self) -> np.ndarray:
+        """int64: the classes that are no other's ancestor, ascending."""
+        return np.setdiff1d(np.arange(len(self)), np.array(self.parents, dtype=np.int64))
+
+    @cached_property
+    def lineages(self) -> tuple[tuple[int, ...], ...]:
+        """Of each class itself, its parent, and so on up."""
+        found = []
+        for index in range(len(self)):
+            lineage = [index]
+            while self.parents[lineage[-1]] >= 0:
+                lineage.append(self.parents[lineage[-1]])
+            found.append(tuple(lineage))
+        return tuple(found)
+
+    def of_rank(self, rank: str) -> np.ndarray:
+        """int64: the classes of a rank, ascending."""
+        return np.flatnonzero(np.array(self.ranks, dtype=object) == rank)
+
+    def ancestors(self, rank: str) -> np.ndarray:
+        """int64, shape (n_classes,): of each class the one of this rank that it is or belongs to, -1 for none."""
+        found = np.full(len(self), -1, dtype=np.int64)
+        for index, lineage in enumerate(self.lineages):
+            found[index] = next((node for node in lineage if self.ranks[node] == rank), -1)
+        return found
+
+    def targets(self, labels: Iterable[str]) -> np.ndarray:
+        """Places of labels among the classes, int64, shape (n,).
+
+        Raises:
+            KeyError: if a label is none of the classes.
+        """
+        place = {name: index for index, name in enumerate(self.names)}
+        return np.array([place[label] for label in labels], dtype=np.int64)
+
+
+def label_space(rows: pd.DataFrame, ranks: Sequence[str] = RANKS) -> LabelSpace:
+    """The classes of rows of the dataset: their labels and these labels' ancestors, the lowest rank first, by name.
+
+    Args:
+        rows: columns ``rank`` (of the label) and one for each of ``ranks``, null above the label's rank.
+        ranks: from the lowest.
+    """
+    found: dict[str, tuple[str, str | None]] = {}
+    for level, rank in enumerate(ranks):
+        # the rows labelled here or lower; the next rank's column says whose child the taxon is
+        part = rows[rows["rank"].isin(ranks[: level + 1])]
+        above = list(ranks[level + 1 : level + 2])
+        pairs = part[[rank, *above]].drop_duplicates().sort_values(rank)
+        for values in pairs.itertuples(index=False):
+            found[values[0]] = (rank, values[1] if above else None)
+    names = list(found)
+    place = {name: index for index, name in enumerate(names)}
+    parents = tuple(-1 if parent is None else place[parent] for _, parent in found.values())
+    return LabelSpace(tuple(names), tuple(rank for rank, _ in found.values()), parents)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a network's outputs stand for, and what each of them earns under each label.
+
+    Attributes:
+        outputs: int64, shape (n_outputs,), the class of each output.
+        members: int64, shape (n_classes, m), for a crop of each class the outputs that earn something, padded with 0.
+        log_rewards: float32, shape (n_classes, m), the logarithm of what they earn, -inf where padded.
+    """
+
+    outputs: np.ndarray
+    members: np.ndarray
+    log_rewards: np.ndarray
+
+
+#: What the true taxon's parent earns, and what its children earn together ("Identifying ants with object detection and
+#: classification models").
+PARENT_REWARD, CHILDREN_REWARD = 0.2, 0.8
+
+
+def targets_of(labels: LabelSpace, loss: str) -> Targets:
+    """The outputs of a network under a loss, and their rewards.
+
+    ``reward``: an output for each class. The true class earns 1, its parent 0.2, each of its n children 0.8 / n.
+    ``marginal``: an output for each leaf. Each leaf that is or belongs to the true class earns 1, so that a class's
+    probability is the sum over its leaves. ``flat``: an output for each class; only the true one earns, 1.
+    """
+    earned: list[dict[int, float]] = [{index: 1.0} for index in range(len(labels))]
+    outputs = labels.leaves if loss == "marginal" else np.arange(len(labels))
+    if loss == "marginal":
+        place = {int(leaf): output for output, leaf in enumerate(outputs)}
+        earned = [{} for _ in labels.names]
+        for leaf, output in place.items():
+            for node in labels.lineages[leaf]:
+                earned[node][output] = 1.0
+    elif loss == "reward":
+        children = np.bincount([parent for parent in labels.parents if parent >= 0], minlength=len(labels))
+        for index, parent in enumerate(labels.parents):
+            if parent >= 0:
+                earned[index][parent] = PARENT_REWARD
+                earned[parent][index] = CHILDREN_REWARD / children[parent]
+    width = max((len(rewards) for rewards in earned), default=0)
+    members = np.zeros((len(labels), width), dtype=np.int64)
+    rewards = np.zeros((len(labels), width), dtype=np.float32)
+    for index, found in enumerate(earned):
+        members[index, : len(found)] = list(found)
+        rewards[index, : len(found)] = list(found.values())
+    with np.errstate(divide="ignore"):
+        return Targets(np.asarray(outputs, dtype=np.int64), members, np.log(rewards))
