@@ -4,8 +4,8 @@ One process, one thread, batches of 32 views of 224 pixels of JPEG crops that ar
 recipe: random resized crop and mirroring. Ours are ``Views`` out of a tar through the project's loader, normalised per
 batch, and again without that, as they go to a GPU; the others read loose files, as ``ImageFolder`` does, and normalise
 each view. ``torchvision v1`` works on PIL. ``albumentations`` works on OpenCV and runs where it is installed; the
-project's environment leaves it out, for it is no longer maintained. ``OpenCV by hand`` makes the calls that it makes and
-none besides. Ours also pads to a square and draws each view from seed and draw alone.
+project's environment leaves it out, for it is no longer maintained. ``OpenCV by hand`` makes the calls that it makes
+and none besides. Ours also pads to a square and draws each view from seed and draw alone.
 
 Crops take 0.3 bytes a pixel, as photographs do that are shrunk to this size and saved as the stage ``crops`` does it.
 Equal results are asserted first: of the same window all show the same, but for PIL's wider filter.
