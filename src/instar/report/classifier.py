@@ -78,7 +78,8 @@ def groups(inputs: Inputs) -> list[Line]:
 def _share(row: "pd.Series[Any]", value: str, low: str, high: str) -> str:
     if pd.isna(row[value]):
         return ""
-    return Measure("", float(row[value]), float(row[low]), float(row[high]), "").short
+    bounds = [None if pd.isna(row[end]) else float(row[end]) for end in (low, high)]
+    return Measure("", float(row[value]), bounds[0], bounds[1], "").short
 
 
 def calibration_text(metrics: dict[str, Any]) -> str:
