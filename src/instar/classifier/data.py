@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from instar.classifier.place import jitter
-from instar.classifier.views import random_view, render, whole_window
+from instar.classifier.views import channels_first, random_view, render, whole_window
 from instar.errors import InputError
 from instar.shards import ShardReader
 
@@ -106,7 +106,7 @@ class Views(Dataset[Item]):
                 rotation_deg=shown.rotation_deg,
             )
             place = jitter(rng, place, noise_deg=shown.place_noise_deg, drop=shown.place_drop)
-        return torch.from_numpy(view).permute(2, 0, 1), torch.from_numpy(place), int(self._targets[index])
+        return torch.from_numpy(channels_first(view)), torch.from_numpy(place), int(self._targets[index])
 
 
 class Draws(Sampler[tuple[int, int]]):
