@@ -29,7 +29,12 @@ _CURVES = {
 
 
 def measures(metrics: dict[str, Any], unit: str = "crop") -> list[Measure]:
-    """Figures of crops or photographs in metrics/evaluation.json: top-1 and top-5 of species and genus, first over crops, then over classes."""
+    """Top-1 and top-5 of species and genus, of crops or photographs, first over these, then over classes.
+
+    Args:
+        metrics: of metrics/evaluation.json, or its part on photographs.
+        unit: what counts once, crop or photograph.
+    """
     found = []
     for mean, weighing in _MEANS.items():
         for rank, key in _RANKS.items():
