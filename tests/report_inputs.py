@@ -262,6 +262,7 @@ def _write_judged(folder: Path) -> None:
     groups = pd.DataFrame({"by": ["source", "region"], "group": ["field", HOSTILE], "crops": [7, 3]})
     for rank, values in {"species": [0.5, np.nan], "genus": [1.0, 0.25]}.items():
         groups = groups.assign(**{f"{rank}_{end}": values for end in ("top1", "low", "high")})
+    groups.loc[1, ["genus_low", "genus_high"]] = np.nan  # of a single observation
     groups.to_csv(folder / "groups.csv", index=False)
     bins = {"low": [0.2, 0.8], "high": [0.3, 0.9], "count": [4, 6], "confidence": [0.25, 0.85], "accuracy": [0.5, 0.8]}
     pd.DataFrame(bins).to_csv(folder / "reliability.csv", index=False)

@@ -183,6 +183,8 @@ def test_groups_sum_to_all_crops(judged: tuple[Path, Any], folder: Path) -> None
     regions = groups[groups["by"] == "region"].set_index("group")
     assert regions.loc["30 to 60 N, -120 to -90 E", "genus_top1"] == 1  # Rubra lives there
     assert regions.loc["-30 to 0 N, 0 to 30 E", "genus_top1"] == 0
+    within = rows[rows["latitude"] > 0]
+    assert regions.loc["30 to 60 N, -120 to -90 E", "observations"] == within["observation_id"].nunique()
     assert regions.loc["unknown", "crops"] == rows["latitude"].isna().sum()
 
 
@@ -300,3 +302,46 @@ def copied(folder: Path, to: Path) -> None:
     (to / "crops").symlink_to(folder / "crops")
     for name in ("taxonomy.parquet", "other.csv", "synonyms.csv"):
         (to / name).symlink_to(folder / name)
+
+
+def test_a_single_observation_has_no_interval() -> None:
+    from instar.classifier.labels import LabelSpace
+    from instar.evaluation.answers import Ranked, Truth
+    from instar.evaluation.groups import group_table
+
+    labels = LabelSpace(("Aa bb", "Aa cc", "Aa"), ("species", "species", "genus"), (2, 2, -1))
+    truth = Truth(labels, np.array([0, 0, 1]), np.array(["o", "o", "p"], dtype=object))
+    of_rank = {"species": np.array([[0], [1], [1]]), "genus": np.array([[2], [2], [2]])}
+    found = {rank: Ranked(classes, np.ones((3, 1), np.float32)) for rank, classes in of_rank.items()}
+    rows = pd.DataFrame({"basis": ["field", "field", "specimen"]})
+    nowhere = np.full((3, 2), np.nan, np.float32)
+    settings: dict[str, Any] = {"region_deg": 30.0, "resamples": 100, "seed": 0}
+    table = group_table(truth, found, rows, nowhere, (5, 1000, 0), **settings).set_index("group")
+    assert list(table.index) == ["1 to 9", "1000 or more", "field", "specimen", "unknown"]
+    assert table["observations"].tolist() == [1, 1, 1, 1, 2]
+    assert table["species_top1"].tolist() == [0.5, 1, 0.5, 1, pytest.approx(2 / 3, abs=1e-6)]
+    assert table["species_low"].isna().tolist() == [True, True, True, True, False]
+    assert table[["species_low", "species_high"]].iloc[4].tolist() == [0.5, 1]
+
+
+def test_neither_the_batch_nor_the_block_matters(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from instar.evaluation import answers, photographs
+
+    classifier = write_classifier(folder, "batched", place="late")
+    run(classifier, folder, tmp_path / "whole")
+    monkeypatch.setattr(answers, "BATCH", 5)
+    monkeypatch.setattr(photographs, "BATCH", 3)
+    monkeypatch.setattr(answers, "BLOCK", 40)  # logits of six crops
+    run(classifier, folder, tmp_path / "parts")
+    for name in NAMES:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+
+
+def test_no_answer_is_no_hit_where_there_is_no_species() -> None:
+    from instar.classifier.labels import LabelSpace
+    from instar.evaluation.answers import Ranked, Truth
+
+    labels = LabelSpace(("Aa bb", "Aa"), ("species", "genus"), (1, -1))
+    truth = Truth(labels, np.array([1, 0, 0]), np.array(["o", "p", "q"], dtype=object))
+    found = {"species": Ranked(np.array([[-1], [-1], [0]]), np.zeros((3, 1), np.float32))}
+    assert truth.hits(found, "species", 1).tolist() == [False, False, True]

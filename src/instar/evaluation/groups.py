@@ -77,7 +77,8 @@ def group_table(
         seed: of the resampling.
 
     Returns:
-        ``by``, ``group``, ``crops``, and ``<rank>_top1`` with ``<rank>_low`` and ``<rank>_high`` of each rank.
+        ``by``, ``group``, ``crops``, ``observations``, and of each rank ``<rank>_top1`` with ``<rank>_low`` and
+        ``<rank>_high``, which are empty for a single observation.
     """
     sizes = np.array(train_crops, dtype=np.int64)[truth.targets]
     kinds = {
@@ -86,7 +87,7 @@ def group_table(
         "region": list(_regions(places, region_deg)),
     }
     found_rows = [
-        {"by": kind, "group": name, "crops": int(inside.sum())}
+        {"by": kind, "group": name, "crops": int(inside.sum()), "observations": len(set(truth.observations[inside]))}
         | _top1(truth, found, inside, resamples=resamples, seed=seed)
         for kind, groups in kinds.items()
         for name, inside in groups
@@ -115,6 +116,8 @@ def _top1(truth: Truth, found: Answers, inside: np.ndarray, *, resamples: int, s
         figures: dict[str, Any] = {}
         if said.any():
             figures = interval(hits, truth.observations[said], None, resamples=resamples, seed=seed)
-        row |= {f"{rank}_top1": figures.get("value"), f"{rank}_low": figures.get("low")}
-        row[f"{rank}_high"] = figures.get("high")
+        row[f"{rank}_top1"] = figures.get("value")
+        # resamples of a single observation are all alike and say nothing of others
+        several = len(set(truth.observations[said])) > 1
+        row |= {f"{rank}_{end}": figures.get(end) if several else None for end in ("low", "high")}
     return row

@@ -105,17 +105,18 @@ def held_out(
 
 def _chances(paths: list[Path], held_out: set[int]) -> tuple[dict[str, float], np.ndarray]:
     """The share of each taxon's observations with a crop that is held out, and the hashes of all with a crop."""
-    pairs: set[tuple[str | None, int]] = set()
-    hashes = [np.empty(0, np.uint64)]
+    codes: dict[str | None, int] = {}
+    found = [pd.DataFrame({"taxon": np.empty(0, np.int64), "observation": np.empty(0, np.uint64)})]
     for path in paths:
         for batch in read_batches(path, CROPS, ["reason", "taxon_id", "observation_hash"]):
             cut = pa.table(batch).filter(pc.is_null(batch["reason"]))
             few = cut.group_by(["taxon_id", "observation_hash"]).aggregate([])
-            pairs |= set(zip(few["taxon_id"].to_pylist(), few["observation_hash"].to_pylist(), strict=True))
-            hashes.append(few["observation_hash"].to_numpy())
-    table = pd.DataFrame(sorted(pairs, key=str), columns=["taxon_id", "observation"])
-    shares = table["observation"].isin(held_out).groupby(table["taxon_id"]).mean()
-    return {str(taxon): float(share) for taxon, share in shares.items()}, np.unique(np.concatenate(hashes))
+            taxon = [codes.setdefault(name, len(codes)) for name in few["taxon_id"].to_pylist()]
+            found.append(pd.DataFrame({"taxon": taxon, "observation": few["observation_hash"].to_numpy()}))
+    pairs = pd.concat(found, ignore_index=True).drop_duplicates()
+    shares = pairs["observation"].isin(held_out).groupby(pairs["taxon"]).mean().to_dict()
+    chances = {name: float(shares[code]) for name, code in codes.items() if name is not None}
+    return chances, np.unique(pairs["observation"].to_numpy(np.uint64))
 
 
 def _rows(
