@@ -237,6 +237,7 @@ def test_probabilities_are_those_of_the_stages(
     out = tmp_path / "crops/s0.parquet", tmp_path / "crops/s0.tar"
     crops(*images, tmp_path / "boxes.parquet", *out, confidence=0.3, workers=1, **cut)
     rows = read_table(out[0], CROPS).to_pandas()
+    rows = rows[rows["reason"].isna()].reset_index(drop=True)
     predictor = Predictor(study / "data/demo/classifier")
     views = Views(CropReader(tmp_path / "crops", rows), np.zeros(len(rows), np.int64), places_of(rows), 32, shown=None)
     ((pixels, places, _),) = batches(views, batch=9)
