@@ -146,10 +146,36 @@ def _write_metrics(folder: Path, labels: bool) -> None:
         accuracies = {f"top{k}_{mean}": interval for k in (1, 5) for mean in ("micro", "macro")}
         figures["evaluation"] = {
             "rows": {"in": 10, "out": 10, "dropped": {}},
+            "split": "validation",
+            "crops": 10,
+            "observations": 4,
             "species": 2,
             "species_in_training_only": 1,
             "species_accuracy": accuracies,
             "genus_accuracy": accuracies,
+            "calibration": {
+                "temperature": 1.25,
+                "expected_calibration_error": {"before": 0.123, "after": 0.045},
+                "roll_up": {
+                    "wanted_accuracy": 0.95,
+                    "at": {"threshold": 0.6, "coverage": 0.8, "accuracy": 0.96, "species": 0.5, "genus": 0.3},
+                },
+            },
+            "photographs": {
+                "rows": {"in": 9, "out": 7, "dropped": {"near-duplicate": 2}},
+                "observations": 4,
+                "missed": 1,
+                "crops": 9,
+                "species_accuracy": accuracies,
+                "genus_accuracy": accuracies,
+            },
+            "identifiers": {
+                "photographs": 6,
+                "both_right": 1,
+                "points": {"ours": 33, "other": 21},
+                "difference": {"value": 2.0, "low": -0.5, "high": 4.25},
+                "without_answer": 2,
+            },
         }
     for stage, data in figures.items():
         write_json(folder / f"{stage}.json", data)
@@ -211,15 +237,37 @@ def _write_plots(folder: Path, crops: list[dict[str, Any]], labels: bool) -> Non
         label=examples["taxon_id"].map(names), rank=examples["taxon_id"].map(ranks), split="train"
     )
     examples.drop(columns="taxon_id").to_csv(folder / "examples.csv", index=False)
-    classes = pd.DataFrame(CLASSES, columns=["label", "genus", "train_crops", "validation_crops", "top1", "top5"])
+    classes = pd.DataFrame(CLASSES, columns=["label", "genus", "train_crops", "held_out_crops", "top1", "top5"])
     classes.to_csv(folder / "classes.csv", index=False)
     actual = ["Velomyrma"] * 5 + ["Cordomyrma"] * 5
     predicted = ["Velomyrma"] * 4 + ["Cordomyrma"] * 6
     pd.DataFrame({"actual": actual, "predicted": predicted}).to_csv(folder / "confusion_genus.csv", index=False)
+    _write_judged(folder)
     for name, values in {"train/loss": [2.0, 1.0], "validation/top1": [0.2, 0.6]}.items():
         path = folder / "classifier" / f"{name}.tsv"
         path.parent.mkdir(parents=True)
         pd.DataFrame({"step": [0, 1], path.stem: values}).to_csv(path, sep="\t", index=False)
+
+
+def _write_judged(folder: Path) -> None:
+    """The tables of the stage evaluation."""
+    shares = {
+        f"{rank}_top{k}_micro{end}": [value, value - 0.1]
+        for rank in ("species", "genus")
+        for k in (1, 5)
+        for end, value in {"": 0.71, "_low": 0.64, "_high": 0.78}.items()
+    }
+    settings = {"image_px": [96, 96], "place": ["true", "none"], "crops": [10, 10]}
+    pd.DataFrame({**settings, **shares}).to_csv(folder / "accuracy.csv", index=False)
+    groups = pd.DataFrame({"by": ["source", "region"], "group": ["field", HOSTILE], "crops": [7, 3]})
+    for rank, values in {"species": [0.5, np.nan], "genus": [1.0, 0.25]}.items():
+        groups = groups.assign(**{f"{rank}_{end}": values for end in ("top1", "low", "high")})
+    groups.loc[1, ["genus_low", "genus_high"]] = np.nan  # of a single observation
+    groups.to_csv(folder / "groups.csv", index=False)
+    bins = {"low": [0.2, 0.8], "high": [0.3, 0.9], "count": [4, 6], "confidence": [0.25, 0.85], "accuracy": [0.5, 0.8]}
+    pd.DataFrame(bins).to_csv(folder / "reliability.csv", index=False)
+    curve = {"threshold": [0, 0.6, 1], "coverage": [1, 0.8, 0], "accuracy": [0.7, 0.96, None]}
+    pd.DataFrame({**curve, "species": [1, 0.5, 0], "genus": [0, 0.3, 0]}).to_csv(folder / "rollup.csv", index=False)
 
 
 def _write_params(path: Path, labels: bool) -> None:

@@ -16,6 +16,7 @@ from instar.classifier.augment import (
     erased,
     mixed_loss,
     mixed_up,
+    normalised,
     recoloured,
     step_generator,
 )
@@ -60,6 +61,17 @@ def test_colour_is_that_of_torchvision(factors: tuple[float, ...], adjust: objec
     raw = _raw(3)
     assert callable(adjust)
     torch.testing.assert_close(_changed(raw, *factors), adjust(raw), atol=1e-4, rtol=0)
+
+
+def test_normalised_by_hand() -> None:
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    before = pixels.clone()
+    found = normalised(pixels, (0.5, 0.1, 0.0), (0.25, 0.1, 0.5))
+    torch.testing.assert_close(found, torch.tensor([-2.0, 1.0, 2.0]).view(1, 3, 1, 1))
+    assert torch.equal(pixels, before)
+    drawn = torch.randint(256, (4, 3, 5, 6), dtype=torch.uint8, generator=step_generator(0, 0))
+    theirs = functional.normalize(drawn / 255, list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD))
+    torch.testing.assert_close(normalised(drawn, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD), theirs)
 
 
 def test_colour_of_each_view_by_hand() -> None:

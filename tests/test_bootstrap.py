@@ -1,6 +1,7 @@
 """Tests of instar.metrics.bootstrap."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,3 +62,21 @@ def test_neither_the_order_nor_the_chunk_matters_but_the_seed_does(monkeypatch: 
     assert cluster_bootstrap(values, clusters, resamples=300, seed=1, groups=groups) != whole
     monkeypatch.setattr(bootstrap, "CHUNK", 70)  # three resamples at a time
     assert cluster_bootstrap(values, clusters, resamples=300, seed=0, groups=groups) == pytest.approx(whole)
+
+
+def test_the_difference_of_two_methods_is_the_bootstrap_of_their_differences() -> None:
+    """Means over crops and means over classes are linear, so one of differences is the paired one of both methods."""
+    rng = np.random.default_rng(2)
+    first, second = rng.random(60), rng.random(60)
+    clusters, groups = rng.integers(0, 20, 60), rng.integers(0, 3, 60)
+    for given in (None, groups):
+        settings: dict[str, Any] = {"resamples": 400, "seed": 0, "groups": given}
+        paired = cluster_bootstrap(first - second, clusters, **settings)
+        assert cluster_bootstrap(first - second + 1, clusters, **settings) == pytest.approx(
+            (paired[0] + 1, paired[1] + 1)
+        )
+    # macro by hand: class x differs by 1 in cluster a, class y by 0 in b; a resample without y has mean 1
+    low, high = cluster_bootstrap(
+        np.array([1.0, 0.0, 0.0]), np.array(["a", "b", "b"]), groups=np.array([0, 1, 1]), resamples=500, seed=0
+    )
+    assert (low, high) == (0, 1)

@@ -20,9 +20,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "workflow").symlink_to(ROOT / "workflow")
     monkeypatch.chdir(tmp_path)
     settings = {**SETTINGS, "epochs": 1, "beta": 0}
-    classifier = [
-        f"classifier.{name}={value}" for name, value in settings.items() if name not in ("seed", "beta", "max_weight")
-    ]
+    swept = ("seed", "beta", "max_weight", "loss", "balance", "place")
+    classifier = [f"classifier.{name}={value}" for name, value in settings.items() if name not in swept]
     dataset = ["dataset.min_crop_px=1", "dataset.min_class_crops=2", "dataset.validation_crops=6"]
     overrides = ["shards=[a,b]", "evaluation.bootstrap=100", *classifier, *dataset]
     (tmp_path / "params.yaml").write_text(compose("demo", overrides))

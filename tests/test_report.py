@@ -84,7 +84,35 @@ def test_page_opens_with_the_results(whole: str) -> None:
     assert "the detector finds 56 % (48–63 %) of the annotated animals; " in text
     assert "56.0 % of the animals found with a score of at least 0.3" in text
     assert re.search(r"precision at 0.3 77.0 % 70.0 to 84.0 %", text)
-    assert "the classifier names the right species for 71 % (64–78 %) of the validation crops." in text
+    assert "the classifier names the right species for 71 % (64–78 %) of the held-out crops." in text
+
+
+def test_what_the_classifier_does_where(whole: str) -> None:
+    text = Page(whole).text
+    assert "96 px true 10 71 % (64–78 %)" in text
+    assert "96 px none given 10 61 % (54–68 %)" in text
+    assert "source field 7 50 % (50–50 %) 100 % (100–100 %)" in text
+    assert f"region {HOSTILE} 3 25 % " in text  # no species among them
+    assert "a temperature of 1.25" in text
+    assert "misses its accuracy by 4.5 % on average; before it was 12.3 %." in text
+    assert "right for 95 % of the crops from a threshold of 0.6" in text
+    assert "80 % of the crops have an answer, 50 % a species and 30 % a genus." in text
+    assert "On 7 whole photographs, 1 of them without a crop, which count as wrong; 2 are left out (2 near-dup" in text
+    assert "33 points to 21, +2.00 a photograph (95 % interval -0.50 to +4.25)" in text
+    assert "The other has no answer for 2 of them." in text
+    assert {"Reliability; a larger dot is more crops", "Answers at the lowest sure rank"} <= set(Page(whole).words)
+
+
+def test_without_another_identifier_none_is_mentioned(tmp_path: Path) -> None:
+    given = write_inputs(tmp_path)
+    path = given["metrics"] / "evaluation.json"
+    metrics = json.loads(path.read_text())
+    metrics["identifiers"] = None
+    metrics["calibration"]["roll_up"]["at"] = None
+    write_json(path, metrics)
+    text = written(given).text
+    assert "Against another identifier" not in text
+    assert "right for 95 % of the crops at no threshold." in text
 
 
 def test_equal_inputs_give_equal_bytes(whole: str, tmp_path: Path) -> None:
@@ -149,7 +177,7 @@ def test_photographs_carry_boxes_and_attribution(whole: str) -> None:
 def test_sheet_counts_and_order(whole: str) -> None:
     text = Page(whole).text
     lines = [
-        "Cordomyrma bicolor 12 training, 5 validation",
+        "Cordomyrma bicolor 12 training, 5 held out",
         "Velomyrma pallipes 4 training",
         "Velomyrma rubicola 40 training",
     ]
@@ -225,7 +253,7 @@ def test_damaged_inputs_are_named(tmp_path: Path) -> None:
     (given["plots"] / "classes.csv").write_text("label,genus\n")
     with pytest.raises(InputError, match=r"classes\.csv: column train_crops is missing"):
         report(**given)
-    (given["plots"] / "classes.csv").write_text("label,genus,train_crops,validation_crops,top1,top5\n")
+    (given["plots"] / "classes.csv").write_text("label,genus,train_crops,held_out_crops,top1,top5\n")
     with pytest.raises(InputError, match=r"classes\.csv: class Cordomyrma bicolor is missing"):
         report(**given)
     shutil.copy(given["metrics"] / "crops.json", tmp_path / "kept.json")
@@ -416,9 +444,9 @@ def test_large_tables_fit_into_charts() -> None:
     assert "another" in svg
     assert svg.count("Genus with a long name") == 2 * 20
     assert "<&" not in svg
-    classes = pd.DataFrame(CLASSES, columns=["label", "genus", "train_crops", "validation_crops", "top1", "top5"])
+    classes = pd.DataFrame(CLASSES, columns=["label", "genus", "train_crops", "held_out_crops", "top1", "top5"])
     assert "C. bicolor" in class_sizes(classes)
-    assert "V. pallipes" not in class_sizes(classes)  # has no validation crop
+    assert "V. pallipes" not in class_sizes(classes)  # has no held-out crop
 
 
 def test_validation_is_dashed_in_the_colour_of_training() -> None:

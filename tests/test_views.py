@@ -12,6 +12,7 @@ from instar.classifier.views import (
     PADDING_RGB,
     RATIO,
     Window,
+    channels_first,
     random_view,
     random_window,
     render,
@@ -199,3 +200,11 @@ def test_a_random_view_depends_on_the_generator_alone() -> None:
     assert (first != other).any()
     assert first.shape == (32, 32, 3)
     assert first.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (224, 224)])
+def test_channels_come_first(shape: tuple[int, int]) -> None:
+    view = RNG(0).integers(256, size=(*shape, 3), dtype=np.uint8)
+    planes = channels_first(view)
+    np.testing.assert_array_equal(planes, view.transpose(2, 0, 1))
+    assert planes.flags.c_contiguous

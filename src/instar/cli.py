@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "crops": ("instar.crops", "crops", "cut the animals of one shard out"),
     "dataset": ("instar.dataset.stage", "dataset", "clean, label and split the crops"),
     "classifier": ("instar.classifier.stage", "classifier", "train the classifier"),
-    "evaluation": ("instar.evaluation", "evaluation", "the classifier's figures"),
+    "evaluation": ("instar.evaluation.stage", "evaluation", "the classifier's figures"),
     "report": ("instar.report.stage", "report", "the page about all of it"),
     "tally": ("instar.tally", "tally", "count what became of the rows of a scattered stage"),
     "study": ("instar.study", "study", "write params.yaml from a preset: instar study ants beta=0.999"),

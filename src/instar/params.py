@@ -183,6 +183,14 @@ class Classifier:
 @dataclass
 class Evaluation:
     bootstrap: int = _key("resamples for an interval", ge=100)
+    resolutions: list[int] = _key(
+        "sides of the network's input to judge the classifier at besides its training's own", ge=16, le=2048
+    )
+    region_deg: float = _key("side of the regions that accuracy is told for, degrees", ge=1, le=180)
+    wanted_accuracy: float = _key("of answers at the lowest sure rank; the threshold is chosen for it", gt=0, le=1)
+    photo_boxes: int = _key("crops of a photograph whose answers are summed, best scores first", ge=1)
+    other: str = _key("table of another identifier's answers: photo_key, top1 to top5; a header alone for none")
+    synonyms: str = _key("table of names that mean the same: name, accepted; or a source folder's backbone.jsonl")
 
 
 @dataclass

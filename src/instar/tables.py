@@ -1,5 +1,6 @@
 """The parquet tables that stages hand to each other: their columns, and reading and writing them checked."""
 
+import csv
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,15 +139,29 @@ DATASET = pa.schema(
     ]
 )
 
-#: predictions.parquet: one row per validation crop.
+#: predictions.parquet: one row per judged crop.
 PREDICTIONS = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
         pa.field("label", pa.string(), nullable=False),
         pa.field("genus", pa.string(), nullable=False),
-        pa.field("top", pa.list_(pa.string()), nullable=False),  # labels by falling probability, at most 5
+        pa.field("top", pa.list_(pa.string()), nullable=False),  # species by falling probability, at most 5
         pa.field("probability", pa.list_(pa.float32()), nullable=False),
         pa.field("top_genus", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
+
+#: photographs.parquet: one row per judged photograph of a held-out observation.
+PHOTOGRAPHS = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("genus", pa.string()),
+        pa.field("top", pa.list_(pa.string()), nullable=False),  # as in predictions; empty where nothing was found
+        pa.field("probability", pa.list_(pa.float32()), nullable=False),  # mean over the crops
+        pa.field("top_genus", pa.list_(pa.string()), nullable=False),
+        pa.field("crops", pa.int64(), nullable=False),  # that were summed
     ]
 )
 
@@ -247,3 +262,25 @@ def _opened(path: Path, schema: pa.Schema, dictionaries: list[str] | None = None
 def read_shards(folder: Path, shards: list[str], schema: pa.Schema) -> pa.Table:
     """The tables ``<folder>/<shard>.parquet`` of the named shards as one; other files in the folder are not read."""
     return pa.concat_tables([read_table(folder / f"{shard}.parquet", schema) for shard in shards])
+
+
+def csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a small CSV that people write, with their lines: these columns, without spaces around the values.
+
+    Raises:
+        InputError: if the file is missing or not UTF-8, a column is missing, or a row has another number of fields.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for column in columns:
+                if column not in (reader.fieldnames or ()):
+                    raise InputError(f"{path}: column {column} is missing; its columns are {', '.join(columns)}")
+            for row in reader:
+                if None in row or None in row.values():
+                    raise InputError(f"{path}: line {reader.line_num}: not {len(reader.fieldnames or ())} fields")
+                yield reader.line_num, {name: row[name].strip() for name in columns}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give one with the columns {', '.join(columns)}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None

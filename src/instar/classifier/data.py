@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from instar.classifier.place import jitter
-from instar.classifier.views import random_view, render, whole_window
+from instar.classifier.views import channels_first, random_view, render, whole_window
 from instar.errors import InputError
 from instar.shards import ShardReader
 
@@ -106,7 +106,7 @@ class Views(Dataset[Item]):
                 rotation_deg=shown.rotation_deg,
             )
             place = jitter(rng, place, noise_deg=shown.place_noise_deg, drop=shown.place_drop)
-        return torch.from_numpy(view).permute(2, 0, 1), torch.from_numpy(place), int(self._targets[index])
+        return torch.from_numpy(channels_first(view)), torch.from_numpy(place), int(self._targets[index])
 
 
 class Draws(Sampler[tuple[int, int]]):
@@ -137,22 +137,23 @@ class Draws(Sampler[tuple[int, int]]):
         self._count, self._seed, self._rank, self._world = count, seed, rank, world
         self._cumulated = None if weights is None else np.cumsum(weights / weights.sum())
         self._drawn = count - count % world if even else count
-        self._epoch = self._skipped = 0
+        self._epoch = 0
+        self._skipped = {0: 0}
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
         self._epoch = epoch
 
-    def skip(self, items: int) -> None:
-        """Leave out this process's first items of the next epoch that is begun: an interrupted one goes on."""
-        self._skipped = items
+    def skip(self, items: int, *, epoch: int) -> None:
+        """Leave out this process's first items of one epoch: an interrupted one goes on."""
+        self._skipped = {epoch: items}
 
     def __len__(self) -> int:
         return len(range(self._rank, self._drawn, self._world))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order, first = self._order(), self._epoch * self._count
-        start, self._skipped = self._rank + self._skipped * self._world, 0
+        start = self._rank + self._skipped.get(self._epoch, 0) * self._world
         for place in range(start, self._drawn, self._world):
             yield int(order[place]), first + place
 

@@ -60,28 +60,29 @@ class Feed(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Views of this epoch; where a checkpoint was written within it, the rest of them."""
-        frozen = self._learner.frozen and self._frozen is not None
+        trainer, learner = self.trainer, self._learner
+        assert trainer is not None
+        # Lightning asks for the first loader before it has taken up a checkpoint's epoch
+        epoch = max(trainer.current_epoch, learner.resumed_epoch)
+        frozen = self._frozen is not None and epoch < learner.recipe.frozen_epochs
         views, name = (self._frozen, "frozen") if frozen else (self._train, "train")
+        assert views is not None
         if name not in self._loaders:
-            trainer, recipe = self.trainer, self._learner.recipe
-            assert trainer is not None and views is not None
-            draws = Draws(
-                self._count,
-                seed=recipe.seed,
-                weights=self._weights,
-                rank=trainer.global_rank,
-                world=trainer.world_size,
-                even=True,
-            )
-            # a rest that fills no batch is left out: batch normalisation fails on a single crop
-            drop_last = len(draws) >= recipe.batch
-            workers = 0 if frozen else self._workers
-            self._loaders[name] = loader(views, draws, batch=recipe.batch, workers=workers, drop_last=drop_last)
+            self._loaders[name] = self._train_loader(views, workers=0 if frozen else self._workers)
         found = self._loaders[name]
         assert isinstance(found.sampler, Draws)
-        found.sampler.skip(self._learner.done_batches * self._learner.recipe.batch)
-        self._learner.done_batches = 0
+        found.sampler.set_epoch(epoch)
+        found.sampler.skip(learner.resumed_batches * learner.recipe.batch, epoch=learner.resumed_epoch)
         return found
+
+    def _train_loader(self, views: Dataset[Item], *, workers: int) -> DataLoader[Item]:
+        trainer, recipe = self.trainer, self._learner.recipe
+        assert trainer is not None
+        rank, world = trainer.global_rank, trainer.world_size
+        draws = Draws(self._count, seed=recipe.seed, weights=self._weights, rank=rank, world=world, even=True)
+        # a rest that fills no batch is left out: batch normalisation fails on a single crop
+        drop_last = len(draws) >= recipe.batch
+        return loader(views, draws, batch=recipe.batch, workers=workers, drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader[Item] | list[Any]:
         """Whole crops, each once over all processes."""
@@ -164,14 +165,12 @@ class Checkpoints(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, learner: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Not after an epoch's last batch, behind which its validation would be lost; the one before it will do."""
+        """Also after an epoch's first batch, when the one before is whole; never after its last, which validation
+        follows that would be lost.
+        """
+        begun = batch_idx == 0 and trainer.current_epoch > 0
         late = time.monotonic() - self._last > CHECKPOINT_INTERVAL_S
-        if (late or trainer.received_sigterm) and batch_idx + 1 < trainer.num_training_batches:
-            self._save(trainer)
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
-        """Behind a whole epoch."""
-        if trainer.current_epoch:
+        if (begun or late or trainer.received_sigterm) and batch_idx + 1 < trainer.num_training_batches:
             self._save(trainer)
 
     def _save(self, trainer: lightning.Trainer) -> None:
@@ -206,11 +205,12 @@ def fit(learner: Learner, feed: Feed, work: Path) -> list[Epoch]:
     recipe = learner.recipe
     if recipe.compile:
         learner.network.backbone.compile()
-    callbacks: list[lightning.Callback] = [Lines(), Checkpoints(work)]
+    callbacks: list[lightning.Callback] = [Lines()]
     if recipe.ema:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
     if recipe.early_stop:
         callbacks.append(Best(work, recipe.early_stop))
+    callbacks.append(Checkpoints(work))  # behind the others, whose state of this batch it keeps
     on_gpu = torch.cuda.is_available()
     devices: Any = recipe.devices or ("auto" if on_gpu else 1)
     precision: Any = {"auto": "bf16-mixed" if on_gpu else "32-true", "float32": "32-true", "bfloat16": "bf16-mixed"}

@@ -100,7 +100,7 @@ class Learner(lightning.LightningModule):
         self._validation = torch.zeros(3, dtype=torch.float64)  # sums of loss, hits, crops
         self._gradients: dict[str, torch.Tensor] = {}
         self.epochs: list[Epoch] = []
-        self.done_batches = 0  # of the epoch that a checkpoint was written in
+        self.resumed_epoch = self.resumed_batches = 0  # where a checkpoint was written: in this epoch, behind so many
 
     @property
     def frozen(self) -> bool:
@@ -112,13 +112,12 @@ class Learner(lightning.LightningModule):
         logits: torch.Tensor = self.network(self.description.normalise(pixels), places)
         return logits
 
-    def on_train_epoch_start(self) -> None:
-        """A frozen backbone neither drops out nor moves its batch statistics."""
-        self.network.backbone.train(not self.frozen)
-
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         """The loss of one batch of pixels, or of a frozen backbone's features."""
         given, places, targets = batch
+        if self.network.backbone.training == self.frozen:
+            # a frozen backbone neither drops out nor moves its batch statistics
+            self.network.backbone.train(not self.frozen)
         # what is random in a step depends on its number alone, so that a training gone on with is the same
         step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
         generator = step_generator(self.recipe.seed, step, rank=self.global_rank)
@@ -219,8 +218,9 @@ class Learner(lightning.LightningModule):
         self.epochs = [Epoch(*fields) for fields in checkpoint["epochs"]]
         self._train.copy_(checkpoint["train_sums"])
         self._gradients = checkpoint["gradients"]
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-        self.done_batches = progress["processed"]
+        progress = checkpoint["loops"]["fit_loop"]
+        self.resumed_epoch = progress["epoch_progress"]["current"]["processed"]
+        self.resumed_batches = progress["epoch_loop.batch_progress"]["current"]["processed"]
 
     def on_train_start(self) -> None:
         """Gradients of an interrupted accumulation."""

@@ -13,7 +13,8 @@ from instar.dataset.choice import WAYS
 from instar.dataset.leakage import RELATIONS
 from instar.dataset.stage import dataset
 from instar.errors import InputError
-from instar.evaluation import evaluation
+from instar.evaluation.other import TOPS
+from instar.evaluation.stage import evaluation
 from instar.files import replacing
 from instar.params import Params, load
 
@@ -58,8 +59,8 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
     decisions, earlier = Path(given.pop("decisions")), Path(given.pop("earlier"))
     told: list[Any] = [given, asdict(params.classifier), asdict(params.evaluation)]
     swept = {name: getattr(params, name) for name in ("seed", "beta", "max_weight", "loss", "balance", "place")}
-    told += [swept, params.shards]
-    inputs = [study / "taxonomy.parquet", decisions, earlier]
+    told += [swept, params.shards, params.records.name_confidence]
+    inputs = [study / "taxonomy.parquet", decisions, earlier, Path(params.evaluation.synonyms)]
     inputs += [study / "crops" / f"{shard}.parquet" for shard in params.shards]
     crops, table = study / "crops", out / "dataset.parquet"
     with once(out, key_of(told, inputs, ["torch", "timm", "lightning"])) as due:
@@ -77,8 +78,7 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
                 **swept,
                 **asdict(params.classifier),
             )
-            found = [out / name for name in ("predictions.parquet", "evaluation.json", "classes.csv", "confusion.csv")]
-            evaluation(out / "classifier", crops, table, *found, seed=params.seed, **asdict(params.evaluation))
+            _judge(params, study, out)
     leakage = json.loads((out / "dataset.json").read_text(encoding="utf-8"))["leakage"][way]
     figures = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     species, genus = (figures[f"{rank}_accuracy"]["top1_micro"] for rank in ("species", "genus"))
@@ -88,6 +88,20 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
         **{"species_top1": species["value"], "low": species["low"], "high": species["high"]},
         **{"genus_top1": genus["value"], "genus_low": genus["low"], "genus_high": genus["high"]},
     }
+
+
+def _judge(params: Params, study: Path, out: Path) -> None:
+    """Run the stage evaluation; another identifier's answers are for the photographs of one split only."""
+    given = asdict(params.evaluation)
+    given.pop("other")
+    other = out / "other.csv"
+    other.write_text(",".join(("photo_key", *TOPS)) + "\n", encoding="utf-8")
+    synonyms = Path(given.pop("synonyms"))
+    inputs = (study / "crops", out / "dataset.parquet", study / "taxonomy.parquet", other, synonyms)
+    names = ["predictions.parquet", "photographs.parquet", "evaluation.json", "classes.csv", "confusion.csv"]
+    names += ["accuracy.csv", "groups.csv", "reliability.csv", "rollup.csv", "identifiers.csv"]
+    given |= {"seed": params.seed, "shards": params.shards, "name_confidence": params.records.name_confidence}
+    evaluation(out / "classifier", *inputs, *(out / name for name in names), **given)
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:

@@ -1,7 +1,5 @@
 """Two small tables in git: what people decided about crops, and which observations an earlier split held out."""
 
-import csv
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from instar.dataset.rows import Classes
 from instar.dataset.rules import Rules
 from instar.errors import InputError
 from instar.splits import id_hash
+from instar.tables import csv_rows
 
 #: ``verdict`` is keep, drop or relabel; ``label`` the species or genus to relabel to; ``when`` in ISO 8601; ``sha256``
 #: of the crop that was looked at, since another run of the detector may give its key to another box; empty for any.
@@ -30,7 +29,7 @@ def read_rules(path: Path, classes: Classes, *, licences: list[str], min_crop_px
     """
     places = {name: place for place, name in enumerate(classes.names)}
     latest: dict[int, tuple[datetime, dict[str, str]]] = {}
-    for line, row in _rows(path, DECISIONS):
+    for line, row in csv_rows(path, DECISIONS):
         if row["verdict"] not in VERDICTS:
             raise InputError(f"{path}: line {line}: verdict = {row['verdict']!r} is none of {', '.join(VERDICTS)}")
         if row["verdict"] == "relabel" and row["label"] not in places:
@@ -60,7 +59,7 @@ def read_held_out(path: Path) -> dict[str, str]:
             two splits.
     """
     found: dict[str, str] = {}
-    for line, row in _rows(path, HELD_OUT):
+    for line, row in csv_rows(path, HELD_OUT):
         if row["split"] not in SPLITS or row["split"] == TRAIN:
             raise InputError(f"{path}: line {line}: split = {row['split']!r} is neither validation nor test")
         if not row["observation_id"]:
@@ -70,23 +69,6 @@ def read_held_out(path: Path) -> dict[str, str]:
                 f"{path}: line {line}: observation {row['observation_id']} is in two splits; remove one line"
             )
     return found
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for column in columns:
-                if column not in (reader.fieldnames or ()):
-                    raise InputError(f"{path}: column {column} is missing; its columns are {', '.join(columns)}")
-            for row in reader:
-                if None in row or None in row.values():
-                    raise InputError(f"{path}: line {reader.line_num}: not {len(reader.fieldnames or ())} fields")
-                yield reader.line_num, {name: row[name].strip() for name in columns}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give one with the columns {', '.join(columns)}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
 
 
 def _time(path: Path, line: int, text: str) -> datetime:

@@ -1,15 +1,22 @@
 """The section on the classifier: its figures with intervals, genera mixed up, class sizes, training."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
-from instar.report.figures import DASHED, class_sizes, confusion, intervals, training_curve
+from instar.report.figures import DASHED, class_sizes, confusion, intervals, reliability, roll_up, training_curve
 from instar.report.inputs import Inputs, read_csv
-from instar.report.measures import Measure
+from instar.report.measures import Measure, percent
 from instar.report.sheet import CLASSES
+
+#: Columns that the page shows of the tables of the stage evaluation.
+_ACCURACY = ["image_px", "place", "crops", *(f"{rank}_top{k}_micro" for rank in ("species", "genus") for k in (1, 5))]
+_GROUPS = ["by", "group", "crops", "species_top1", "species_low", "species_high"]
+_GROUPS += ["genus_top1", "genus_low", "genus_high"]
+_PLACES = {"true": "true", "none": "none given", "wrong": "wrong by 1,000 km or more"}
 
 _RANKS = {"species": "species_accuracy", "genus": "genus_accuracy"}
 _MEANS = {"micro": "every crop counts once", "macro": "every class counts once"}
@@ -26,23 +33,109 @@ def measures(metrics: dict[str, Any]) -> list[Measure]:
     found = []
     for mean, weighing in _MEANS.items():
         for rank, key in _RANKS.items():
-            for k in (1, 5):
+            for k in (1, 5) if metrics[key] else ():
                 name = f"{rank}, top {k}" + (", by class" if mean == "macro" else "")
                 right = f"the first guess is the {rank}" if k == 1 else f"the {rank} is among the first five guesses"
                 found.append(Measure(name, **metrics[key][f"top{k}_{mean}"], meaning=f"{right}; {weighing}"))
     return found
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: what it is about, how many crops, and accuracies with their intervals as text."""
+
+    names: list[str]
+    crops: int
+    figures: list[str]
+
+
+def settings(inputs: Inputs) -> list[Line]:
+    """Top-1 and top-5 of species and genus at each resolution with each kind of place."""
+    table = inputs.curve("accuracy.csv", _ACCURACY)
+    return [
+        Line(
+            [f"{row['image_px']} px", _PLACES.get(row["place"], row["place"])],
+            int(row["crops"]),
+            [_share(row, name, f"{name}_low", f"{name}_high") for name in _ACCURACY[3:]],
+        )
+        for _, row in table.iterrows()
+    ]
+
+
+def groups(inputs: Inputs) -> list[Line]:
+    """Top-1 of species and genus by class size, by source and by region."""
+    table = inputs.curve("groups.csv", _GROUPS)
+    return [
+        Line(
+            [row["by"], str(row["group"])],
+            int(row["crops"]),
+            [_share(row, f"{rank}_top1", f"{rank}_low", f"{rank}_high") for rank in _RANKS],
+        )
+        for _, row in table.iterrows()
+    ]
+
+
+def _share(row: "pd.Series[Any]", value: str, low: str, high: str) -> str:
+    if pd.isna(row[value]):
+        return ""
+    bounds = [None if pd.isna(row[end]) else float(row[end]) for end in (low, high)]
+    return Measure("", float(row[value]), bounds[0], bounds[1], "").short
+
+
+def calibration_text(metrics: dict[str, Any]) -> str:
+    """Temperature, calibration error and the threshold for the wanted accuracy, in sentences."""
+    found = metrics["calibration"]
+    error = found["expected_calibration_error"]
+    wanted, at = found["roll_up"]["wanted_accuracy"], found["roll_up"]["at"]
+    text = f"The logits are divided by a temperature of {found['temperature']:.2f}, fitted on validation crops. "
+    if error["after"] is not None:
+        before, after = (percent(error[when], 1) for when in ("before", "after"))
+        text += f"Then the classifier's confidence misses its accuracy by {after} on average; before it was {before}. "
+    text += f"Answers at the lowest rank that is sure enough are right for {percent(wanted)} of the crops "
+    if at is None:
+        return text + "at no threshold."
+    text += f"from a threshold of {at['threshold']:g}: then {percent(at['coverage'])} of the crops have an answer, "
+    return text + f"{percent(at['species'])} a species and {percent(at['genus'])} a genus."
+
+
+def photographs_text(metrics: dict[str, Any]) -> str:
+    """How many photographs were judged, missed and left out."""
+    found = metrics["photographs"]
+    rows = found["rows"]
+    text = f"On {rows['out']:,} whole photographs, {found['missed']:,} of them without a crop, which count as wrong"
+    left_out = sum(rows["dropped"].values())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items())
+    return text + (f"; {left_out:,} are left out ({reasons})" if left_out else "")
+
+
+def identifiers_text(metrics: dict[str, Any]) -> str:
+    """The points of both identifiers, in sentences; empty where there is no other."""
+    found = metrics["identifiers"]
+    if not found:
+        return ""
+    points = found["points"]
+    text = f"Against another identifier on {found['photographs']:,} photographs, {found['both_right']:,} more being "
+    text += f"left out since both name the species first: {points['ours']:,} points to {points['other']:,}"
+    if (difference := found["difference"]) is not None:
+        text += f", {difference['value']:+.2f} a photograph (95 % interval {difference['low']:+.2f} to "
+        text += f"{difference['high']:+.2f})"
+    return text + f". The other has no answer for {found['without_answer']:,} of them."
+
+
 def charts(inputs: Inputs) -> list[tuple[str, Markup]]:
     """Charts with their titles."""
     title = "Named right, with 95 % intervals"
     found = [(title, intervals("accuracy", title, measures(inputs.metrics["evaluation"])))]
+    curve = inputs.curve("reliability.csv", ["count", "confidence", "accuracy"])
+    found.append(("Reliability; a larger dot is more crops", reliability(curve)))
+    curve = inputs.curve("rollup.csv", ["coverage", "accuracy", "species"])
+    found.append(("Answers at the lowest sure rank", roll_up(curve)))
     classes = inputs.curve("classes.csv", CLASSES)
-    if (classes["validation_crops"] > 0).any():
+    if (classes["held_out_crops"] > 0).any():
         found.append(("Accuracy against class size; a larger dot is measured on more crops", class_sizes(classes)))
     pairs = inputs.curve("confusion_genus.csv", ["actual", "predicted"])
     if len(pairs):
-        found.append(("Genera mixed up: numbers of validation crops, shades by row", confusion(pairs)))
+        found.append(("Genera mixed up: numbers of held-out crops, shades by row", confusion(pairs)))
     for kind, table in curves(inputs.plots / "classifier").items():
         if kind in _CURVES:
             chart = training_curve(f"classifier-{kind}", _CURVES[kind], table, "step", shares=kind == "top1")

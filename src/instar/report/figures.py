@@ -96,6 +96,40 @@ def intervals(name: str, alt: str, rows: Sequence[Measure]) -> Markup:
     return chart(name, alt, (360, 48 + 34 * len(upwards)), draw)
 
 
+def reliability(curve: pd.DataFrame) -> Markup:
+    """How often answers are right against how sure they are; on the line where the two agree.
+
+    Args:
+        curve: count, confidence and accuracy of each bin.
+    """
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
+        axes.plot(curve["confidence"], curve["accuracy"], color=BLUE)
+        sizes = 10 + 90 * curve["count"] / max(curve["count"].max(), 1)
+        axes.scatter(curve["confidence"], curve["accuracy"], s=sizes, color=BLUE, linewidth=0)
+        axes.set(xlabel="confidence in the species", ylabel="share that is right", xlim=(0, 1.02), ylim=(-0.02, 1.05))
+
+    return chart("reliability", "Share of right species over the classifier's confidence", (320, 260), draw)
+
+
+def roll_up(curve: pd.DataFrame) -> Markup:
+    """Accuracy over coverage where the lowest sure rank is answered, and the share answered as species.
+
+    Args:
+        curve: coverage, accuracy and species by threshold; the accuracy is empty where there is no answer.
+    """
+    curve = curve.dropna()
+
+    def draw(axes: "Axes") -> None:
+        axes.plot(curve["coverage"], curve["accuracy"], color=BLUE, label="answers that are right", marker=".")
+        axes.plot(curve["coverage"], curve["species"], color=ORANGE, label="crops answered as species")
+        axes.set(xlabel="share of crops with an answer", xlim=(0, 1.02), ylim=(0, 1.05))
+        axes.legend(loc="lower left")
+
+    return chart("roll-up", "Accuracy over coverage of answers at the lowest sure rank", (320, 260), draw)
+
+
 def confusion(pairs: pd.DataFrame) -> Markup:
     """Actual against predicted genus: shares of each row by shade, numbers of crops as text.
 
@@ -140,15 +174,15 @@ def class_sizes(classes: pd.DataFrame) -> Markup:
     """Top-1 accuracy of each species over its training crops, labelled where there is room.
 
     Args:
-        classes: columns label, train_crops, validation_crops and top1, one row per species.
+        classes: columns label, train_crops, held_out_crops and top1, one row per species.
     """
-    classes = classes[(classes["validation_crops"] > 0) & (classes["train_crops"] > 0)].dropna(subset=["top1"])
+    classes = classes[(classes["held_out_crops"] > 0) & (classes["train_crops"] > 0)].dropna(subset=["top1"])
     classes = classes.sort_values(["train_crops", "label"], kind="stable")
     size_px = (440, 330)
 
     def draw(axes: "Axes") -> None:
         axes.set_xscale("log")
-        sizes = 14 + 3 * classes["validation_crops"].clip(upper=30)
+        sizes = 14 + 3 * classes["held_out_crops"].clip(upper=30)
         axes.scatter(classes["train_crops"], classes["top1"], s=sizes, color=BLUE, alpha=0.75, linewidth=0)
         low, high = classes["train_crops"].min(), classes["train_crops"].max()
         axes.set(xlim=(low / 1.3, high * 1.3), ylim=(-0.06, 1.1), xlabel="training crops of the species (log)")

@@ -11,7 +11,7 @@ from instar.report.pictures import CROP_PX, MAX_CROPS, Picture, showable, thumbn
 from instar.splits import hash_order
 
 EXAMPLES = ["label", "rank", "key", "shard", "offset", "size", "split"]
-CLASSES = ["label", "genus", "train_crops", "validation_crops", "top1", "top5"]
+CLASSES = ["label", "genus", "train_crops", "held_out_crops", "top1", "top5"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Line:
     label: str
     rank: str  # species, or genus for crops without a species
     train: int
-    validation: int  # 0 where the classifier was not measured on the class
+    held_out: int  # 0 where the classifier was not measured on the class
     pictures: list[Picture]
 
 
@@ -51,13 +51,13 @@ def sheet_by_class(inputs: Inputs, folder: Path, crops_per_class: int) -> Sheet:
     unknown = sorted(set(ranks.index) - set(classes.index))
     if unknown:
         raise InputError(f"{inputs.plots}/classes.csv: class {unknown[0]} is missing; run the stage evaluation again")
-    train, validation = (dict(classes[name].astype(int)) for name in ("train_crops", "validation_crops"))
+    train, held_out = (dict(classes[name].astype(int)) for name in ("train_crops", "held_out_crops"))
     labels = sorted(ranks.index, key=lambda label: (-train[label], label))[:MAX_CROPS]
     per_class = min(crops_per_class, MAX_CROPS // max(1, len(labels)))
     pictures = _pictures(inputs, examples[examples["label"].isin(labels)], folder, per_class)
     genera: dict[str, list[Line]] = {}
     for label in sorted(labels, key=lambda label: (ranks[label] == "genus", label)):
-        line = Line(label, ranks[label], train[label], validation[label], pictures.get(label, []))
+        line = Line(label, ranks[label], train[label], held_out[label], pictures.get(label, []))
         genera.setdefault(str(classes.at[label, "genus"]), []).append(line)
     return Sheet(dict(sorted(genera.items())), per_class, len(ranks) - len(labels))
 

@@ -99,12 +99,26 @@ def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:
         "detector_charts": detector.charts(inputs, confidence),
         "classifier": classifier.measures(inputs.metrics["evaluation"]) if inputs.has_labels else [],
         "classifier_charts": classifier.charts(inputs) if inputs.has_labels else [],
+        **(_judged(inputs) if inputs.has_labels else {}),
         "maps": maps(places),
         "mapped": int(places[["latitude", "longitude"]].notna().all(axis=1).sum()),
         "licences": licence_counts(inputs.records, inputs.crops),
         "weights": weights_licences(inputs.params),
         "packages": packages(),
         "parameters": parameter_sections(inputs.params),
+    }
+
+
+def _judged(inputs: Inputs) -> dict[str, Any]:
+    """What the stage evaluation found beyond the figures of crops."""
+    metrics = inputs.metrics["evaluation"]
+    return {
+        "settings": classifier.settings(inputs),
+        "groups": classifier.groups(inputs),
+        "calibration_text": classifier.calibration_text(metrics),
+        "photographs_text": classifier.photographs_text(metrics),
+        "of_photographs": classifier.measures(metrics["photographs"]),
+        "identifiers_text": classifier.identifiers_text(metrics),
     }
 
 

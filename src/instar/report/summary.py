@@ -25,7 +25,7 @@ def sentence(inputs: Inputs, confidence: float) -> str:
         text += f"; the detector finds {recall.short} of the annotated animals"
     if inputs.has_labels:
         top1 = classifier.measures(inputs.metrics["evaluation"])[0]
-        text += f"; the classifier names the right species for {top1.short} of the validation crops"
+        text += f"; the classifier names the right species for {top1.short} of the held-out crops"
     return f"{text}."
 
 

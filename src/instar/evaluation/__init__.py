@@ -1,0 +1,1 @@
+"""How good the classifier is: on crops, on whole photographs, and against another identifier."""

@@ -1,0 +1,91 @@
+"""How far the classifier's probabilities can be believed, with a temperature from the validation crops."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from instar.evaluation.answers import RANKS, Answers, Logits, Truth, best_of, joined
+from instar.metrics.calibration import fitted_temperature
+from instar.splits import id_hash
+
+if TYPE_CHECKING:
+    from instar.classifier.predict import Predictor
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """Fitted on validation.
+
+    Attributes:
+        all: on all validation crops: what to use for new crops.
+        each: float64, shape (n,), for each judged crop, from crops of other observations.
+    """
+
+    all: float
+    each: np.ndarray
+
+
+def temperatures(
+    predictor: "Predictor", logits: Logits, targets: np.ndarray, observations: np.ndarray, validation: int
+) -> Temperatures:
+    """The temperature of all validation crops, and those to judge with.
+
+    Where the validation crops themselves are judged, each half of the observations gets the temperature of the other.
+
+    Args:
+        predictor: gives node probabilities.
+        logits: of the validation crops, then of those that are judged; of the first alone where these are judged.
+        targets: int64, class of each of them.
+        observations: object, id of each of them.
+        validation: number of validation crops.
+    """
+    of_validation = np.arange(validation)
+    whole = _fitted(predictor, logits, targets, of_validation)
+    if len(targets) > validation:
+        return Temperatures(whole, np.full(len(targets) - validation, whole))
+    half = np.array([id_hash(str(name)) & 1 for name in observations], dtype=np.int64)
+    other = [_fitted(predictor, logits, targets, of_validation[half != number]) for number in (0, 1)]
+    return Temperatures(whole, np.array(other)[half])
+
+
+def _fitted(predictor: "Predictor", logits: Logits, targets: np.ndarray, rows: np.ndarray) -> float:
+    from torch import from_numpy
+
+    def true_probability(temperature: float) -> np.ndarray:
+        done, found = 0, [np.empty(0, np.float32)]
+        for block in logits.batches(rows):
+            nodes = predictor.nodes(from_numpy(block), temperature=temperature).cpu().numpy()
+            found.append(nodes[np.arange(len(block)), targets[rows[done : done + len(block)]]])
+            done += len(block)
+        return np.concatenate(found)
+
+    return fitted_temperature(true_probability)
+
+
+def answers_at(predictor: "Predictor", logits: Logits, rows: np.ndarray, temperature: np.ndarray) -> Answers:
+    """Answers for the crops at ``rows`` of the logits, each at a temperature of its own, float64 (n,)."""
+    from torch import from_numpy
+
+    def parts() -> Iterator[Answers]:
+        done = 0
+        for block in logits.batches(rows):
+            scaled = block / temperature[done : done + len(block), None].astype(np.float32)
+            yield best_of(predictor.nodes(from_numpy(scaled)).cpu().numpy(), predictor.labels)
+            done += len(block)
+
+    return joined(parts(), predictor.labels)
+
+
+def sureness(found: Answers, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of the best class of each rank and whether it is right, of crops whose label says the species.
+
+    Returns:
+        float64 and bool, shape (n, 2), species first.
+    """
+    said = truth.of_rank(RANKS[0]) >= 0
+    confidence = np.stack([found[rank].probabilities[said, 0] for rank in RANKS], axis=1)
+    right = np.stack([truth.hits(found, rank, 1)[said] for rank in RANKS], axis=1)
+    # sums of float32 may exceed 1 a little
+    return np.minimum(confidence.astype(np.float64), 1.0), right

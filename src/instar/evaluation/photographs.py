@@ -1,0 +1,224 @@
+"""Whole photographs of held-out observations: the answers for their animals, summed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from instar.evaluation.answers import BATCH, RANKS, Answers, Truth, best_of, joined, pixels_of, without_answer
+from instar.splits import id_hash, stable_hash
+from instar.tables import CROPS, DATASET, TAXONOMY, read_batches, read_table
+
+if TYPE_CHECKING:
+    from instar.classifier.labels import LabelSpace
+    from instar.classifier.predict import Predictor
+
+NO_LABEL = "named neither to species nor to genus"
+NO_CLASS = "no class of the classifier"
+#: Reasons of the stage dataset that are about a whole photograph, not about one crop of it.
+OF_PHOTOGRAPHS = ("licence not allowed", "near-duplicates with different labels", "near-duplicate")
+
+_COLUMNS = ["photo_key", "key", "reason", "score", "observation_id", "taxon_id", "latitude", "longitude"]
+_COLUMNS += ["shard", "offset", "size"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Photographs to judge.
+
+    Attributes:
+        photographs: ``photo_key``, ``observation_id``, ``label``, ``latitude`` and ``longitude`` of each, by key.
+        crops: their best crops, grouped by photograph in the same order: columns of the crops' tables, and
+            ``photograph``, its place among the photographs.
+        dropped: photographs that cannot be judged, by reason.
+        keys: of all of them.
+        labels: the classes.
+    """
+
+    photographs: pd.DataFrame
+    crops: pd.DataFrame
+    dropped: dict[str, int]
+    keys: frozenset[str]
+    labels: "LabelSpace"
+
+    @property
+    def truth(self) -> Truth:
+        """What is known of the photographs."""
+        observations = self.photographs["observation_id"].to_numpy(dtype=object)
+        return Truth(self.labels, self.labels.targets(self.photographs["label"]), observations)
+
+    @property
+    def crops_used(self) -> np.ndarray:
+        """int64, shape (n_photographs,): 0 where nothing was found."""
+        return np.bincount(self.crops["photograph"], minlength=len(self.photographs))
+
+
+def held_out(
+    crops: Path,
+    dataset: Path,
+    taxonomy: Path,
+    observations: set[str],
+    labels: "LabelSpace",
+    *,
+    shards: list[str],
+    seed: int,
+    boxes: int,
+) -> HeldOut:
+    """Every photograph of the held-out observations, also those on which nothing was found.
+
+    An observation without any crop is in no split, and to leave all of them out would flatter the detector. So each of
+    these is taken with the chance that an observation of its taxon had to be held out.
+
+    Args:
+        crops: folder of their tables.
+        dataset: table of labels and splits.
+        taxonomy: names of the taxa.
+        observations: ids of the held-out ones.
+        labels: the classes.
+        shards: names of the shards.
+        seed: of the draw.
+        boxes: crops taken of a photograph, those with the highest scores.
+    """
+    paths = [crops / f"{shard}.parquet" for shard in shards]
+    chances, with_crop = _chances(paths, {id_hash(name) for name in observations})
+    rows = pd.concat([_rows(path, observations, chances, with_crop, seed) for path in paths], ignore_index=True)
+    photographs = rows.drop_duplicates("photo_key").sort_values("photo_key").set_index("photo_key")
+    taxa = read_table(taxonomy, TAXONOMY).to_pandas().set_index("taxon_id")
+    ranked = taxa.loc[taxa["rank"].isin(["species", "genus"]), "name"]
+    label = photographs["taxon_id"].map(ranked)
+    reason = pd.Series(_reasons(dataset, observations)).reindex(photographs.index).astype(object)
+    reason = reason.mask(reason.isna() & label.isna(), NO_LABEL)
+    reason = reason.mask(reason.isna() & ~label.isin(labels.names), NO_CLASS)
+    kept = photographs[reason.isna()].assign(label=label)[["observation_id", "label", "latitude", "longitude"]]
+    cut = rows[rows["reason"].isna() & rows["photo_key"].isin(kept.index)]
+    cut = cut.sort_values(["photo_key", "score", "key"], ascending=[True, False, True])
+    cut = cut[cut.groupby("photo_key").cumcount() < boxes].reset_index(drop=True)
+    dropped = {str(name): int(count) for name, count in reason.value_counts().sort_index().items()}
+    cut = cut.assign(photograph=kept.index.get_indexer(pd.Index(cut["photo_key"])))
+    return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels)
+
+
+def _chances(paths: list[Path], held_out: set[int]) -> tuple[dict[str, float], np.ndarray]:
+    """The share of each taxon's observations with a crop that is held out, and the hashes of all with a crop."""
+    codes: dict[str | None, int] = {}
+    found = [pd.DataFrame({"taxon": np.empty(0, np.int64), "observation": np.empty(0, np.uint64)})]
+    for path in paths:
+        for batch in read_batches(path, CROPS, ["reason", "taxon_id", "observation_hash"]):
+            cut = pa.table(batch).filter(pc.is_null(batch["reason"]))
+            few = cut.group_by(["taxon_id", "observation_hash"]).aggregate([])
+            taxon = [codes.setdefault(name, len(codes)) for name in few["taxon_id"].to_pylist()]
+            found.append(pd.DataFrame({"taxon": taxon, "observation": few["observation_hash"].to_numpy()}))
+    pairs = pd.concat(found, ignore_index=True).drop_duplicates()
+    shares = pairs["observation"].isin(held_out).groupby(pairs["taxon"]).mean().to_dict()
+    chances = {name: float(shares[code]) for name, code in codes.items() if name is not None}
+    return chances, np.unique(pairs["observation"].to_numpy(np.uint64))
+
+
+def _rows(
+    path: Path, observations: set[str], chances: Mapping[str, float], with_crop: np.ndarray, seed: int
+) -> pd.DataFrame:
+    """Rows of one shard that are of held-out photographs."""
+    wanted = pa.array(sorted(observations), pa.string())
+    schema = pa.schema([CROPS.field(name) for name in [*_COLUMNS, "observation_hash"]])
+    kept = [schema.empty_table()]
+    for batch in read_batches(path, CROPS, schema.names):
+        table = pa.table(batch).cast(schema)
+        without = ~np.isin(table["observation_hash"].to_numpy(), with_crop)
+        drawn = [
+            stable_hash(seed, row["observation_id"]) / 2.0**64 < chances.get(row["taxon_id"], 0.0)
+            for row in table.filter(pa.array(without)).select(["observation_id", "taxon_id"]).to_pylist()
+        ]
+        taken = pc.is_in(table["observation_id"], value_set=wanted).to_numpy()
+        taken[np.flatnonzero(without)] |= np.array(drawn, dtype=bool)
+        kept.append(table.filter(pa.array(taken)))
+    return pa.concat_tables(kept).select(_COLUMNS).to_pandas()
+
+
+def _reasons(dataset: Path, observations: set[str]) -> dict[str, str]:
+    """Why the stage dataset leaves out photographs of these observations, by key."""
+    wanted = pa.array(sorted(observations), pa.string())
+    found: dict[str, str] = {}
+    schema = pa.schema([DATASET.field(name) for name in ("photo_key", "observation_id", "reason")])
+    for batch in read_batches(dataset, DATASET, schema.names):
+        table = pa.table(batch).cast(schema)  # texts may be dictionaries
+        left_out = pc.is_in(table["reason"], value_set=pa.array(OF_PHOTOGRAPHS))
+        part = table.filter(pc.and_(left_out, pc.is_in(table["observation_id"], value_set=wanted)))
+        found.update(zip(part["photo_key"].to_pylist(), part["reason"].to_pylist(), strict=True))
+    return found
+
+
+def answers_of(predictor: "Predictor", crops: Path, given: HeldOut) -> Answers:
+    """Sum the node probabilities of each photograph's crops and rank the sums.
+
+    Args:
+        predictor: the classifier.
+        crops: folder of the crops' shards.
+        given: the photographs.
+
+    Returns:
+        Answers for all photographs, without one where there is no crop; probabilities are means over the crops.
+    """
+    at, counts = np.unique(given.crops["photograph"], return_counts=True)
+    parts = _means(predictor, crops, given.crops, counts)
+    return without_answer(joined(parts, predictor.labels), len(given.photographs), at)
+
+
+def _means(predictor: "Predictor", crops: Path, rows: pd.DataFrame, counts: np.ndarray) -> Iterator[Answers]:
+    """The best of the mean probabilities, a few photographs at a time, as they are finished."""
+    from torch import from_numpy
+
+    from instar.classifier.data import places_of
+
+    places = places_of(rows)
+    means: list[np.ndarray] = []
+    total = np.zeros(len(predictor.labels))
+    left, done = 0, 0
+    for part, pixels in pixels_of(predictor, crops, rows, "evaluation of photographs"):
+        for nodes in predictor.probabilities(pixels, from_numpy(places[part])).cpu().numpy():
+            left = left or int(counts[done])
+            total += nodes
+            left -= 1
+            if left == 0:
+                means.append((total / counts[done]).astype(np.float32))
+                total[:] = 0
+                done += 1
+        if len(means) >= BATCH:
+            yield best_of(np.stack(means), predictor.labels)
+            means = []
+    if means:
+        yield best_of(np.stack(means), predictor.labels)
+
+
+def rows_of(given: HeldOut, found: Answers) -> Iterator[dict[str, Any]]:
+    """Rows of ``tables.PHOTOGRAPHS``."""
+    truth = given.truth
+    names, genera, used = truth.labels.names, truth.of_rank("genus"), given.crops_used
+    species, genus = found["species"], found["genus"]
+    for index, (key, label) in enumerate(zip(given.photographs["photo_key"], given.photographs["label"], strict=True)):
+        answered = used[index] > 0
+        yield {
+            "key": key,
+            "label": label,
+            "genus": names[genera[index]] if genera[index] >= 0 else None,
+            "top": [names[place] for place in species.classes[index]] if answered else [],
+            "probability": species.probabilities[index].tolist() if answered else [],
+            "top_genus": [names[place] for place in genus.classes[index]] if answered else [],
+            "crops": int(used[index]),
+        }
+
+
+def figures_of(given: HeldOut, found: Answers, *, resamples: int, seed: int) -> dict[str, Any]:
+    """The account of the photographs and how often they are named right; a missed one is wrong."""
+    judged = len(given.photographs)
+    return {
+        "rows": {"in": judged + sum(given.dropped.values()), "out": judged, "dropped": given.dropped},
+        "observations": int(given.photographs["observation_id"].nunique()),
+        "missed": int((given.crops_used == 0).sum()),
+        "crops": len(given.crops),
+        **{f"{rank}_accuracy": given.truth.accuracies(found, rank, resamples=resamples, seed=seed) for rank in RANKS},
+    }

@@ -1,0 +1,310 @@
+"""The stage ``evaluation``."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from instar.errors import InputError
+from instar.evaluation import photographs
+from instar.evaluation.answers import RANKS, Answers, Logits, Truth, answers_by_place, rounded
+from instar.evaluation.calibrated import answers_at, sureness, temperatures
+from instar.evaluation.groups import accuracy_row, class_table, genus_pairs, group_table
+from instar.evaluation.other import Accepted, against, read_other
+from instar.evaluation.places import wrong_places
+from instar.files import md5_of, replacing, write_json
+from instar.metrics.calibration import expected_calibration_error, reliability_curve, roll_up_curve
+from instar.metrics.scoring import sheet
+from instar.tables import DATASET, PHOTOGRAPHS, PREDICTIONS, read_batches, write_table
+
+if TYPE_CHECKING:
+    from instar.classifier.labels import LabelSpace
+    from instar.classifier.model import Description
+    from instar.classifier.predict import Predictor
+
+#: A wrong place is at least so far from the true one.
+WRONG_KM = 1000.0
+#: Where the roll-up is looked at.
+THRESHOLDS = np.linspace(0, 1, 101)
+_COLUMNS = ["key", "shard", "offset", "size", "observation_id", "label", "genus", "basis", "latitude", "longitude"]
+_COLUMNS += ["split"]
+
+
+def evaluation(
+    classifier: Path,
+    crops: Path,
+    dataset: Path,
+    taxonomy: Path,
+    other: Path,
+    synonyms: Path,
+    out: Path,
+    out_photographs: Path,
+    out_metrics: Path,
+    out_classes: Path,
+    out_confusion: Path,
+    out_accuracy: Path,
+    out_groups: Path,
+    out_reliability: Path,
+    out_rollup: Path,
+    out_identifiers: Path,
+    *,
+    seed: int,
+    shards: list[str],
+    name_confidence: int,
+    bootstrap: int,
+    resolutions: list[int],
+    region_deg: float,
+    wanted_accuracy: float,
+    photo_boxes: int,
+) -> None:
+    """Judge the classifier on held-out crops and photographs: the split test where there is one, else validation.
+
+    Species are ranked among species and genera among genera; a genus's probability holds that of its species.
+    Intervals are of 95 %, by resampling observations. Where the classifier takes a place, it is judged with the true
+    one, with none, and with a wrong one, the place of another crop at least 1,000 km away. The temperature is fitted on
+    validation; where validation is also judged, each half of its observations is judged with the other half's.
+
+    Args:
+        classifier: folder with the trained weights and their description.
+        crops: folder of ``<shard>.tar`` and ``<shard>.parquet`` with the crops.
+        dataset: table of their labels and splits.
+        taxonomy: table of the photographs' taxa.
+        other: CSV of another identifier's answers: photo_key and top1 to top5; a header alone compares nothing.
+        synonyms: CSV with the columns name and accepted, or a backbone.jsonl, by which names are compared.
+        out: gets the five best species and genera of each judged crop.
+        out_photographs: gets those of each photograph of a held-out observation.
+        out_metrics: gets top-1 and top-5 over crops (micro) and over classes (macro), and all other figures, as JSON.
+        out_classes: gets the figures of each class, as CSV.
+        out_confusion: gets the true and the predicted genus of each crop, as CSV.
+        out_accuracy: gets a line of accuracies for each resolution and kind of place, as CSV.
+        out_groups: gets the accuracy by class size, by source and by region, as CSV.
+        out_reliability: gets accuracy against confidence at the fitted temperature, as CSV.
+        out_rollup: gets accuracy and coverage by threshold, when the lowest rank that is sure is answered, as CSV.
+        out_identifiers: gets the answers and points of both identifiers for each photograph, as CSV.
+        seed: of the resampling, the wrong places and the draw of photographs.
+        shards: names of the shards.
+        name_confidence: of an answer of GBIF's backbone, percent; one with less is no match.
+        bootstrap: number of resamples.
+        resolutions: sides of the network's input to judge at, pixels; the training's own comes first in any case.
+        region_deg: side of a region, degrees.
+        wanted_accuracy: of the roll-up's answers; the threshold is chosen for it.
+        photo_boxes: crops of a photograph that are summed, those with the highest scores.
+
+    Raises:
+        InputError: if the classifier is missing or damaged, a crop can't be read, there is no crop to judge, the
+            classifier was trained on another dataset or can't take a resolution, or a table of the other identifier
+            is damaged.
+    """
+    from instar.classifier.data import places_of
+    from instar.classifier.predict import Predictor
+
+    told = read_other(other)
+    accepted = Accepted(synonyms, taxonomy, name_confidence=name_confidence)
+    predictor = Predictor(classifier)
+    description, labels = predictor.description, predictor.labels
+    validation, judged = _rows(dataset)
+    _check(validation, judged, description, classifier, dataset)
+    resampling: dict[str, int] = {"resamples": bootstrap, "seed": seed}
+    truth = _truth(judged, labels)
+    places = _places(judged, description, seed)
+    own = _judge(predictor, crops, validation, judged, places, out.parent)
+    settings = [(predictor.image_px, own.answers)]
+    for image_px in dict.fromkeys(resolutions):
+        if image_px != description.image_px:
+            rebuilt = Predictor(classifier, image_px=image_px)
+            what = f"evaluation at {image_px} px"
+            settings.append((image_px, answers_by_place(rebuilt, crops, judged, places, what)))
+    table = list(_settings(truth, settings, resampling))
+    found = own.answers[next(iter(places))]
+    write_table(out, _predictions(judged, found, truth), PREDICTIONS)
+    _write_csv(out_classes, class_table(truth, found, description.train_crops))
+    _write_csv(out_confusion, genus_pairs(truth, found))
+    _write_csv(out_accuracy, pd.DataFrame([accuracy_row(row) for row in table]))
+    groups = group_table(
+        truth, found, judged, places_of(judged), description.train_crops, region_deg=region_deg, **resampling
+    )
+    _write_csv(out_groups, groups)
+    sure = sureness(found, truth), sureness(own.calibrated, truth)
+    calibration = _calibration(*sure, wanted_accuracy, out_reliability, out_rollup)
+    held_out = set(judged["observation_id"])
+    given = photographs.held_out(
+        crops, dataset, taxonomy, held_out, labels, shards=shards, seed=seed, boxes=photo_boxes
+    )
+    of_photographs = photographs.answers_of(predictor, crops, given)
+    rows = list(photographs.rows_of(given, of_photographs))
+    write_table(out_photographs, rows, PHOTOGRAPHS)
+    compared: tuple[pd.DataFrame, dict[str, Any] | None] = (sheet([], [], [], []), None)
+    if told:
+        ours = [row["top"] for row in rows]
+        compared = against(given.photographs, ours, told, other, accepted, known=given.keys, **resampling)
+    _write_csv(out_identifiers, compared[0])
+    metrics = {
+        "rows": {"in": len(judged), "out": len(truth.targets), "dropped": {}},
+        "split": judged["split"].iloc[0],
+        **_numbers(truth, places_of(judged), places),
+        **{f"{rank}_accuracy": table[0][f"{rank}_accuracy"] for rank in RANKS},
+        "resolutions": _nested(table),
+        "calibration": {"temperature": rounded(own.temperature), **calibration},
+        "photographs": photographs.figures_of(given, of_photographs, **resampling),
+        "identifiers": compared[1],
+    }
+    write_json(out_metrics, metrics)
+
+
+def _rows(dataset: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of the split validation, and of the one that is judged: test where there is one, else the same."""
+    splits = pa.array(["validation", "test"])
+    schema = pa.schema([DATASET.field(name) for name in _COLUMNS])
+    parts = [schema.empty_table()]
+    for batch in read_batches(dataset, DATASET, _COLUMNS):
+        table = pa.table(batch).cast(schema)  # texts may be dictionaries
+        parts.append(table.filter(pc.is_in(table["split"], value_set=splits)))
+    rows = pa.concat_tables(parts).to_pandas()
+    validation, test = (rows[rows["split"] == split].reset_index(drop=True) for split in ("validation", "test"))
+    return validation, validation if test.empty else test
+
+
+def _check(
+    validation: pd.DataFrame, judged: pd.DataFrame, description: "Description", classifier: Path, dataset: Path
+) -> None:
+    if judged.empty:
+        raise InputError(f"{dataset}: no crop is for validation; lower dataset.validation_crops")
+    unknown = sorted({*validation["label"], *judged["label"]} - set(description.labels.names))
+    if unknown:
+        raise InputError(f"{classifier}: does not know {unknown[0]} of {dataset}; run classifier again")
+    md5 = md5_of(dataset)
+    if description.dataset_md5 != md5:
+        raise InputError(
+            f"{classifier}: trained on a dataset with md5 {description.dataset_md5}, {dataset} has {md5}; "
+            "run classifier again"
+        )
+
+
+def _truth(rows: pd.DataFrame, labels: "LabelSpace") -> Truth:
+    return Truth(labels, labels.targets(rows["label"]), rows["observation_id"].to_numpy(dtype=object))
+
+
+def _places(rows: pd.DataFrame, description: "Description", seed: int) -> dict[str, np.ndarray]:
+    """The kinds of places to judge with, each float32 (n, 2); the first is what the classifier is meant to get."""
+    from instar.classifier.data import places_of
+
+    true = places_of(rows)
+    nowhere = np.full_like(true, np.nan)
+    if description.place == "none":
+        return {"none": nowhere}
+    return {"true": true, "none": nowhere, "wrong": wrong_places(true, rows["key"], seed=seed, least_km=WRONG_KM)}
+
+
+@dataclass(frozen=True)
+class _Own:
+    """Answers at the resolution of training, by kind of place; with the first kind also calibrated."""
+
+    answers: dict[str, Answers]
+    calibrated: Answers
+    temperature: float
+
+
+def _judge(
+    predictor: "Predictor",
+    crops: Path,
+    validation: pd.DataFrame,
+    judged: pd.DataFrame,
+    places: dict[str, np.ndarray],
+    scratch: Path,
+) -> _Own:
+    from instar.classifier.data import places_of
+
+    main = next(iter(places))
+    before = validation.iloc[:0] if judged is validation else validation
+    seen = _truth(pd.concat([before, judged]), predictor.labels)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        logits = Logits(file)
+        of_before = {main: places_of(before)}  # a classifier without place takes no notice
+        answers_by_place(predictor, crops, before, of_before, "evaluation: temperature", logits)
+        what = f"evaluation at {predictor.image_px} px"
+        found = answers_by_place(predictor, crops, judged, places, what, logits)
+        fitted = temperatures(predictor, logits, seen.targets, seen.observations, len(validation))
+        at = np.arange(len(before), len(seen.targets))
+        return _Own(found, answers_at(predictor, logits, at, fitted.each), fitted.all)
+
+
+def _settings(
+    truth: Truth, settings: list[tuple[int, dict[str, Answers]]], resampling: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    """The accuracies at each resolution with each kind of place."""
+    for image_px, by_place in settings:
+        for place, found in by_place.items():
+            figures = {f"{rank}_accuracy": truth.accuracies(found, rank, **resampling) for rank in RANKS}
+            yield {"image_px": image_px, "place": place, "crops": len(truth.targets), **figures}
+
+
+def _nested(table: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Accuracies by resolution and kind of place; ``dvc metrics`` shows mappings, no lists."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in table:
+        figures = {f"{rank}_accuracy": row[f"{rank}_accuracy"] for rank in RANKS}
+        found.setdefault(str(row["image_px"]), {})[row["place"]] = figures
+    return found
+
+
+def _numbers(truth: Truth, true_places: np.ndarray, places: dict[str, np.ndarray]) -> dict[str, int]:
+    species = set(truth.of_rank("species")) - {-1}
+    numbers = {
+        "crops": len(truth.targets),
+        "observations": len(set(truth.observations)),
+        "species": len(species),
+        "species_in_training_only": len(truth.labels.of_rank("species")) - len(species),
+        "crops_without_place": int(np.isnan(true_places).any(axis=1).sum()),
+    }
+    if "wrong" in places:
+        numbers["crops_without_wrong_place"] = int(np.isnan(places["wrong"]).any(axis=1).sum())
+    return numbers
+
+
+def _calibration(
+    before: tuple[np.ndarray, np.ndarray],
+    after: tuple[np.ndarray, np.ndarray],
+    wanted_accuracy: float,
+    out_reliability: Path,
+    out_rollup: Path,
+) -> dict[str, Any]:
+    """Write the curves; the calibration error before and after, and the threshold for the wanted accuracy."""
+    confidence, right = after
+    _write_csv(out_reliability, reliability_curve(confidence[:, 0], right[:, 0]))
+    curve = roll_up_curve(confidence, right, RANKS, thresholds=THRESHOLDS)
+    _write_csv(out_rollup, curve)
+    enough = curve[curve["accuracy"] >= wanted_accuracy]
+    errors = [expected_calibration_error(sure[:, 0], hit[:, 0]) for sure, hit in (before, after)]
+    at = {name: rounded(figure) for name, figure in enough.iloc[0].items()} if len(enough) else None
+    ece = [None if np.isnan(error) else rounded(error) for error in errors]
+    return {
+        "expected_calibration_error": {"before": ece[0], "after": ece[1]},
+        "roll_up": {"wanted_accuracy": wanted_accuracy, "at": at},
+    }
+
+
+def _predictions(judged: pd.DataFrame, found: Answers, truth: Truth) -> Iterator[dict[str, Any]]:
+    names = truth.labels.names
+    species, genus = found["species"], found["genus"]
+    columns = (judged["key"], judged["label"], judged["genus"])
+    for index, (key, label, of_genus) in enumerate(zip(*columns, strict=True)):
+        yield {
+            "key": key,
+            "label": label,
+            "genus": of_genus,
+            "top": [names[place] for place in species.classes[index]],
+            "probability": species.probabilities[index].tolist(),
+            "top_genus": [names[place] for place in genus.classes[index]],
+        }
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
