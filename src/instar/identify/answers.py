@@ -7,6 +7,7 @@ import numpy as np
 
 from instar.classifier.labels import RANKS, LabelSpace
 from instar.identify.identifier import Found
+from instar.metrics.calibration import answered_rank
 from instar.metrics.topk import top_indices
 
 Row = dict[str, Any]
@@ -23,11 +24,12 @@ def sure_answer(nodes: np.ndarray, labels: LabelSpace, *, threshold: float) -> R
     Returns:
         Its ``name``, ``rank`` and ``probability``; None where no rank is sure.
     """
-    for rank in RANKS:
-        for best in best_of_rank(nodes, labels, rank, 1):
-            if best["probability"] >= threshold:
-                return {"name": best["name"], "rank": rank, "probability": best["probability"]}
-    return None
+    best = [best_of_rank(nodes, labels, rank, 1) for rank in RANKS]
+    sureness = np.array([[of_rank[0]["probability"] if of_rank else -1.0 for of_rank in best]])
+    at = int(answered_rank(sureness, threshold)[0])
+    return (
+        None if at < 0 else {"name": best[at][0]["name"], "rank": RANKS[at], "probability": best[at][0]["probability"]}
+    )
 
 
 def best_of_rank(nodes: np.ndarray, labels: LabelSpace, rank: str, k: int) -> list[Row]:

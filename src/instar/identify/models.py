@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 SETTINGS = "identify.json"
 #: In an exported folder: the detector's own folder.
 DETECTOR = "detector"
-#: Animals of a photograph whose probabilities make the photograph's, those with the highest scores.
-PHOTO_BOXES = 10
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Settings:
     Attributes:
         temperature: divides the classifier's logits.
         confidence: boxes with a lower score are no animals.
-        photo_boxes: animals that make the photograph's answer.
+        photo_boxes: animals that make the photograph's answer, those with the highest scores.
         slicing: of photographs into tiles.
         limits: of what the detector keeps.
         cut: how crops are made.
@@ -54,7 +52,7 @@ def settings_of(params: Params, temperature: float) -> Settings:
     return Settings(
         temperature=temperature,
         confidence=crops.confidence,
-        photo_boxes=PHOTO_BOXES,
+        photo_boxes=params.evaluation.photo_boxes,
         slicing=Slicing(given.tile_px, given.tile_overlap, given.merge_threshold, given.batch),
         limits=Limits(given.floor, given.nms_iou, given.max_boxes),
         cut=Cut(crops.margin_percent, crops.max_px, crops.jpeg_quality),
