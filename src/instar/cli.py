@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "study": ("instar.study", "study", "write params.yaml from a preset: instar study ants beta=0.999"),
     "source": ("instar.sources.command", "source", "fetch records: instar source backbone; see instar source --help"),
     "compare": ("instar.compare.command", "compare", "detectors on the same photographs, or ways to split"),
+    "identify": ("instar.identify.command", "identify", "name the animals on photographs"),
+    "export": ("instar.export.command", "export", "write the models with card and attribution, to be handed over"),
     "run": ("instar.workflow", "run", "run one stage through Snakemake, as dvc repro does"),
     "record": ("instar.workflow", "record", "record in DVC what snakemake all made; runs nothing"),
     "sync": ("instar.workflow", "sync", "dvc pull, then tell Snakemake that nothing is to be done"),
@@ -39,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 #: commands that read their words themselves
-RAW = {"study", "source", "compare", "job"}
+RAW = {"study", "source", "compare", "identify", "export", "job"}
 #: commands whose arguments are given by place, not by name
 POSITIONAL = {"run"}
 

@@ -1,0 +1,125 @@
+"""The classifier as ONNX, and whether it says what torch says."""
+
+import importlib.util
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from instar.classifier.losses import NodeProbabilities
+from instar.classifier.model import Description, load
+from instar.classifier.network import Network
+from instar.errors import InputError
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+INPUTS, OUTPUTS = ("pixels", "places"), ("probabilities", "logits")
+#: By which no output may differ from torch's.
+TOLERANCE = 1e-4
+#: A known place, where crops have none.
+SOMEWHERE = (45.0, -100.0)
+
+
+class Whole(torch.nn.Module):
+    """From pixels as a file holds them to probabilities: what other programs would have to do stands in the graph.
+
+    Args:
+        network: logits from normalised pixels and places.
+        description: of the network.
+        temperature: that the logits are divided by.
+    """
+
+    def __init__(self, network: Network, description: Description, *, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+        self.nodes = NodeProbabilities(description.labels, description.loss)
+        self.register_buffer("mean", torch.tensor(description.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(description.std).view(1, 3, 1, 1))
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+
+    def forward(self, pixels: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Node probabilities float32 (n, n_classes) and logits float32 (n, n_outputs).
+
+        Args:
+            pixels: uint8, shape (n, 3, px, px), RGB.
+            places: float32, shape (n, 2), latitude and longitude in degrees, NaN where unknown.
+        """
+        logits = self.network((pixels.float() / 255 - self.mean) / self.std, places).float()
+        return self.nodes(logits / self.temperature), logits
+
+
+def check_installed() -> None:
+    """Raises InputError if a package is missing."""
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise InputError(f"ONNX needs the package {missing[0]}; install it, or export with --no-onnx")
+
+
+def write_onnx(folder: Path, out: Path, pixels: torch.Tensor, places: torch.Tensor, *, temperature: float) -> float:
+    """Write a classifier as ONNX with any number of crops at a time, and compare both on given crops.
+
+    Args:
+        folder: with the weights and their description.
+        out: file to write.
+        pixels: uint8, shape (n, 3, px, px), at least one crop.
+        places: float32, shape (n, 2), NaN where unknown.
+        temperature: to put into the graph.
+
+    Returns:
+        The largest difference between an output and torch's.
+
+    Raises:
+        InputError: if it is ``TOLERANCE`` or more, the network can't be written, or a package is missing.
+    """
+    check_installed()
+    network, description = load(folder)
+    whole = Whole(network, description, temperature=temperature).eval()
+    program = exported_program(whole, description.image_px)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own, about its parts
+            torch.onnx.export(
+                program, f=str(out), input_names=INPUTS, output_names=OUTPUTS, external_data=False, verbose=False
+            )
+    except (torch.onnx.errors.OnnxExporterError, ValueError) as error:  # the latter above 2 GB
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{description.model} can't be written as ONNX ({reason}); use --no-onnx") from None
+    difference = largest_difference(whole, out, pixels, places)
+    if not difference < TOLERANCE:
+        raise InputError(
+            f"ONNX differs from torch by {difference:.2g}, not by less than {TOLERANCE:g}; use --no-onnx and report it"
+        )
+    return difference
+
+
+def exported_program(whole: Whole, image_px: int) -> torch.export.ExportedProgram:
+    """The graph, whose number of crops is left open."""
+    batch = torch.export.Dim("batch")
+    # two examples: torch takes a size of 1 for a constant
+    examples = torch.zeros(2, 3, image_px, image_px, dtype=torch.uint8), torch.tensor([SOMEWHERE, SOMEWHERE])
+    shapes = {name: {0: batch} for name in INPUTS}
+    with torch.no_grad():
+        return torch.export.export(whole, examples, dynamic_shapes=shapes)
+
+
+def batches(pixels: torch.Tensor, places: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What is compared: one crop, three, and all of them, each with and without places."""
+    at = [torch.arange(1), torch.arange(3) % len(pixels), torch.arange(len(pixels))]
+    known = torch.where(places.isnan(), torch.tensor(SOMEWHERE), places)
+    nowhere = torch.full_like(places, torch.nan)
+    return [(pixels[index], kind[index]) for index in at for kind in (places, known, nowhere)]
+
+
+def largest_difference(whole: Whole, path: Path, pixels: torch.Tensor, places: torch.Tensor) -> float:
+    """Over all outputs for all ``batches``; NaN where an output is NaN."""
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = [0.0]
+    for given in batches(pixels, places):
+        fed = {name: tensor.numpy() for name, tensor in zip(INPUTS, given, strict=True)}
+        answers = session.run(list(OUTPUTS), fed)
+        with torch.inference_mode():
+            wanted = whole(*given)
+        found += [float(np.abs(one - other.numpy()).max()) for one, other in zip(answers, wanted, strict=True)]
+    return float(np.max(found))

@@ -1,0 +1,161 @@
+"""`instar identify`: what is on photographs."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instar.errors import InputError
+
+if TYPE_CHECKING:
+    from instar.identify.identifier import Found
+    from instar.identify.inputs import Place
+    from instar.identify.models import Models
+    from instar.identify.output import Output
+
+_DESCRIPTION = """Find the animals on photographs and name them: a line for each photograph on standard output, and one
+for each animal. An answer is the species if it is at least as probable as --threshold, else the genus, else none; that
+of a photograph is from the mean over its best 10 animals. Photographs that can't be read are told on standard error;
+the others are answered all the same, and the exit status is then 1."""
+_EPILOG = """Detector, crops and classifier are used as in the study's stages, so that the answers are those that its
+evaluation judged, at the temperature that it found. A photograph that is named twice is answered once."""
+#: Progress is shown above so many photographs.
+FEW = 10
+
+
+def identify(words: list[str]) -> int:
+    """Read the words of ``instar identify`` and answer; 1 if a photograph could not be read."""
+    parser = _parser()
+    options = parser.parse_args(words)
+    if (options.lat is None) != (options.lon is None):
+        parser.error("--lat and --lon go together: give both or none")
+    place = None if options.lat is None else (options.lat, options.lon)
+    return _identify(options, place)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="instar identify", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument(
+        "photographs", nargs="+", type=Path, metavar="PHOTO", help="a photograph, or a folder with photographs below it"
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="that 'instar export' wrote; the detector and classifier of the study in params.yaml if not given",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="write one JSON document instead of lines to read")
+    form.add_argument("--csv", action="store_true", help="write CSV: a row per photograph, then one per animal")
+    parser.add_argument("--overlay", type=Path, metavar="DIR", help="write the photographs with boxes and names there")
+    parser.add_argument(
+        "--lat",
+        type=_number(-90, 90),
+        metavar="DEGREES",
+        help="latitude of all photographs, north is positive; what each one's EXIF says if not given",
+    )
+    parser.add_argument("--lon", type=_number(-180, 180), metavar="DEGREES", help="longitude, east is positive")
+    parser.add_argument(
+        "--threshold", type=_number(0, 1), default=0.8, help="least probability of an answer (default: %(default)s)"
+    )
+    parser.add_argument("--top", type=_count, default=5, help="classes of each rank listed (default: %(default)s)")
+    parser.add_argument("--batch", type=_count, help="tiles and animals through the models at a time")
+    return parser
+
+
+def _number(low: float, high: float) -> "type[float]":
+    def number(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not in {low:g} to {high:g}")
+        return value
+
+    return number  # type: ignore[return-value]
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
+def _identify(options: argparse.Namespace, place: "Place | None") -> int:
+    from instar.identify.answers import told
+    from instar.identify.identifier import Identifier
+    from instar.identify.inputs import paths_of, read_all
+    from instar.identify.overlay import Overlays
+    from instar.photographs import THREADS
+
+    paths, problems = paths_of(options.photographs)
+    for problem in problems:
+        _complain(problem)
+    if not paths:
+        return 1
+    overlays = Overlays(options.overlay, paths) if options.overlay else None
+    models = _models(options.model, options.batch)
+    labels, counted = models.predictor.labels, models.settings.photo_boxes
+    output = _output(options, models)
+    identifier = Identifier(models, keep_pixels=overlays is not None)
+    bad = len(problems)
+    for found in _shown(identifier.found(read_all(paths, place, threads=THREADS)), len(paths)):
+        row = told(found, labels, threshold=options.threshold, top=options.top, counted=counted)
+        if overlays:
+            drawn = None if found.pixels is None else str(overlays.write(found.pixels, row))
+            row["overlay"] = drawn
+        if found.problem:
+            bad += 1
+            _complain(f"{found.name}: {found.problem}")
+        output.add(row)
+    output.close()
+    if bad:
+        _complain(f"{bad} of the photographs and folders named could not be read")
+    return 1 if bad else 0
+
+
+def _complain(text: str) -> None:
+    print(f"instar identify: {text}", file=sys.stderr, flush=True)
+
+
+def _shown(found: "Iterator[Found]", count: int) -> "Iterator[Found]":
+    from instar.progress import progress
+
+    return progress(found, "photographs", count) if count > FEW else found
+
+
+def _models(folder: Path | None, batch: int | None) -> "Models":
+    from instar import params
+    from instar.identify.models import load_exported, load_models, settings_of, temperature_of
+
+    if folder is not None:
+        models = load_exported(folder)
+    else:
+        study = params.load()
+        root = Path("data") / study.study
+        for made, stage in ((root / "detector", "detector"), (root / "classifier", "classifier")):
+            if not made.is_dir():
+                raise InputError(f"{made}: no such folder; run the stage {stage}, or name an exported --model")
+        temperature = temperature_of(root / "metrics" / "evaluation.json")
+        if temperature is None:
+            _complain(f"{root}/metrics/evaluation.json tells no temperature: probabilities are not calibrated")
+        models = load_models(root / "detector", root / "classifier", settings_of(study, temperature or 1.0))
+    return type(models)(models.detector, models.predictor, models.settings.with_batch(batch))
+
+
+def _output(options: argparse.Namespace, models: "Models") -> "Output":
+    import instar
+    from instar.identify.output import Csv, Json, Table
+
+    if options.csv:
+        return Csv(sys.stdout, options.top)
+    if not options.json:
+        return Table(sys.stdout, models.predictor.labels)
+    about = models.predictor.description
+    head = {
+        "instar": instar.__version__,
+        "detector": models.detector.name,
+        "classifier": {"model": about.model, "dataset_md5": about.dataset_md5, "instar": about.instar},
+        "temperature": models.settings.temperature,
+        "threshold": options.threshold,
+    }
+    return Json(sys.stdout, head)

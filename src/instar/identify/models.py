@@ -1,0 +1,131 @@
+"""Detector, classifier and settings: of the study in params.yaml, or of a folder that ``instar export`` wrote."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instar.crops import Cut
+from instar.detections import Limits, Slicing
+from instar.errors import InputError
+from instar.files import write_json
+from instar.params import Params
+
+if TYPE_CHECKING:
+    from instar.classifier.predict import Predictor
+    from instar.detectors import Detector
+
+#: In an exported folder: what identify needs beside the models.
+SETTINGS = "identify.json"
+#: In an exported folder: the detector's own folder.
+DETECTOR = "detector"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How photographs become answers; the same values as in the stages, so that answers are the same.
+
+    Attributes:
+        temperature: divides the classifier's logits.
+        confidence: boxes with a lower score are no animals.
+        photo_boxes: animals that make the photograph's answer, those with the highest scores.
+        slicing: of photographs into tiles.
+        limits: of what the detector keeps.
+        cut: how crops are made.
+    """
+
+    temperature: float
+    confidence: float
+    photo_boxes: int
+    slicing: Slicing
+    limits: Limits
+    cut: Cut
+
+    def with_batch(self, batch: int | None) -> "Settings":
+        """The same with another number of tiles, and of crops, through the models at a time; None changes nothing."""
+        return replace(self, slicing=replace(self.slicing, batch=batch)) if batch else self
+
+
+def settings_of(params: Params, temperature: float) -> Settings:
+    """The settings that the stages of a study have."""
+    given, crops = params.detections, params.crops
+    return Settings(
+        temperature=temperature,
+        confidence=crops.confidence,
+        photo_boxes=params.evaluation.photo_boxes,
+        slicing=Slicing(given.tile_px, given.tile_overlap, given.merge_threshold, given.batch),
+        limits=Limits(given.floor, given.nms_iou, given.max_boxes),
+        cut=Cut(crops.margin_percent, crops.max_px, crops.jpeg_quality),
+    )
+
+
+def write_settings(path: Path, settings: Settings) -> None:
+    """Write settings as JSON."""
+    write_json(path, asdict(settings))
+
+
+def read_settings(path: Path) -> Settings:
+    """What ``write_settings`` wrote.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        given: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        parts = {"slicing": Slicing, "limits": Limits, "cut": Cut}
+        made = {name: kind(**given.pop(name)) for name, kind in parts.items()}
+        return Settings(**given, **made)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such file; name a folder that 'instar export' wrote") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: not the settings of an exported model ({error!r}); export it again") from None
+
+
+def temperature_of(metrics: Path) -> float | None:
+    """The temperature that the stage ``evaluation`` found, from its figures; None where there is none.
+
+    Raises:
+        InputError: if the figures are damaged, or the temperature is no positive number.
+    """
+    try:
+        figures = json.loads(metrics.read_text(encoding="utf-8"))
+        found = figures["calibration"]["temperature"]
+    except (FileNotFoundError, KeyError):
+        return None
+    except (ValueError, TypeError):
+        raise InputError(f"{metrics}: not the figures of the stage evaluation; run it again") from None
+    if not isinstance(found, int | float) or not 0 < found < float("inf"):
+        raise InputError(f"{metrics}: temperature = {found!r} is no positive number; run evaluation again")
+    return float(found)
+
+
+@dataclass(frozen=True)
+class Models:
+    """All that ``Identifier`` takes."""
+
+    detector: "Detector"
+    predictor: "Predictor"
+    settings: Settings
+
+
+def load_models(detector: Path, classifier: Path, settings: Settings) -> Models:
+    """Both models on the best device there is.
+
+    Raises:
+        InputError: if one is missing or damaged.
+    """
+    from instar import detectors
+    from instar.classifier.model import quiet_timm
+    from instar.classifier.predict import Predictor
+
+    quiet_timm()
+    return Models(detectors.load(detector), Predictor(classifier), settings)
+
+
+def load_exported(folder: Path) -> Models:
+    """The models of a folder that ``instar export`` wrote.
+
+    Raises:
+        InputError: if something is missing or damaged.
+    """
+    return load_models(folder / DETECTOR, folder, read_settings(folder / SETTINGS))

@@ -1,0 +1,318 @@
+"""Tests of instar.export."""
+
+import csv
+import importlib.util
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from evaluation_study import described, write_classifier
+from handed_over import answers, evaluate, write_study
+from photo_shards import write_annotations
+
+from instar.classifier.model import load, load_description
+from instar.classifier.model import save as save_classifier
+from instar.classifier.predict import Predictor
+from instar.detectors import DESCRIPTION
+from instar.errors import InputError
+from instar.export.attribution import write_attribution
+from instar.export.card import accuracies, backbone_licence, detector_rows, narrow, share
+from instar.export.command import export
+from instar.export.folder import check_out
+from instar.export.onnx_file import NEEDED, Whole, batches, exported_program, write_onnx
+from instar.files import write_json
+from instar.identify.command import identify
+from instar.tables import CROPS, read_table, write_table
+
+HAS_ONNX = all(importlib.util.find_spec(name) for name in NEEDED)
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason=f"{', '.join(NEEDED)} are not all installed")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_study(tmp_path_factory.mktemp("study"), place="late", epochs=2)
+    evaluate(root)
+    return root
+
+
+@pytest.fixture
+def root(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the study, to be spoilt."""
+    shutil.copytree(study, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+@pytest.fixture(scope="module")
+def exported(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(study)
+        export(["--out", str(out), "--no-onnx"])
+    return out
+
+
+def tree(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def attribution(out: Path) -> dict[str, dict[str, str]]:
+    with out.open(newline="") as file:
+        return {row["key"]: row for row in csv.DictReader(file)}
+
+
+def test_the_folder_holds_these_files_and_no_other(exported: Path) -> None:
+    names = {"README.md", "attribution.csv", "classifier.json", "identify.json", "labels.csv", "weights.safetensors"}
+    assert tree(exported) == names | {"detector/detector.json"}
+    assert [path.name for path in exported.parent.iterdir()] == ["model"]
+
+
+def test_labels_are_in_the_order_of_the_probabilities(exported: Path) -> None:
+    lines = (exported / "labels.csv").read_text().splitlines()
+    assert lines[0] == "index,name,rank,parent,train_crops"
+    assert lines[1] == "0,Rubra erecta,species,Rubra,24"
+    assert lines[5:] == ["4,Rubra,genus,,8", "5,Viridis,genus,,0"]
+    assert [line.split(",")[1] for line in lines[1:]] == list(load_description(exported).labels.names)
+
+
+def test_attribution_names_each_training_photograph(exported: Path, study: Path) -> None:
+    rows = attribution(exported / "attribution.csv")
+    assert len(rows) == 104
+    assert rows["folder-0000"] == {
+        "key": "folder-0000",
+        "source": "folder",
+        "photo_id": "0000",
+        "creator": "",
+        "rights_holder": "",
+        "licence": "cc-by",
+        "reference": "",
+        "used_for": "classifier",
+    }
+    assert str(study) not in (exported / "attribution.csv").read_text()
+
+
+def test_the_card_tells_what_was_measured(exported: Path, study: Path) -> None:
+    card = (exported / "README.md").read_text()
+    figures = json.loads((study / "data/demo/metrics/evaluation.json").read_text())
+    top1 = figures["resolutions"]["32"]["true"]["species_accuracy"]["top1_micro"]
+    assert f"| 32 | the true place | species | each crop counts once | {share(top1)} |" in card
+    assert f"temperature {figures['calibration']['temperature']:.3f}" in card
+    assert "| Rubra erecta | species | Rubra | 24 | 6 |" in card
+    assert "| cc-by | 52 |" in card
+    assert "Training started from random weights" in card
+    assert figures["photographs"]["rows"]["out"] == 24
+    assert "24 were judged" in card
+    for word in ("nan", "None", "{{", "{%", "Undefined", "classifier.onnx", str(study)):
+        assert word not in card, word
+    for title in ("Intended use", "Training data", "Licences", "How good it is", "Limits", "Classes"):
+        assert f"## {title}\n" in card
+
+
+def test_identify_takes_the_folder(exported: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from crop_shards import drawn_crop
+
+    (root / "a.jpg").write_bytes(drawn_crop(np.random.default_rng(1), "Rubra", "erecta"))
+    assert identify(["a.jpg", "--json"]) == 0
+    own = capsys.readouterr().out
+    (root / "data").rename(root / "gone")
+    (root / "params.yaml").unlink()
+    assert identify(["a.jpg", "--json", "--model", str(exported)]) == 0
+    assert answers(capsys.readouterr().out) == answers(own)
+
+
+def test_an_earlier_export_is_replaced(root: Path) -> None:
+    export(["--out", "model", "--no-onnx"])
+    (root / "model" / "old.txt").touch()
+    export(["--out", "model", "--no-onnx"])
+    assert not (root / "model" / "old.txt").exists()
+
+
+def test_nothing_else_is_replaced(tmp_path: Path) -> None:
+    check_out(tmp_path / "new")
+    check_out(tmp_path)
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(InputError, match="holds something that is no exported model"):
+        check_out(tmp_path)
+    with pytest.raises(InputError, match="holds something that is no exported model"):
+        check_out(tmp_path / "letter.txt")
+
+
+def refused(message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        export(["--out", "model", "--no-onnx"])
+    assert not [path.name for path in Path().iterdir() if "model" in path.name]
+
+
+def test_a_classifier_of_another_dataset_is_refused(root: Path) -> None:
+    folder = root / "data/demo/classifier"
+    network, description = load(folder)
+    save_classifier(folder, network, replace(description, dataset_md5="0" * 32))
+    refused(r"classifier: trained on a dataset with md5 0+, .* run classifier and evaluation again")
+
+
+def test_another_classifier_than_the_evaluated_one_is_refused(root: Path) -> None:
+    folder = root / "data/demo/classifier"
+    network, description = load(folder)
+    with torch.no_grad():
+        network.head.bias[0] += 0.5
+    save_classifier(folder, network, description)
+    refused(r"predictions.parquet: not the answers of data/demo/classifier; run evaluation again")
+
+
+def test_crops_of_another_detector_are_refused(root: Path) -> None:
+    write_json(root / "data/demo/detector" / DESCRIPTION, {"family": "whole_image", "sha256": "ab"})
+    refused(r"a.parquet: crops of the detector whole_image, but detector.json is of ab; run detections and crops again")
+
+
+def test_a_photograph_that_nobody_can_be_named_for(root: Path) -> None:
+    path = root / "data/demo/crops/b.parquet"
+    rows = read_table(path, CROPS).to_pylist()
+    write_table(path, rows[1:], CROPS)
+    refused(r"crops: photograph folder-0001 of the dataset is in no shard; run crops again")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("metrics/evaluation.json", r"evaluation.json: tells no temperature; run evaluation"),
+        ("metrics/dataset.json", r"dataset.json: no such file; run dataset"),
+        ("plots/classes.csv", r"classes.csv: no such file; run evaluation"),
+        ("predictions.parquet", r"predictions.parquet: no such table; run the stage that writes it"),
+        ("classifier/classifier.json", r"classifier.json: no such file; run classifier"),
+        ("detector/detector.json", r"detector.json: no such file; run the stage detector"),
+        ("dataset.parquet", r"dataset.parquet has none; run classifier and evaluation again"),
+    ],
+)
+def test_what_is_missing_is_named(root: Path, name: str, message: str) -> None:
+    (root / "data/demo" / name).unlink()
+    refused(message)
+
+
+def test_photographs_of_the_detector_are_attributed(root: Path) -> None:
+    data = root / "data/demo"
+    given: dict[str, Any] = {"folder-0000": ("train", []), "folder-0026": ("validation", []), "x": ("test", [])}
+    write_annotations(data / "annotations.json", given, (10, 10))
+    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv")
+    rows = attribution(root / "out.csv")
+    assert rows["folder-0000"]["used_for"] == "classifier detector"
+    assert rows["folder-0026"]["used_for"] == "detector"  # a validation crop of the classifier
+    assert found.by_use == {"classifier": 103, "classifier detector": 1, "detector": 1}
+    assert found.by_licence == {"cc-by": 53, "cc0": 52}
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        (None, ""),
+        (float("nan"), ""),
+        (0.5, "50.0 %"),
+        ({"value": 0.7125, "low": 0.64, "high": 0.7811}, "71.2 % (64.0–78.1 %)"),
+        ({"value": 1.0, "low": None, "high": None}, "100.0 %"),
+    ],
+)
+def test_share(figure: Any, text: str) -> None:
+    assert share(figure) == text
+
+
+def test_accuracies_of_nothing() -> None:
+    assert list(accuracies({"resolutions": {}})) == []
+    empty = {"species_accuracy": None, "genus_accuracy": None}
+    assert list(accuracies({"resolutions": {"32": {"none": empty}}})) == []
+
+
+def test_detector_rows_by_hand() -> None:
+    assert detector_rows({"rows": {}}) == []
+    test = {"AP50-95": 0.25, "AP50": None}
+    at = {"confidence": 0.3, "test_recall": 0.5, "test_precision": 0.75}
+    given = {"test": test, "at_crops_confidence": at, "interval_95": {"AP50-95": [0.2, 0.3]}}
+    assert [(name, share(figure)) for name, figure in detector_rows(given)] == [
+        ("AP50-95", "25.0 % (20.0–30.0 %)"),
+        ("recall at the confidence 0.3", "50.0 %"),
+        ("precision at the confidence 0.3", "75.0 %"),
+    ]
+
+
+def test_what_licences_forbid() -> None:
+    assert narrow({"cc0": 5, "cc-by": 2}) == []
+    assert narrow({"cc-by-nc": 2, "cc-by-nc-sa": 3, "unknown": 1}) == [
+        "commercial use (5 photographs)",
+        "another licence for derived works (3 photographs)",
+        "everything that its author did not allow (1 photographs)",
+    ]
+
+
+def test_licences_of_weights() -> None:
+    assert "DINOv3 License" in backbone_licence("vit_base_patch16_dinov3.lvd1689m", pretrained=True)
+    assert "random weights" in backbone_licence("vit_base_patch16_dinov3.lvd1689m", pretrained=False)
+    assert "not known here" in backbone_licence("vit_tiny_patch16_224", pretrained=True)
+
+
+@pytest.mark.parametrize("place", ["none", "late", "fused"])
+@pytest.mark.parametrize("loss", ["reward", "marginal", "flat"])
+def test_the_graph_takes_any_number_of_crops(study: Path, tmp_path: Path, place: str, loss: str) -> None:
+    """The graph that becomes ONNX, against the predictor of the same folder; needs no package of ONNX."""
+    if loss == "marginal":
+        folder = tmp_path / "one"
+        folder.mkdir()
+        torch.manual_seed(1)
+        from instar.classifier.model import build_network
+
+        description = described(study / "data/demo", place=place, loss=loss)
+        save_classifier(folder, build_network(description), description)
+    else:
+        folder = write_classifier(study / "data/demo", f"one-{place}-{loss}", fixed=False, place=place, loss=loss)
+    network, description = load(folder)
+    program = exported_program(Whole(network, description, temperature=1.5).eval(), 32).module()
+    predictor = Predictor(folder)
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8))
+    places = torch.tensor([[45.0, -100.0], [torch.nan, torch.nan], [-30.0, 20.0], [0.0, 180.0], [90.0, 0.0]])
+    for some, where in batches(pixels, places):
+        probabilities, logits = program(some, where)
+        np.testing.assert_allclose(logits, predictor.logits(some, where), atol=1e-5)
+        wanted = predictor.probabilities(some, where, temperature=1.5)
+        np.testing.assert_allclose(probabilities.detach(), wanted, atol=1e-5)
+
+
+def test_batches_are_of_one_three_and_all() -> None:
+    pixels, places = torch.zeros(2, 3, 4, 4), torch.tensor([[torch.nan, torch.nan], [1.0, 2.0]])
+    given = batches(pixels, places)
+    assert [len(some) for some, _ in given] == [1, 1, 1, 3, 3, 3, 2, 2, 2]
+    assert given[-1][1].isnan().all()
+    assert not given[-2][1].isnan().any()
+    assert given[-3][1][1].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.skipif(HAS_ONNX, reason="what a machine without ONNX says")
+def test_without_onnx_it_says_so(root: Path) -> None:
+    with pytest.raises(InputError, match="ONNX needs the package onnx.*; install it, or export with --no-onnx"):
+        export(["--out", "model"])
+    assert not (root / "model").exists()
+
+
+@needs_onnx
+@pytest.mark.parametrize("place", ["none", "late", "fused"])
+def test_onnx_says_what_torch_says(study: Path, tmp_path: Path, place: str) -> None:
+    folder = write_classifier(study / "data/demo", f"onnx-{place}", fixed=False, place=place)
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8))
+    places = torch.tensor([[45.0, -100.0], [torch.nan, torch.nan], [-30.0, 20.0], [0.0, 180.0]])
+    assert write_onnx(folder, tmp_path / "one.onnx", pixels, places, temperature=1.5) < 1e-4
+
+
+@needs_onnx
+def test_onnx_that_differs_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instar.export.onnx_file.TOLERANCE", 0.0)
+    with pytest.raises(InputError, match=r"ONNX differs from torch by .*; use --no-onnx and report it"):
+        export(["--out", "model"])
+    assert not (root / "model").exists()
+
+
+@needs_onnx
+def test_the_folder_holds_onnx(root: Path) -> None:
+    export(["--out", "model"])
+    assert (root / "model" / "classifier.onnx").stat().st_size > 100_000
+    assert "`classifier.onnx` takes `pixels`, uint8 (n, 3, 32, 32)" in (root / "model" / "README.md").read_text()
