@@ -289,7 +289,7 @@ def test_batches_are_of_one_three_and_all() -> None:
 
 @pytest.mark.skipif(HAS_ONNX, reason="what a machine without ONNX says")
 def test_without_onnx_it_says_so(root: Path) -> None:
-    with pytest.raises(InputError, match="ONNX needs the package onnx.*; install it, or export with --no-onnx"):
+    with pytest.raises(InputError, match=r"ONNX needs the package onnx.*; install it, or export with --no-onnx"):
         export(["--out", "model"])
     assert not (root / "model").exists()
 
