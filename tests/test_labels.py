@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from instar.classifier.labels import LabelSpace, label_space, targets_of
+from instar.classifier.labels import LabelSpace, Targets, label_space, targets_of
 
 #: Three species in two genera; a third genus has no species.
 SPACE = LabelSpace(
@@ -83,6 +83,6 @@ def test_three_ranks() -> None:
     assert earned(targets_of(space, "marginal"), 2) == {0: 1.0}
 
 
-def earned(targets, index: int) -> dict[int, float]:  # type: ignore[no-untyped-def]
-    rewards = np.exp(targets.log_rewards[index])
-    return {int(output): float(r) for output, r in zip(targets.members[index], rewards, strict=True) if r > 0}
+def earned(targets: Targets, index: int) -> dict[int, float]:
+    entries = slice(targets.starts[index], targets.starts[index] + targets.counts[index])
+    return dict(zip(targets.earning[entries].tolist(), np.exp(targets.log_rewards[entries]).tolist(), strict=True))

@@ -16,6 +16,8 @@ SPACE = LabelSpace(
 )
 #: Softmax gives these back.
 FLAT = torch.tensor([[0.1, 0.4, 0.2, 0.2, 0.1]]).log()
+#: Of the published loss, by label and output.
+REWARDS = [[1, 0, 0, 0.2, 0], [0, 1, 0, 0.2, 0], [0, 0, 1, 0, 0.2], [0.4, 0.4, 0, 1, 0], [0, 0, 0.8, 0, 1]]
 LEAVES = torch.tensor([[0.2, 0.5, 0.3]]).log()
 
 
@@ -70,24 +72,27 @@ def test_extremes_of_the_reward(target: int, best: int) -> None:
 def test_gradient_of_the_reward_is_the_documented_one(target: int) -> None:
     logits = FLAT.clone().requires_grad_()
     HierarchicalLoss(SPACE, "reward", smoothing=0.0)(logits, torch.tensor([target])).sum().backward()
-    targets = targets_of(SPACE, "reward")
-    rewards = torch.zeros(5)
-    earned = torch.from_numpy(targets.log_rewards[target]).exp()
-    rewards.index_add_(0, torch.from_numpy(targets.members[target]), earned)
+    rewards = torch.tensor(REWARDS[target])
     p = FLAT.exp()[0]
     torch.testing.assert_close(logits.grad, (p * (1 - rewards / (p @ rewards)))[None])
 
 
 def test_gradient_of_smoothed_losses_is_numerically_right() -> None:
     for kind, outputs in (("reward", 5), ("marginal", 3), ("flat", 5)):
+        labels = torch.tensor([0, 1, 2, 3, 4])
+        module = HierarchicalLoss(SPACE, kind, smoothing=0.1)
         targets = targets_of(SPACE, kind)
-        members, rewards = torch.from_numpy(targets.members), torch.from_numpy(targets.log_rewards).double()
+        rows = labels.repeat_interleave(torch.from_numpy(targets.counts))
+        earning, rewards = torch.from_numpy(targets.earning), torch.from_numpy(targets.log_rewards).double()
         logits = torch.randn(5, outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
-        def loss(given: torch.Tensor, m: torch.Tensor = members, r: torch.Tensor = rewards) -> torch.Tensor:
-            return expected_reward_loss(given, m, r, smoothing=0.1)
+        def found(
+            given: torch.Tensor, r: torch.Tensor = rows, e: torch.Tensor = earning, w: torch.Tensor = rewards
+        ) -> torch.Tensor:
+            return expected_reward_loss(given, r, e, w, smoothing=0.1)
 
-        assert torch.autograd.gradcheck(loss, (logits.requires_grad_(),))
+        torch.testing.assert_close(module(logits, labels), found(logits).float())
+        assert torch.autograd.gradcheck(found, (logits.requires_grad_(),))
 
 
 def test_equal_to_a_loop_over_classes() -> None:

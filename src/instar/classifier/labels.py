@@ -88,16 +88,20 @@ def label_space(rows: pd.DataFrame, ranks: Sequence[str] = RANKS) -> LabelSpace:
 
 @dataclass(frozen=True)
 class Targets:
-    """What a network's outputs stand for, and what each of them earns under each label.
+    """What a network's outputs stand for, and which of them earn something under each label.
 
     Attributes:
         outputs: int64, shape (n_outputs,), the class of each output.
-        members: int64, shape (n_classes, m), for a crop of each class the outputs that earn something, padded with 0.
-        log_rewards: float32, shape (n_classes, m), the logarithm of what they earn, -inf where padded.
+        starts: int64, shape (n_classes,), of each label the place of its first entry in ``earning``.
+        counts: int64, shape (n_classes,), the number of its entries.
+        earning: int64, shape (m,), outputs that earn something, label by label.
+        log_rewards: float32, shape (m,), the logarithm of what they earn.
     """
 
     outputs: np.ndarray
-    members: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+    earning: np.ndarray
     log_rewards: np.ndarray
 
 
@@ -127,11 +131,8 @@ def targets_of(labels: LabelSpace, loss: str) -> Targets:
             if parent >= 0:
                 earned[index][parent] = PARENT_REWARD
                 earned[parent][index] = CHILDREN_REWARD / children[parent]
-    width = max((len(rewards) for rewards in earned), default=0)
-    members = np.zeros((len(labels), width), dtype=np.int64)
-    rewards = np.zeros((len(labels), width), dtype=np.float32)
-    for index, found in enumerate(earned):
-        members[index, : len(found)] = list(found)
-        rewards[index, : len(found)] = list(found.values())
-    with np.errstate(divide="ignore"):
-        return Targets(np.asarray(outputs, dtype=np.int64), members, np.log(rewards))
+    counts = np.array([len(rewards) for rewards in earned], dtype=np.int64)
+    earning = np.array([output for rewards in earned for output in rewards], dtype=np.int64)
+    rewards = np.array([reward for rewards in earned for reward in rewards.values()], dtype=np.float32)
+    starts = np.cumsum(counts) - counts
+    return Targets(np.asarray(outputs, dtype=np.int64), starts, counts, earning, np.log(rewards))
