@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from instar.classifier.augment import normalised
 from instar.classifier.labels import LabelSpace, targets_of
 from instar.classifier.network import Network
 from instar.errors import InputError
@@ -43,9 +44,7 @@ class Description:
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """The network's input from uint8 (n, 3, height, width), on the device that the pixels are on."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
-        return (pixels.float() / 255 - mean) / std
+        return normalised(pixels, self.mean, self.std)
 
 
 def check_model(name: str) -> None:
