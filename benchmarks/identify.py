@@ -9,6 +9,7 @@ as trained ones, and the detector's scores are such that it finds a few animals.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch is loaded
 sys.path.insert(0, str(Path(__file__).parent))
 from detections import Size, _detector, _scene
 
@@ -74,10 +76,10 @@ def main() -> int:
     )
     ways: dict[str, Callable[[], Any]] = {"identify": identify, "detector": detect, "classifier": classify}
     best = _best(ways, sizes.rounds)
-    for name, seconds in best.items():
-        print(f"{name:12} {1000 * seconds:7.1f} ms")
-    ratio = best["identify"] / (best["detector"] + best["classifier"])
-    print(f"identify takes {ratio:.3f}× the sum of both forward passes (at most {GOAL} is the goal)")
+    for name, (wall, cpu) in best.items():
+        print(f"{name:12} {1000 * wall:7.1f} ms, {1000 * cpu:7.1f} CPU-ms")
+    wall, cpu = (best["identify"][n] / (best["detector"][n] + best["classifier"][n]) for n in (0, 1))
+    print(f"identify takes {wall:.3f}× the sum of both forward passes, {cpu:.3f}× in CPU time (goal: at most {GOAL})")
     return 0
 
 
@@ -117,7 +119,7 @@ def _models(root: Path, sizes: Sizes) -> Models:
         confidence=0.0,
         photo_boxes=10,
         slicing=Slicing(tile_px=4096, tile_overlap=0.2, merge_threshold=0.5, batch=16),
-        limits=Limits(floor=0.01, nms_iou=0.5, max_boxes=300),
+        limits=Limits(floor=0.05, nms_iou=0.5, max_boxes=300),
         cut=Cut(margin_percent=10.0, max_px=448, jpeg_quality=90),
     )
     return load_models(root / "detector", root / "classifier", settings)
@@ -174,15 +176,15 @@ def _assert_equal(found: Any, models: Models, pixels: np.ndarray, classify: Call
     np.testing.assert_allclose(found.whole, nodes[: settings.photo_boxes].mean(axis=0), atol=1e-5)
 
 
-def _best(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Seconds of the fastest round of each, taken in turns."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
+def _best(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tuple[float, float]]:
+    """Wall and CPU seconds of the fastest round of each, taken in turns."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, call in ways.items():
-            start = time.perf_counter()
+            start, before = time.perf_counter(), time.process_time()
             call()
-            found[name].append(time.perf_counter() - start)
-    return {name: min(seconds) for name, seconds in found.items()}
+            found[name].append((time.perf_counter() - start, time.process_time() - before))
+    return {name: (min(wall for wall, _ in times), min(cpu for _, cpu in times)) for name, times in found.items()}
 
 
 if __name__ == "__main__":
