@@ -43,6 +43,7 @@ localrules:
     records,
     tally,
     report,
+    ablations,
 
 
 rule all:
@@ -63,6 +64,7 @@ if GRAPH.params.labels:
     include: "workflow/rules/dataset.smk"
     include: "workflow/rules/classifier.smk"
     include: "workflow/rules/evaluation.smk"
+    include: "workflow/rules/ablations.smk"
 
 
 include: "workflow/rules/report.smk"

@@ -67,7 +67,7 @@ def main() -> None:
         }
         if albumentations is not None:
             runs["albumentations"] = lambda: batches(Loose(files, with_albumentations()))
-        rates = {label: rate(run, crops) for label, run in runs.items()}
+        rates = rates_of(runs, crops)
     print(f"{crops} crops of {np.mean(rows['size']) / 1000:.0f} kB, best of 5, images per CPU-second")
     for label, found in rates.items():
         print(f"  {label:<15} {found:7.0f}")
@@ -227,15 +227,17 @@ def assert_equal(reader: CropReader, files: list[Path]) -> None:
             torch.testing.assert_close(mine, transform(image=crop)["image"], atol=1e-5, rtol=0)
 
 
-def rate(run: Batches, crops: int) -> float:
-    """Images per CPU-second of this process with all its threads, best of 5 after one to warm up."""
-    best = float("inf")
-    for _ in range(6):
-        start = time.process_time()
-        for _ in run():
-            pass
-        best = min(best, time.process_time() - start)
-    return crops / best
+def rates_of(runs: dict[str, Batches], crops: int) -> dict[str, float]:
+    """Images per CPU-second of this process with all its threads: best of 5 rounds after one to warm up."""
+    best = dict.fromkeys(runs, float("inf"))
+    for turn in range(6):
+        for label, run in runs.items():
+            start = time.process_time()
+            for _ in run():
+                pass
+            if turn:
+                best[label] = min(best[label], time.process_time() - start)
+    return {label: crops / seconds for label, seconds in best.items()}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ import pytest
 os.environ["YOLO_OFFLINE"] = "true"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DVC_NO_ANALYTICS"] = "1"
+# several workers share the cores: threads of torch that wait for each other would spin on them
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"
 for _name in [name for name in os.environ if name.startswith(("INSTAR_", "SNAKEMAKE_"))]:
     del os.environ[_name]
 

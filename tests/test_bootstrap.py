@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from instar.metrics import bootstrap
-from instar.metrics.bootstrap import cluster_bootstrap
+from instar.metrics.bootstrap import cluster_bootstrap, crossed_bootstrap
 
 
 def test_nothing() -> None:
@@ -80,3 +80,59 @@ def test_the_difference_of_two_methods_is_the_bootstrap_of_their_differences() -
         np.array([1.0, 0.0, 0.0]), np.array(["a", "b", "b"]), groups=np.array([0, 1, 1]), resamples=500, seed=0
     )
     assert (low, high) == (0, 1)
+
+
+def test_crossed_bootstrap_of_nothing_is_nan() -> None:
+    low, high = crossed_bootstrap(np.empty((3, 0)), np.empty(0), resamples=100, seed=0)
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_crossed_bootstrap_of_one_training_resamples_clusters_alone() -> None:
+    """Two clusters, 0 and 1: a resample's mean is 0, 1/2 or 1 with 1/4, 1/2, 1/4."""
+    values, clusters = np.array([[0.0, 0, 1, 1]]), np.array(["a", "a", "b", "b"])
+    assert crossed_bootstrap(values, clusters, resamples=1000, seed=0) == (0, 1)
+
+
+def test_crossed_bootstrap_of_one_cluster_resamples_trainings_alone() -> None:
+    values = np.array([[0.0, 0], [1, 1]])
+    assert crossed_bootstrap(values, np.array(["a", "a"]), resamples=1000, seed=0) == (0, 1)
+    assert crossed_bootstrap(np.ones((2, 2)), np.array(["a", "a"]), resamples=100, seed=0) == (1, 1)
+
+
+def test_both_what_was_judged_and_what_was_trained_widen_the_interval() -> None:
+    """Additive effects of trainings and clusters: the pigeonhole bootstrap's variance is near the sum of both.
+
+    With effects a of S trainings and b of C clusters a resample's mean is mean(a*) + mean(b*), whose variances are
+    those of a and b (with divisors S and C) by S and C.
+    """
+    rng = np.random.default_rng(3)
+    of_trainings, of_clusters = rng.normal(0, 1, 8), rng.normal(0, 3, 60)
+    values = of_trainings[:, None] + of_clusters
+    low, high = crossed_bootstrap(values, np.arange(60), resamples=20_000, seed=0)
+    half = 1.96 * np.sqrt(of_trainings.var() / 8 + of_clusters.var() / 60)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.05)
+    alone = crossed_bootstrap(values.mean(axis=0)[None], np.arange(60), resamples=20_000, seed=0)
+    assert high - low > 1.15 * (alone[1] - alone[0])
+
+
+def test_crossed_bootstrap_of_groups_is_the_mean_of_their_means() -> None:
+    # class x is right in all trainings, class y in none, in clusters of their own: a resample holds both or one
+    values = np.array([[1.0, 1, 1, 0], [1, 1, 1, 0]])
+    groups = np.array(["x", "x", "x", "y"])
+    assert crossed_bootstrap(values, np.array(["a"] * 4), resamples=100, seed=0, groups=groups) == (0.5, 0.5)
+    assert crossed_bootstrap(values, np.array(["a"] * 4), resamples=100, seed=0) == (0.75, 0.75)
+    apart = np.array(["a", "a", "a", "b"])
+    assert crossed_bootstrap(values, apart, resamples=500, seed=0, groups=groups) == (0, 1)
+
+
+def test_neither_order_nor_chunk_matters_to_the_crossed_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    values, clusters, groups = rng.random((3, 60)), rng.integers(0, 20, 60), rng.integers(0, 3, 60)
+    whole = crossed_bootstrap(values, clusters, resamples=300, seed=0, groups=groups)
+    order = rng.permutation(60)
+    shuffled = crossed_bootstrap(values[:, order], clusters[order], resamples=300, seed=0, groups=groups[order])
+    assert shuffled == pytest.approx(whole)
+    assert crossed_bootstrap(values, clusters, resamples=300, seed=1, groups=groups) != whole
+    monkeypatch.setattr(bootstrap, "CHUNK", 70)  # one resample at a time
+    assert crossed_bootstrap(values, clusters, resamples=300, seed=0, groups=groups) == pytest.approx(whole)

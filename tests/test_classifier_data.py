@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +32,13 @@ def test_crops_are_read_as_rgb(folder: Path, rows: pd.DataFrame) -> None:
     crop = CropReader(folder / "crops", red).read(0)
     height, width, _ = crop.shape
     np.testing.assert_allclose(crop[height // 2, width // 2], (200, 60, 50), atol=25)
+
+
+def test_crops_are_read_as_opencv_reads_them(folder: Path, rows: pd.DataFrame) -> None:
+    tar = (folder / "crops" / f"{rows['shard'][0]}.tar").read_bytes()
+    data = tar[rows["offset"][0] : rows["offset"][0] + rows["size"][0]]
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(CropReader(folder / "crops", rows).read(0), expected)
 
 
 def test_a_crop_that_is_no_image_is_named(folder: Path, rows: pd.DataFrame) -> None:

@@ -322,3 +322,26 @@ def test_a_single_observation_has_no_interval() -> None:
     assert table["species_top1"].tolist() == [0.5, 1, 0.5, 1, pytest.approx(2 / 3, abs=1e-6)]
     assert table["species_low"].isna().tolist() == [True, True, True, True, False]
     assert table[["species_low", "species_high"]].iloc[4].tolist() == [0.5, 1]
+
+
+def test_neither_the_batch_nor_the_block_matters(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from instar.evaluation import answers, photographs
+
+    classifier = write_classifier(folder, "batched", place="late")
+    run(classifier, folder, tmp_path / "whole")
+    monkeypatch.setattr(answers, "BATCH", 5)
+    monkeypatch.setattr(photographs, "BATCH", 3)
+    monkeypatch.setattr(answers, "BLOCK", 40)  # logits of six crops
+    run(classifier, folder, tmp_path / "parts")
+    for name in NAMES:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+
+
+def test_no_answer_is_no_hit_where_there_is_no_species() -> None:
+    from instar.classifier.labels import LabelSpace
+    from instar.evaluation.answers import Ranked, Truth
+
+    labels = LabelSpace(("Aa bb", "Aa"), ("species", "genus"), (1, -1))
+    truth = Truth(labels, np.array([1, 0, 0]), np.array(["o", "p", "q"], dtype=object))
+    found = {"species": Ranked(np.array([[-1], [-1], [0]]), np.zeros((3, 1), np.float32))}
+    assert truth.hits(found, "species", 1).tolist() == [False, False, True]

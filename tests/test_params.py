@@ -35,7 +35,7 @@ def test_the_committed_file_is_valid() -> None:
             "beta: much",
             "beta: Value 'much' of type 'str' could not be converted to Float; it must be float",
         ),
-        ("beta: 0.999", "betta: 0.999", "unknown key betta; the top level has balance, beta, classifier"),
+        ("beta: 0.999", "betta: 0.999", "unknown key betta; the top level has ablations, balance, beta, classifier"),
         ("  floor: 0.01", "  flor: 0.01", "unknown key detections.flor; detections has batch, floor"),
         ("max_weight: 1000.0\n", "", "key max_weight is missing (no class weighs more"),
         ("labels:\n- species", "labels:\n- colour", "labels = 'colour' is not allowed; it must be one of species"),

@@ -98,6 +98,7 @@ def test_what_the_classifier_does_where(whole: str) -> None:
     assert "right for 95 % of the crops from a threshold of 0.6" in text
     assert "80 % of the crops have an answer, 50 % a species and 30 % a genus." in text
     assert "On 7 whole photographs, 1 of them without a crop, which count as wrong; 2 are left out (2 near-dup" in text
+    assert "the first guess is the species; every photograph counts once" in text
     assert "33 points to 21, +2.00 a photograph (95 % interval -0.50 to +4.25)" in text
     assert "The other has no answer for 2 of them." in text
     assert {"Reliability; a larger dot is more crops", "Answers at the lowest sure rank"} <= set(Page(whole).words)

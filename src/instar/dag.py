@@ -54,7 +54,7 @@ class Dag:
         found: dict[str, Any] = {"code": []}
         for path in stage.deps:
             if path.startswith("src/"):
-                found["code"] += _sources(path)
+                found["code"] += sources(path)
             elif (producer := self._producer.get(path)) and producer.scatter and stage.scatter:
                 found.update(self.shard_files(producer.name))
             elif producer and producer.scatter:
@@ -65,9 +65,7 @@ class Dag:
                 found[_stem(path)] = path
             elif path.startswith(f"{self.data}/"):
                 found[_stem(path)] = [product for product in self._producer if product.startswith(f"{path}/")]
-        return found | {
-            name: [file for path in paths for file in _sources(path)] for name, paths in stage.named.items()
-        }
+        return found | {name: [file for path in paths for file in sources(path)] for name, paths in stage.named.items()}
 
     def outputs(self, name: str) -> dict[str, str]:
         """What a rule that is one job writes, by name: stems of the paths, ``metrics`` for the figures."""
@@ -90,16 +88,19 @@ class Dag:
         shards = [path.format(shard=shard) for path in self.shard_files(name).values() for shard in self.params.shards]
         return [*shards, *stage.metrics]
 
-    def flags(self, name: str, without: tuple[str, ...] = ()) -> str:
-        """The stage's parameters as options of its command, quoted for a shell."""
+    def values(self, name: str) -> dict[str, Any]:
+        """The stage's parameters by the names of its keyword arguments."""
         values: dict[str, Any] = {}
         for key in self.stages[name].params:
             section, _, leaf = key.rpartition(".")
             holder = getattr(self.params, section) if section else self.params
             value = getattr(holder, leaf)
             values.update(asdict(value) if is_dataclass(value) and not isinstance(value, type) else {leaf: value})
-        options = (f"--{key}={_text(value)}" for key, value in values.items() if key not in without)
-        return shlex.join(options)
+        return values
+
+    def flags(self, name: str, without: tuple[str, ...] = ()) -> str:
+        """The stage's parameters as options of its command, quoted for a shell."""
+        return options({key: value for key, value in self.values(name).items() if key not in without})
 
     def orphans(self) -> list[Path]:
         """Files in the folders of scattered stages that belong to no shard of the study."""
@@ -156,7 +157,12 @@ def _stem(path: str) -> str:
     return Path(path).stem
 
 
-def _sources(path: str) -> list[str]:
+def options(values: dict[str, Any]) -> str:
+    """Keyword arguments as options of a command, quoted for a shell."""
+    return shlex.join(f"--{key}={_text(value)}" for key, value in values.items())
+
+
+def sources(path: str) -> list[str]:
     """The files of a folder, or the file itself: the time of a folder does not tell of a changed file in it."""
     if not Path(path).is_dir():
         return [path]

@@ -194,6 +194,17 @@ class Evaluation:
 
 
 @dataclass
+class Ablations:
+    seeds: int = _key("trainings of each variant; the seeds count up from seed", ge=1)
+    epochs: int = _key("of each training; 0 for as many as the classifier's", ge=0)
+    resolutions: list[int] = _key(
+        "sides of the network's input to train at beside the classifier's own", ge=16, le=2048
+    )
+    pair: list[str] = _key("two species that look alike, to be told apart by where they live; [] for none")
+    rare_crops: int = _key("a species with at most so many training crops is rare", ge=1)
+
+
+@dataclass
 class Report:
     photographs: int = _key("shown with their boxes", ge=0, le=100)
     crops_per_class: int = _key("shown of each class", ge=0, le=50)
@@ -226,6 +237,7 @@ class Params:
     dataset: Dataset = field(default_factory=Dataset)
     classifier: Classifier = field(default_factory=Classifier)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    ablations: Ablations = field(default_factory=Ablations)
     report: Report = field(default_factory=Report)
 
 
@@ -323,6 +335,8 @@ def _problems(params: Params) -> Iterator[str]:
     for name, value in params.detector.options.items():
         if not isinstance(value, bool | int | float | str):
             yield f"detector.options.{name} = {value!r} is not allowed; it must be a number, a text, true or false"
+    if len(params.ablations.pair) not in (0, 2) or len(set(params.ablations.pair)) < len(params.ablations.pair):
+        yield f"ablations.pair = {params.ablations.pair} is not allowed; it must hold two species or none"
     if params.detector.image_px % 32:
         yield f"detector.image_px = {params.detector.image_px} is not allowed; it must be a multiple of 32"
     shares = params.records.annotation_validation_share + params.records.annotation_test_share

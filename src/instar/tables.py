@@ -166,6 +166,21 @@ PHOTOGRAPHS = pa.schema(
 )
 
 
+#: ablations/<variant>/<seed>.parquet: one row per judged crop and kind of place, and per judged photograph.
+ABLATION = pa.schema(
+    [
+        pa.field("unit", pa.string(), nullable=False),  # crop or photograph
+        pa.field("place", pa.string(), nullable=False),  # true, none or wrong: which one the classifier was given
+        pa.field("key", pa.string(), nullable=False),  # of the crop or the photograph
+        pa.field("observation_id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("top", pa.list_(pa.string()), nullable=False),  # species by falling probability, at most 5
+        pa.field("probability", pa.list_(pa.float32()), nullable=False),
+        pa.field("genus", pa.string()),  # the most probable; null where nothing was found
+    ]
+)
+
+
 def write_table(path: Path, rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
     """Write rows as parquet with exactly the columns of ``schema``, in one rename.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import simplejpeg
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
@@ -57,10 +58,13 @@ class CropReader:
         if code not in self._open:
             self._open[code] = ShardReader(self._crops / f"{self._shard_names[code]}.tar")
         data = self._open[code].read(int(self._offsets[index]), int(self._sizes[index]))
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        if pixels is None:
-            raise InputError(f"{self._open[code].path}: crop {self._keys[index]} is no image; run crops again")
-        return np.asarray(pixels)
+        try:
+            # the same libjpeg-turbo as OpenCV's, in nine tenths of the time
+            return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
+        except ValueError:
+            raise InputError(
+                f"{self._open[code].path}: crop {self._keys[index]} is no image; run crops again"
+            ) from None
 
 
 #: Pixels uint8 (3, px, px) or features float32 (width,), place float32 (2,) in degrees, place of the class.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TOP = 5
 #: Crops through the network at a time.
 BATCH = 64
+#: Logits looked at at a time.
+BLOCK = 1 << 24
 #: Ranks that are judged, from the lowest.
 RANKS = ("species", "genus")
 
@@ -193,6 +195,6 @@ class Logits:
         if not len(rows):
             return
         held = np.memmap(self._file, np.float32, "r", shape=(self._rows, self._width))
-        step = max(1, (1 << 24) // self._width)
+        step = max(1, BLOCK // self._width)
         for start in range(0, len(rows), step):
             yield np.asarray(held[rows[start : start + step]])

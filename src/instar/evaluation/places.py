@@ -7,6 +7,8 @@ import numpy as np
 from instar.splits import stable_hash
 
 EARTH_RADIUS_KM = 6371.0
+#: A wrong place is at least so far from the true one.
+WRONG_KM = 1000.0
 UNKNOWN = "unknown"
 
 

@@ -17,7 +17,7 @@ from instar.evaluation.answers import RANKS, Answers, Logits, Truth, answers_by_
 from instar.evaluation.calibrated import answers_at, sureness, temperatures
 from instar.evaluation.groups import accuracy_row, class_table, genus_pairs, group_table
 from instar.evaluation.other import Accepted, against, read_other
-from instar.evaluation.places import wrong_places
+from instar.evaluation.places import WRONG_KM, wrong_places
 from instar.files import md5_of, replacing, write_json
 from instar.metrics.calibration import expected_calibration_error, reliability_curve, roll_up_curve
 from instar.metrics.scoring import sheet
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from instar.classifier.model import Description
     from instar.classifier.predict import Predictor
 
-#: A wrong place is at least so far from the true one.
-WRONG_KM = 1000.0
 #: Where the roll-up is looked at.
 THRESHOLDS = np.linspace(0, 1, 101)
 _COLUMNS = ["key", "shard", "offset", "size", "observation_id", "label", "genus", "basis", "latitude", "longitude"]

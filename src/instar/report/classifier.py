@@ -19,7 +19,7 @@ _GROUPS += ["genus_top1", "genus_low", "genus_high"]
 _PLACES = {"true": "true", "none": "none given", "wrong": "wrong by 1,000 km or more"}
 
 _RANKS = {"species": "species_accuracy", "genus": "genus_accuracy"}
-_MEANS = {"micro": "every crop counts once", "macro": "every class counts once"}
+_MEANS = {"micro": "every {unit} counts once", "macro": "every class counts once"}
 
 #: The learning rate is a curve, too, but a plan and no result.
 _CURVES = {
@@ -28,15 +28,22 @@ _CURVES = {
 }
 
 
-def measures(metrics: dict[str, Any]) -> list[Measure]:
-    """Figures of metrics/evaluation.json: top-1 and top-5 of species and genus, first over crops, then over classes."""
+def measures(metrics: dict[str, Any], unit: str = "crop") -> list[Measure]:
+    """Top-1 and top-5 of species and genus, of crops or photographs, first over these, then over classes.
+
+    Args:
+        metrics: of metrics/evaluation.json, or its part on photographs.
+        unit: what counts once, crop or photograph.
+    """
     found = []
     for mean, weighing in _MEANS.items():
         for rank, key in _RANKS.items():
             for k in (1, 5) if metrics[key] else ():
                 name = f"{rank}, top {k}" + (", by class" if mean == "macro" else "")
                 right = f"the first guess is the {rank}" if k == 1 else f"the {rank} is among the first five guesses"
-                found.append(Measure(name, **metrics[key][f"top{k}_{mean}"], meaning=f"{right}; {weighing}"))
+                found.append(
+                    Measure(name, **metrics[key][f"top{k}_{mean}"], meaning=f"{right}; {weighing.format(unit=unit)}")
+                )
     return found
 
 

@@ -125,7 +125,7 @@ def roll_up(curve: pd.DataFrame) -> Markup:
         axes.plot(curve["coverage"], curve["accuracy"], color=BLUE, label="answers that are right", marker=".")
         axes.plot(curve["coverage"], curve["species"], color=ORANGE, label="crops answered as species")
         axes.set(xlabel="share of crops with an answer", xlim=(0, 1.02), ylim=(0, 1.05))
-        axes.legend(loc="lower left")
+        axes.legend(loc="center left")
 
     return chart("roll-up", "Accuracy over coverage of answers at the lowest sure rank", (320, 260), draw)
 

@@ -117,7 +117,7 @@ def _judged(inputs: Inputs) -> dict[str, Any]:
         "groups": classifier.groups(inputs),
         "calibration_text": classifier.calibration_text(metrics),
         "photographs_text": classifier.photographs_text(metrics),
-        "of_photographs": classifier.measures(metrics["photographs"]),
+        "of_photographs": classifier.measures(metrics["photographs"], "photograph"),
         "identifiers_text": classifier.identifiers_text(metrics),
     }
 
