@@ -123,7 +123,8 @@ class NodeProbabilities(torch.nn.Module):
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         """float32 (n, n_classes) in [0, 1] of logits (n, n_outputs)."""
         own = logits.float().softmax(1)
-        nodes = own.new_zeros(len(own), self.classes).index_add(1, self.outputs, own)
+        # shape[0] and not len(), which is a constant in a graph that is exported
+        nodes = own.new_zeros(own.shape[0], self.classes).index_add(1, self.outputs, own)
         for children, parents in self._steps:
             nodes = nodes.index_add(1, parents.to(nodes.device), nodes[:, children.to(nodes.device)])
         return nodes

@@ -133,7 +133,7 @@ def _classes(facts: Facts) -> pd.DataFrame:
             "parent": [labels.names[parent] if parent >= 0 else "" for parent in labels.parents],
             "train": facts.description.train_crops,
             "held_out": held["held_out_crops"].to_numpy(),
-            "top1": [None if pd.isna(value) else float(value) for value in held["top1"]],
+            "top1": held["top1"].to_numpy(),
         }
     )
 
@@ -194,8 +194,8 @@ def backbone_licence(model: str, *, pretrained: bool) -> str:
 
 
 def share(figure: dict[str, Any] | float | None) -> str:
-    """``71.2 % (64.0–78.1 %)``, ``71.2 %`` without an interval, an empty text for None."""
-    if figure is None:
+    """``71.2 % (64.0–78.1 %)``, ``71.2 %`` without an interval, an empty text for no figure."""
+    if figure is None or figure != figure:  # NaN in a table
         return ""
     if not isinstance(figure, dict):
         return f"{100 * figure:.1f} %"

@@ -27,9 +27,9 @@ def sure_answer(nodes: np.ndarray, labels: LabelSpace, *, threshold: float) -> R
     best = [best_of_rank(nodes, labels, rank, 1) for rank in RANKS]
     sureness = np.array([[of_rank[0]["probability"] if of_rank else -1.0 for of_rank in best]])
     at = int(answered_rank(sureness, threshold)[0])
-    return (
-        None if at < 0 else {"name": best[at][0]["name"], "rank": RANKS[at], "probability": best[at][0]["probability"]}
-    )
+    if at < 0:
+        return None
+    return {"name": best[at][0]["name"], "rank": RANKS[at], "probability": best[at][0]["probability"]}
 
 
 def best_of_rank(nodes: np.ndarray, labels: LabelSpace, rank: str, k: int) -> list[Row]:
