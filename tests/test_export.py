@@ -1,7 +1,6 @@
 """Tests of instar.export."""
 
 import csv
-import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -24,13 +23,10 @@ from instar.export.attribution import write_attribution
 from instar.export.card import accuracies, backbone_licence, detector_rows, narrow, share
 from instar.export.command import export
 from instar.export.folder import check_out
-from instar.export.onnx_file import NEEDED, Whole, batches, exported_program, write_onnx
+from instar.export.onnx_file import Whole, batches, exported_program, write_onnx
 from instar.files import write_json
 from instar.identify.command import identify
 from instar.tables import CROPS, read_table, write_table
-
-HAS_ONNX = all(importlib.util.find_spec(name) for name in NEEDED)
-needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason=f"{', '.join(NEEDED)} are not all installed")
 
 
 @pytest.fixture(scope="module")
@@ -283,15 +279,6 @@ def test_batches_are_of_one_three_and_all() -> None:
     assert given[-3][1][1].tolist() == [1.0, 2.0]
 
 
-@pytest.mark.skipif(HAS_ONNX, reason="what a machine without ONNX says")
-def test_without_onnx_it_says_so(root: Path) -> None:
-    with pytest.raises(InputError, match=r"ONNX needs the package onnx.*; install it, or export with --no-onnx"):
-        export(["--out", "model"])
-    assert not (root / "model").exists()
-
-
-@needs_onnx
-@pytest.mark.parametrize("place", ["none", "late", "fused"])
 def test_onnx_says_what_torch_says(study: Path, tmp_path: Path, place: str) -> None:
     folder = write_classifier(study / "data/demo", f"onnx-{place}", fixed=False, place=place)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8))
@@ -299,7 +286,6 @@ def test_onnx_says_what_torch_says(study: Path, tmp_path: Path, place: str) -> N
     assert write_onnx(folder, tmp_path / "one.onnx", pixels, places, temperature=1.5) < 1e-4
 
 
-@needs_onnx
 def test_onnx_that_differs_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("instar.export.onnx_file.TOLERANCE", 0.0)
     with pytest.raises(InputError, match=r"ONNX differs from torch by .*; use --no-onnx and report it"):
@@ -307,7 +293,6 @@ def test_onnx_that_differs_is_refused(root: Path, monkeypatch: pytest.MonkeyPatc
     assert not (root / "model").exists()
 
 
-@needs_onnx
 def test_the_folder_holds_onnx(root: Path) -> None:
     export(["--out", "model"])
     assert (root / "model" / "classifier.onnx").stat().st_size > 100_000

@@ -53,12 +53,10 @@ def write_folder(root: Path, study: Params, out: Path, *, onnx: bool) -> None:
             torch differ.
     """
     from instar.classifier.model import DESCRIPTION, WEIGHTS, load_description, quiet_timm
-    from instar.export.onnx_file import check_installed, write_onnx
+    from instar.export.onnx_file import write_onnx
 
     quiet_timm()
     check_out(out)
-    if onnx:
-        check_installed()
     description = load_description(root / "classifier")
     detector = read_description(root / DETECTOR / "detector.json")
     temperature = _temperature(root)

@@ -1,6 +1,5 @@
 """The classifier as ONNX, and whether it says what torch says."""
 
-import importlib.util
 import warnings
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from instar.classifier.model import Description, load
 from instar.classifier.network import Network
 from instar.errors import InputError
 
-NEEDED = ("onnx", "onnxscript", "onnxruntime")
 INPUTS, OUTPUTS = ("pixels", "places"), ("probabilities", "logits")
 #: By which no output may differ from torch's.
 TOLERANCE = 1e-4
@@ -49,12 +47,6 @@ class Whole(torch.nn.Module):
         return self.nodes(logits / self.temperature), logits
 
 
-def check_installed() -> None:
-    """Raises InputError if a package is missing."""
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise InputError(f"ONNX needs the package {missing[0]}; install it, or export with --no-onnx")
-
-
 def write_onnx(folder: Path, out: Path, pixels: torch.Tensor, places: torch.Tensor, *, temperature: float) -> float:
     """Write a classifier as ONNX with any number of crops at a time, and compare both on given crops.
 
@@ -69,9 +61,8 @@ def write_onnx(folder: Path, out: Path, pixels: torch.Tensor, places: torch.Tens
         The largest difference between an output and torch's.
 
     Raises:
-        InputError: if it is ``TOLERANCE`` or more, the network can't be written, or a package is missing.
+        InputError: if it is ``TOLERANCE`` or more, or the network can't be written.
     """
-    check_installed()
     network, description = load(folder)
     whole = Whole(network, description, temperature=temperature).eval()
     program = exported_program(whole, description.image_px)

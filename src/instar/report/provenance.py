@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from instar.classifier.published import PUBLISHED
 from instar.params import Params
 from instar.report.inputs import LABEL_STAGES
 from instar.report.pictures import licence_name, showable
@@ -25,14 +26,6 @@ PACKAGES = (
     "pandas",
     "pyarrow",
 )
-
-#: Licences of published weights by a part of the model's name in timm; the others are mostly Apache-2.0.
-_WEIGHTS = {
-    "dinov3": "the DINOv3 licence of Meta",
-    "convnextv2": "CC BY-NC 4.0 (not for commercial use)",
-    "eva02": "MIT",
-    "swin": "MIT",
-}
 
 
 @dataclass(frozen=True)
@@ -133,7 +126,7 @@ def weights_licences(params: Params) -> Mapping[str, str]:
     if not params.classifier.pretrained:
         started = "trained here from random weights with timm (Apache-2.0)"
     else:
-        licence = next((text for name, text in _WEIGHTS.items() if name in params.classifier.model), None)
+        known = PUBLISHED.get(params.classifier.model)
         started = "trained here from published weights under "
-        started += licence or "the licence on the model's page (for most models of timm Apache-2.0)"
+        started += known.licence if known else "the licence on the model's page (for most models of timm Apache-2.0)"
     return {"Detector": detector, "Classifier": f"{params.classifier.model}, {started}"}
