@@ -233,6 +233,8 @@ def _overrides(data: Path, recipe: Recipe, run: Path) -> dict[str, Any]:
         "lr0": recipe.learning_rate,
         "warmup_bias_lr": 0.0,  # the default 0.1 is meant for SGD
         "close_mosaic": recipe.plain_epochs,
+        # else ultralytics takes others where albumentations is installed, and the detector depends on that
+        "augmentations": [],
         "workers": recipe.workers,
         "seed": recipe.seed,
         "deterministic": True,
