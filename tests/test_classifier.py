@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from crop_shards import SPECIES, train, write_crops
 from safetensors.torch import load_file, save_file
 
+from instar.classifier import fit
 from instar.classifier.fit import write_curves
 from instar.classifier.labels import LabelSpace
 from instar.classifier.model import DESCRIPTION, WEIGHTS, Description, build_network, check_model, load, normalisation
@@ -215,6 +217,40 @@ def test_a_damaged_classifier_is_refused(trained: Path, tmp_path: Path) -> None:
     (tmp_path / WEIGHTS).write_bytes((trained / "classifier" / WEIGHTS).read_bytes()[:-1000])
     with pytest.raises(InputError, match=r"weights\.safetensors: no weights of test_resnet"):
         load(tmp_path)
+
+
+class Harmful:
+    """A pickle of it writes a file where it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.trace,)
+
+
+def test_loading_runs_nothing_that_a_file_says(trained: Path, folder: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    shutil.copy(trained / "classifier" / DESCRIPTION, tmp_path)
+    torch.save({"head.weight": Harmful(trace)}, tmp_path / WEIGHTS)
+    with pytest.raises(InputError, match=r"weights\.safetensors: no weights of test_resnet"):
+        load(tmp_path)
+    assert not trace.exists()
+    # a checkpoint in the place of a stopped training's
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "CHECKPOINT_INTERVAL_S", 0.0)
+        patch.setattr(fit.Lines, "on_train_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, "harmed", epochs=2)
+    (checkpoint,) = (folder / "harmed" / "work").rglob(fit.CHECKPOINT)
+    torch.save({"state_dict": Harmful(trace)}, checkpoint)
+    with pytest.raises(InputError, match=r"last\.ckpt: no checkpoint of ours"):
+        train(folder, "harmed", epochs=2)
+    assert not trace.exists()
+
+
+def stop(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def share(step: int, *, start: int = 0, steps: int = 20, schedule: str = "cosine") -> float:

@@ -1,6 +1,7 @@
 """Lightning's part of training: loaders, checkpoints, lines of progress, several processes, and the curves."""
 
 import logging
+import pickle
 import shutil
 import sys
 import time
@@ -255,6 +256,12 @@ def _stopping(work: Path) -> Iterator[None]:
     except SIGTERMException:
         print("classifier: stopped by SIGTERM; the next run goes on from its checkpoint", file=sys.stderr)
         raise SystemExit(143) from None
+    except SystemExit:
+        # so Lightning ends after Ctrl-C
+        raise KeyboardInterrupt from None
+    except pickle.UnpicklingError:
+        remove(work / CHECKPOINT)
+        raise InputError(f"{work / CHECKPOINT}: no checkpoint of ours, so it is deleted; start again") from None
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise InputError(_out_of_memory(error)) from None
     except RuntimeError as error:
