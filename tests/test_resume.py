@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from instar.classifier import fit as fitting
 from instar.classifier.data import CropReader
 from instar.classifier.model import WEIGHTS
+from instar.errors import InputError
 
 #: 104 training crops in 13 batches an epoch.
 SHORT: dict[str, Any] = {"epochs": 3, "batch": 8, "place": "late", "balance": "sampler", "loss": "reward"}
@@ -102,6 +103,20 @@ def test_a_checkpoint_is_gone_on_with(folder: Path, capfd: pytest.CaptureFixture
     train(folder, "on", **SHORT)
     lines = [line for line in capfd.readouterr().err.splitlines() if "epoch" in line]
     assert [line.split(",")[0] for line in lines] == ["classifier: epoch 2/3", "classifier: epoch 3/3"]
+
+
+def test_a_damaged_crop_does_not_cost_the_checkpoint(folder: Path) -> None:
+    with sigterm_at(200), pytest.raises(SystemExit):
+        train(folder, "kept", **SHORT)
+    (checkpoint,) = (folder / "kept" / "work").rglob(fitting.CHECKPOINT)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="no image"):
+        patch.setattr(CropReader, "read", damaged)
+        train(folder, "kept", **SHORT)
+    assert checkpoint.is_file()
+
+
+def damaged(*_: Any) -> Any:
+    raise InputError("crop 1 is no image")
 
 
 def test_another_parameter_starts_anew(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from instar.classifier.fit import _stopping
 from instar.classifier.model import WEIGHTS
 from instar.classifier.predict import Predictor
 from instar.errors import InputError
-from instar.tables import DATASET, read_table
+from instar.tables import DATASET, read_table, write_table
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,9 @@ def test_features_of_a_frozen_backbone_are_worked_out_once(folder: Path, monkeyp
     assert len(list((first / "work" / "features").glob("*.npy"))) == 2
 
 
-def test_early_stop_keeps_the_best_weights(folder: Path) -> None:
-    out = train(folder, "early", epochs=30, early_stop=1)
+@pytest.mark.parametrize("ema", [0.0, 0.8])
+def test_early_stop_keeps_the_weights_that_were_best(folder: Path, ema: float) -> None:
+    out = train(folder, f"early-{ema}", epochs=30, early_stop=1, ema=ema)
     figures = metrics(out)
     assert figures["epochs"] == figures["best_epoch"] + 1 < 30
     assert figures["validation_top1"] <= figures["best_validation_top1"]
@@ -83,6 +85,31 @@ def test_early_stop_keeps_the_best_weights(folder: Path) -> None:
     assert hits.mean() == pytest.approx(figures["best_validation_top1"])
 
 
+def test_early_stop_without_validation_changes_nothing(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    write_table(tmp_path / "dataset.parquet", [row for row in rows if row["split"] == "train"], DATASET)
+    (tmp_path / "crops").symlink_to(folder / "crops")
+    assert metrics(train(tmp_path, epochs=3, early_stop=1))["epochs"] == 3
+    assert "no crop is for validation, so early_stop has no effect" in capfd.readouterr().err
+
+
+def test_averaging_of_a_network_that_does_not_learn_changes_nothing(folder: Path) -> None:
+    still: dict[str, Any] = {"epochs": 2, "frozen_epochs": 2, "learning_rate": 1e-12}
+    plain, averaged = (metrics(train(folder, f"still-{ema}", **still, ema=ema)) for ema in (0.0, 0.9))
+    assert averaged == plain
+
+
+def test_a_held_out_species_that_training_lacks(folder: Path, tmp_path: Path) -> None:
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    kept = [row for row in rows if row["split"] != "train" or row["label"] != "Rubra erecta"]
+    write_table(tmp_path / "dataset.parquet", kept, DATASET)
+    (tmp_path / "crops").symlink_to(folder / "crops")
+    with pytest.raises(InputError, match="Rubra erecta is held out and has no training crop"):
+        train(tmp_path, epochs=1)
+
+
 def test_sampler_and_loss_balance_in_their_own_ways(folder: Path) -> None:
     losses = {
         way: metrics(train(folder, way, epochs=1, balance=way))["train_loss"] for way in ("none", "sampler", "loss")
@@ -90,23 +117,38 @@ def test_sampler_and_loss_balance_in_their_own_ways(folder: Path) -> None:
     assert len(set(losses.values())) == 3
 
 
-def test_two_processes_learn_what_one_does(folder: Path) -> None:
-    """With a frozen backbone, since batch statistics are of each process's part."""
-    ways: dict[str, Any] = {"epochs": 2, "frozen_epochs": 2, "balance": "sampler", "place": "late"}
-    alone = train(folder, "alone", **ways, batch=16)
-    out = folder / "together"
-    settings = {**SETTINGS, **ways, "batch": 8, "devices": 2}
+#: With a frozen backbone, since batch statistics are of each process's part.
+TOGETHER: dict[str, Any] = {"epochs": 3, "frozen_epochs": 3, "balance": "sampler", "place": "late"}
+
+
+def two_processes(folder: Path, out: Path) -> subprocess.Popen[str]:
+    settings = {**SETTINGS, **TOGETHER, "batch": 4, "devices": 2}
     paths = {"crops": folder / "crops", "dataset": folder / "dataset.parquet", "out": out / "classifier"}
     paths |= {"out_metrics": out / "classifier.json", "out_curves": out / "curves", "work": out / "work"}
-    words = [
-        f"--{name}={json.dumps(value) if not isinstance(value, str) else value}" for name, value in settings.items()
-    ]
+    words = [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()]
     words += [f"--{name}={path}" for name, path in paths.items()]
     environment = {name: value for name, value in os.environ.items() if name != "LOCAL_RANK"}
     command = [sys.executable, "-m", "instar", "classifier", *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("epoch 1/2") == 1
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_two_processes_learn_what_one_does_also_when_stopped(folder: Path) -> None:
+    out = folder / "together"
+    first = two_processes(folder, out)
+    assert first.stderr is not None
+    told = ""
+    for line in first.stderr:
+        told += line
+        if "epoch 1/3" in line:
+            first.send_signal(signal.SIGTERM)
+    first.stderr.close()
+    assert first.wait(timeout=120) != 0, told
+    assert not (out / "classifier").exists()
+    again = two_processes(folder, out)
+    _, told = again.communicate(timeout=300)
+    assert again.returncode == 0, told
+    assert told.count("epoch 3/3") == 1
+    alone = train(folder, "alone", **TOGETHER, batch=8)
     one, two = weights(alone), weights(out)
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
     figures, expected = metrics(out), metrics(alone)

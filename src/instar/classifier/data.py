@@ -145,7 +145,7 @@ class Draws(Sampler[tuple[int, int]]):
         self._skipped = {0: 0}
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
+        """Choose the epoch whose order is drawn next."""
         self._epoch = epoch
 
     def skip(self, items: int, *, epoch: int) -> None:

@@ -47,7 +47,7 @@ class Features(Dataset[Item]):
 
 
 def cached_features(
-    root: Path, backbone: torch.nn.Module, description: Description, views: Views, crops_sha256: list[str], *, flip: str
+    root: Path, backbone: torch.nn.Module, description: Description, views: Views, crops_sha256: str, *, flip: str
 ) -> np.ndarray:
     """Features of every view and its mirror images, from an earlier run if one left them.
 
@@ -57,16 +57,17 @@ def cached_features(
         backbone: maps pixels to (n, width).
         description: how pixels are normalised.
         views: whole crops.
-        crops_sha256: of each crop's file, in the order of ``views``.
+        crops_sha256: of all crops, in the order of ``views``.
         flip: none, horizontal or both.
 
     Returns:
         float16, shape (n, variants, width), on disk.
     """
     told = [description.model, description.image_px, description.mean, description.std, flip, _sha256(backbone)]
+    told.append(description.code_sha256)
     path = root / f"{hashlib.sha256(repr((told, crops_sha256)).encode()).hexdigest()}.npy"
     root.mkdir(parents=True, exist_ok=True)
-    for old in root.glob("*.npy"):
+    for old in [*root.glob("*.npy"), *root.glob(".*.part-*")]:  # also what a killed run began
         if old.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
             old.unlink(missing_ok=True)
     if path.is_file():

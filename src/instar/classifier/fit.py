@@ -3,6 +3,7 @@
 import logging
 import pickle
 import shutil
+import signal
 import sys
 import time
 import warnings
@@ -21,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset
 
 from instar.classifier.data import Draws, Item, loader
-from instar.classifier.train import Epoch, Learner
+from instar.classifier.train import Epoch, Learner, LostLossError
 from instar.errors import InputError
 from instar.files import remove, replacing
 
@@ -84,6 +85,11 @@ class Feed(lightning.LightningDataModule):
         # a rest that fills no batch is left out: batch normalisation fails on a single crop
         drop_last = len(draws) >= recipe.batch
         return loader(views, draws, batch=recipe.batch, workers=workers, drop_last=drop_last)
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation crops."""
+        return self._validation is not None
 
     def val_dataloader(self) -> DataLoader[Item] | list[Any]:
         """Whole crops, each once over all processes."""
@@ -162,6 +168,17 @@ class Checkpoints(lightning.Callback):
 
     def __init__(self, folder: Path) -> None:
         self._path, self._last = folder / CHECKPOINT, time.monotonic()
+        self._told = False
+
+    def on_train_start(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
+        """Lightning's handler sends to the other processes from within the signal, amid what they send each other."""
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, lambda *_: self._tell(trainer))
+
+    def _tell(self, trainer: lightning.Trainer) -> None:
+        if not self._told and trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGTERM)
+        self._told = True
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, learner: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -171,8 +188,13 @@ class Checkpoints(lightning.Callback):
         """
         begun = batch_idx == 0 and trainer.current_epoch > 0
         late = time.monotonic() - self._last > CHECKPOINT_INTERVAL_S
-        if (begun or late or trainer.received_sigterm) and batch_idx + 1 < trainer.num_training_batches:
+        # all processes write and stop together or none: their clocks differ, and signals reach one after the other
+        decide = trainer.strategy.reduce_boolean_decision
+        stopped = decide(self._told or trainer.received_sigterm, all=False)
+        if decide(begun or late or stopped, all=False) and batch_idx + 1 < trainer.num_training_batches:
             self._save(trainer)
+        if stopped:
+            trainer._signal_connector.received_sigterm = True
 
     def _save(self, trainer: lightning.Trainer) -> None:
         trainer.save_checkpoint(self._path)
@@ -185,15 +207,19 @@ class Best(lightning.Callback):
     def __init__(self, folder: Path, patience: int) -> None:
         self._path, self._patience = folder / BEST, patience
 
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
+        """While the weights that were validated are in place: averaged ones are taken out behind this."""
+        assert isinstance(learner, Learner)
+        top1 = learner.validation_top1()
+        if all(top1 > (epoch.validation_top1 or 0.0) for epoch in learner.epochs) and trainer.is_global_zero:
+            with replacing(self._path) as temporary:
+                torch.save(learner.network.state_dict(), temporary)
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
         """After ``Lines`` has closed the epoch."""
         assert isinstance(learner, Learner)
         found = [epoch.validation_top1 or 0.0 for epoch in learner.epochs]
-        best = found.index(max(found))
-        if best == len(found) - 1 and trainer.is_global_zero:
-            with replacing(self._path) as temporary:
-                torch.save(learner.network.state_dict(), temporary)
-        trainer.should_stop = len(found) - 1 - best >= self._patience
+        trainer.should_stop = len(found) - 1 - found.index(max(found)) >= self._patience
 
 
 def fit(learner: Learner, feed: Feed, work: Path) -> list[Epoch]:
@@ -206,28 +232,20 @@ def fit(learner: Learner, feed: Feed, work: Path) -> list[Epoch]:
     recipe = learner.recipe
     if recipe.compile:
         learner.network.backbone.compile()
-    callbacks: list[lightning.Callback] = [Lines()]
-    if recipe.ema:
-        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
-    if recipe.early_stop:
-        callbacks.append(Best(work, recipe.early_stop))
-    callbacks.append(Checkpoints(work))  # behind the others, whose state of this batch it keeps
-    on_gpu = torch.cuda.is_available()
-    devices: Any = recipe.devices or ("auto" if on_gpu else 1)
-    precision: Any = {"auto": "bf16-mixed" if on_gpu else "32-true", "float32": "32-true", "bfloat16": "bf16-mixed"}
+    accelerator, devices, precision = machine(recipe.devices, recipe.precision)
     with _quiet(), _stopping(work):
         trainer = lightning.Trainer(
-            accelerator="gpu" if on_gpu else "cpu",
+            accelerator=accelerator,
             devices=devices,
             # a backbone that is frozen at first has no gradients then
             strategy="auto" if devices == 1 else "ddp_find_unused_parameters_true",
             max_epochs=recipe.epochs,
             accumulate_grad_batches=recipe.accumulate,
-            precision=precision[recipe.precision],
+            precision=precision,
             deterministic="warn",
             # one task whatever the cluster says: Lightning would take SLURM's task count for its own
             plugins=[LightningEnvironment()],
-            callbacks=callbacks,
+            callbacks=_callbacks(learner, feed, work),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -243,18 +261,47 @@ def fit(learner: Learner, feed: Feed, work: Path) -> list[Epoch]:
     return learner.epochs
 
 
+def machine(devices: int, precision: str) -> tuple[str, int, Any]:
+    """Kind and number of the devices that training runs on here, and Lightning's name of the precision.
+
+    Args:
+        devices: wanted; 0 for all GPUs, or one process where there is none.
+        precision: wanted; auto, float32 or bfloat16.
+    """
+    on_gpu = torch.cuda.is_available()
+    half = precision == "bfloat16" or (precision == "auto" and on_gpu)
+    count = devices or (torch.cuda.device_count() if on_gpu else 1)
+    return "gpu" if on_gpu else "cpu", count, "bf16-mixed" if half else "32-true"
+
+
+def _callbacks(learner: Learner, feed: Feed, work: Path) -> list[lightning.Callback]:
+    recipe = learner.recipe
+    found: list[lightning.Callback] = [Lines()]
+    if recipe.early_stop and feed.validates:
+        found.append(Best(work, recipe.early_stop))
+    elif recipe.early_stop:
+        print("classifier: no crop is for validation, so early_stop has no effect", file=sys.stderr)
+    if recipe.ema:
+        found.append(EMAWeightAveraging(decay=recipe.ema))  # behind Best, which keeps what was averaged
+    found.append(Checkpoints(work))  # behind the others, whose state of this batch it keeps
+    return found
+
+
 @contextmanager
 def _stopping(work: Path) -> Iterator[None]:
     """Turn what ends a training early into one line."""
     try:
         yield
-    except InputError as error:
-        # the checkpoint of a lost loss would lose it again
+    except LostLossError:
+        # its checkpoint would lose it again
         remove(work / CHECKPOINT)
+        raise
+    except InputError as error:
         # a loading process hands its traceback over as the message
         raise InputError(str(error).splitlines()[-1].removeprefix("instar.errors.InputError: ")) from None
     except SIGTERMException:
-        print("classifier: stopped by SIGTERM; the next run goes on from its checkpoint", file=sys.stderr)
+        next_run = "goes on from its checkpoint" if (work / CHECKPOINT).is_file() else "starts anew"
+        print(f"classifier: stopped by SIGTERM; the next run {next_run}", file=sys.stderr)
         raise SystemExit(143) from None
     except SystemExit:
         # so Lightning ends after Ctrl-C

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import version
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 import instar
 from instar.balance import effective_number_weights
+from instar.classifier.labels import RANKS, label_space
 from instar.errors import InputError
 from instar.files import md5_of, replacing, sha256_of, write_json
-from instar.tables import CROPS, DATASET, read_shards, read_table
+from instar.tables import CROPS, DATASET, read_batches
 from instar.unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -126,24 +128,26 @@ def classifier(
 
     from instar.classifier.data import CropReader, Shown, Views, places_of
     from instar.classifier.features import Features, cached_features
-    from instar.classifier.fit import Feed, fit, write_curves
-    from instar.classifier.labels import label_space
+    from instar.classifier.fit import Feed, fit, machine, write_curves
     from instar.classifier.model import Description, build_network, check_model, normalisation, quiet_timm, save
     from instar.classifier.train import Learner, Recipe
 
     quiet_timm()
     check_model(model)
-    rows = read_table(dataset, DATASET).to_pandas()
+    rows = _rows_of(dataset)
     train, validation = (rows[rows["split"] == split] for split in ("train", "validation"))
     labels = label_space(train)
     if len(labels.leaves) < 2:
         raise InputError(
             f"{dataset}: classes: {len(labels.leaves)}, a classifier needs two; lower dataset.min_class_crops"
         )
+    if unknown := sorted(set(validation["label"]) - set(labels.names)):
+        raise InputError(f"{dataset}: {unknown[0]} is held out and has no training crop; raise dataset.min_class_crops")
     counts = np.bincount(labels.targets(train["label"]), minlength=len(labels))
     weights = class_weights(counts, beta=beta, max_weight=max_weight)
     mean, std = normalisation(model)
     about = _crops(crops, train)
+    crops_sha256 = sha256_of_texts(about["sha256"])
     description = Description(
         model=model,
         pretrained=pretrained,
@@ -173,8 +177,8 @@ def classifier(
     targets = labels.targets(train["label"])
     frozen = None
     if cache_features and frozen_epochs:
-        hashes = list(about["sha256"])
-        kept = cached_features(work / "features", network.backbone, description, views(train, None), hashes, flip=flip)
+        whole = views(train, None)
+        kept = cached_features(work / "features", network.backbone, description, whole, crops_sha256, flip=flip)
         frozen = Features(kept, targets, places_of(train), shown)
     feed = Feed(
         learner,
@@ -186,7 +190,8 @@ def classifier(
         workers=workers,
     )
     told = {name: value for name, value in given.items() if not isinstance(value, Path)}
-    key = _key([told, description.dataset_md5, list(about["sha256"])])
+    told["machine"] = machine(devices, precision)
+    key = _key([told, description.dataset_md5, crops_sha256])
     with _alone(work / "unfinished", key) as folder:
         history = fit(learner, feed, folder)
     if not learner.trainer.is_global_zero:
@@ -206,20 +211,49 @@ def class_weights(counts: np.ndarray, *, beta: float, max_weight: float) -> np.n
     return weights
 
 
+def _rows_of(dataset: Path) -> pd.DataFrame:
+    """The dataset's rows with the columns that training reads, their texts kept as Arrow's, which take a third."""
+    columns = ["key", "shard", "offset", "size", "label", "rank", *RANKS, "latitude", "longitude", "split"]
+    schema = pa.schema([DATASET.field(name) for name in columns])
+    return _frame(read_batches(dataset, DATASET, columns), schema)
+
+
 def _crops(crops: Path, train: pd.DataFrame) -> pd.DataFrame:
     """``licence`` and ``sha256`` of the training crops, in their order."""
-    table = read_shards(crops, sorted(set(train["shard"])), CROPS).select(["key", "licence", "sha256"]).to_pandas()
-    return table[table["key"].notna()].set_index("key").loc[train["key"]]
+    columns = ["key", "licence", "sha256"]
+    batches = (
+        batch.filter(batch.column("key").is_valid())
+        for shard in sorted(set(train["shard"]))
+        for batch in read_batches(crops / f"{shard}.parquet", CROPS, columns)
+    )
+    found = _frame(batches, pa.schema([CROPS.field(name) for name in columns]))
+    return found.set_index("key").loc[train["key"]]
+
+
+def _frame(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pd.DataFrame:
+    tables = [pa.Table.from_batches([batch]).cast(schema) for batch in batches]
+    texts = {pa.string(): pd.ArrowDtype(pa.string())}
+    found: pd.DataFrame = pa.concat_tables([schema.empty_table(), *tables]).to_pandas(types_mapper=texts.get)
+    return found
+
+
+def sha256_of_texts(texts: Iterable[str]) -> str:
+    """sha256 of texts in their order, one by one, since millions of them together are as large as a network."""
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(f"{text}\n".encode())
+    return found.hexdigest()
 
 
 def _code() -> str:
-    """sha256 of this package's source."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256("".join(sha256_of(path) for path in sources).encode()).hexdigest()
+    """sha256 of the source that decides what is learnt."""
+    package = Path(__file__).parent
+    sources = [*sorted(package.glob("*.py")), package.with_name("balance.py"), package.with_name("shards.py")]
+    return sha256_of_texts(sha256_of(path) for path in sources)
 
 
 def _key(told: Any) -> str:
-    """sha256 of all that a training depends on, this code and the libraries' versions included."""
+    """sha256 of all that a training depends on, this code, the machine and the libraries' versions included."""
     libraries = [version(library) for library in ("lightning", "opencv-python-headless", "timm", "torch")]
     return hashlib.sha256(json.dumps([told, _code(), libraries]).encode()).hexdigest()
 

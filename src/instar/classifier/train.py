@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -72,6 +72,23 @@ def learning_rate_share(step: int, *, start: int, steps: int, warmup: float, sch
     return 0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1 - done
 
 
+class LostLossError(InputError):
+    """The loss is no number any more."""
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """What a learner needs on its device and does not learn."""
+
+    loss: HierarchicalLoss
+    plain_loss: HierarchicalLoss
+    class_weights: torch.Tensor  # float32, shape (n_classes,)
+    lowest: torch.Tensor  # int64, classes of the lowest rank
+
+    def to(self, device: torch.device) -> "_Fixed":
+        return _Fixed(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
 class Learner(lightning.LightningModule):
     """A network with its loss, optimiser and schedule; keeps the figures of every epoch."""
 
@@ -80,8 +97,6 @@ class Learner(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.description, self.recipe = network, description, recipe
-        self.loss = HierarchicalLoss(description.labels, description.loss, smoothing=smoothing)
-        self.plain_loss = HierarchicalLoss(description.labels, description.loss, smoothing=0.0)
         self.augment = Augment(
             colour=recipe.colour,
             erasing=recipe.erasing,
@@ -90,12 +105,14 @@ class Learner(lightning.LightningModule):
             mean=description.mean,
             std=description.std,
         )
-        self.register_buffer("class_weights", class_weights.float(), persistent=False)
+        # no modules and buffers of this one, which averaging of weights would average, too: indices, sums
         lowest = torch.from_numpy(description.labels.of_rank(description.labels.ranks[0]))
-        self.register_buffer("lowest", lowest, persistent=False)
-        self.class_weights: torch.Tensor
-        self.lowest: torch.Tensor
-        # no buffers, which averaging of weights would average, too
+        self._fixed = _Fixed(
+            HierarchicalLoss(description.labels, description.loss, smoothing=smoothing),
+            HierarchicalLoss(description.labels, description.loss, smoothing=0.0),
+            class_weights.float(),
+            lowest,
+        )
         self._train = torch.zeros(2, dtype=torch.float64)  # sums of loss, batches
         self._validation = torch.zeros(3, dtype=torch.float64)  # sums of loss, hits, crops
         self._gradients: dict[str, torch.Tensor] = {}
@@ -141,32 +158,39 @@ class Learner(lightning.LightningModule):
         Divided by the number of crops, not by the sum of the weights, which would take a rare class's weight away
         again where the batch is small.
         """
-        return (self.loss(logits, targets) * self.class_weights[targets]).mean()
+        return (self._fixed.loss(logits, targets) * self._fixed.class_weights[targets]).mean()
 
     def validation_step(self, batch: Any, _: int) -> None:
         """Count one batch."""
         pixels, places, targets = batch
         logits = self(pixels, places).float()
-        outputs = logits[:, self._lowest_outputs]
-        hits = (self.lowest[outputs.argmax(1)] == targets).sum()
-        loss = self.plain_loss(logits, targets).sum()
+        # the classes of the lowest rank are the first classes and the first outputs
+        lowest = self._fixed.lowest
+        hits = (lowest[logits[:, : len(lowest)].argmax(1)] == targets).sum()
+        loss = self._fixed.plain_loss(logits, targets).sum()
         counted = torch.stack([loss.double(), hits.double(), loss.new_tensor(len(targets)).double()])
         self._validation += counted.to(self._validation.device)
 
-    @property
-    def _lowest_outputs(self) -> torch.Tensor:
-        """Outputs of the classes of the lowest rank, which are the first classes and the first outputs."""
-        return torch.arange(len(self.lowest), device=self.lowest.device)
+    def validation_top1(self) -> float:
+        """Of the validation that has just ended, over all processes."""
+        _, hits, count = self._reduced(self._validation).tolist()
+        return hits / count
+
+    def _reduced(self, sums: torch.Tensor) -> torch.Tensor:
+        """Sums of all processes, on the CPU."""
+        # reduced in place where there are several
+        found: torch.Tensor = self.trainer.strategy.reduce(sums.to(self.device, copy=True), reduce_op="sum")
+        return found.to(sums.device)
 
     def mean_loss(self) -> float:
         """Of the batches of this epoch so far.
 
         Raises:
-            InputError: if it is not a number any more.
+            LostLossError: if it is not a number any more.
         """
         total, count = self._train.tolist()
         if not math.isfinite(total):
-            raise InputError(
+            raise LostLossError(
                 f"the loss is {total} in epoch {self.current_epoch + 1} at classifier.learning_rate = "
                 f"{self.recipe.learning_rate:g}; lower classifier.learning_rate"
             )
@@ -175,7 +199,7 @@ class Learner(lightning.LightningModule):
     def end_epoch(self) -> Epoch:
         """Note the figures of an epoch that has been trained and validated, and start the next one's from nothing."""
         for sums in (self._train, self._validation):
-            sums.copy_(self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum"))
+            sums.copy_(self._reduced(sums))
         loss, hits, count = self._validation.tolist()
         rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
         measured = (loss / count, hits / count) if count else ()
@@ -221,6 +245,10 @@ class Learner(lightning.LightningModule):
         progress = checkpoint["loops"]["fit_loop"]
         self.resumed_epoch = progress["epoch_progress"]["current"]["processed"]
         self.resumed_batches = progress["epoch_loop.batch_progress"]["current"]["processed"]
+
+    def on_fit_start(self) -> None:
+        """What is no module of this one is not moved with it."""
+        self._fixed = self._fixed.to(self.device)
 
     def on_train_start(self) -> None:
         """Gradients of an interrupted accumulation."""
