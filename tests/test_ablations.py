@@ -169,14 +169,18 @@ def test_values_and_difference_by_hand(study: Study) -> None:
     # reward takes both A x for A y in one of two trainings, and B z for A x in the other
     study.say("loss_reward", 0, {"A x": ["A y", "A x"]})
     study.say("loss_reward", 1, {"B z": ["A x"]})
-    table = study.table()
+    table = study.table(bootstrap=4000)
     species = table.loc[("loss reward or flat", "species, top 1")]
     assert species["first_value"] == pytest.approx((2 / 4 + 3 / 4) / 2)
     assert species["second_value"] == 1
     assert species["difference"] == pytest.approx(-3 / 8)
     genus = table.loc[("loss reward or flat", "genus, top 1")]
     assert genus["first_value"] == pytest.approx((1 + 3 / 4) / 2)
-    assert (genus["low"], genus["high"]) <= (0, 0)
+    assert genus["difference"] == pytest.approx(-1 / 8)
+    # all of it is one training and k4, of o3. A draw gives that training 1/2 ± √½ of the weight with 1/4 each, and k4
+    # two thirds of the crops or more with 4/27 (o3 thrice, or twice with o2): so 1/27, more than 1/40, on either side
+    assert genus["low"] == pytest.approx(-2 / 3 * (1 / 2 + np.sqrt(1 / 2)), abs=1e-6)
+    assert genus["high"] == pytest.approx(-2 / 3 * (1 / 2 - np.sqrt(1 / 2)), abs=1e-6)
 
 
 def test_a_variant_that_is_always_worse_is_told_so(study: Study) -> None:
@@ -191,6 +195,16 @@ def test_a_variant_that_is_always_worse_is_told_so(study: Study) -> None:
         "| loss marginal or flat | species, top 1 | 1.000 | 0.000 | +1.000 (+1.000 to +1.000) | better | 4 of" in text
     )
     assert "But for what a line compares: loss marginal, balance sampler, place late, image_px 96." in text
+    assert "the variance of n trainings times n / (n - 1); one training gets no verdict." in text
+
+
+def test_one_training_gets_no_verdict(study: Study) -> None:
+    study.say("loss_flat", 0, {label: ["B q"] for label in RIGHT})
+    table = study.table(seeds=[0])
+    flat = table.loc[("loss marginal or flat", "species, top 1")]
+    assert (flat["difference"], flat["low"], flat["high"], flat["trainings"]) == (1, 1, 1, 1)
+    assert set(table["verdict"]) == {"one training"}
+    assert "| +1.000 (+1.000 to +1.000) | one training | 4 of" in (study.folder / "table.md").read_text()
 
 
 def test_rare_species_are_a_mean_over_species_and_the_others_apart(study: Study) -> None:
@@ -287,12 +301,9 @@ def test_questions_follow_the_variants_there_are() -> None:
 
 
 def test_verdicts() -> None:
-    assert [verdict(*pair) for pair in [(0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), (0.0, 0.1)]] == [
-        "better",
-        "worse",
-        "not told apart",
-        "not told apart",
-    ]
+    bounds = [(0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), (0.0, 0.1), (1e-17, 0.1), (-0.1, -1e-17)]
+    assert [verdict(*pair, trainings=2) for pair in bounds] == ["better", "worse", *["not told apart"] * 4]
+    assert {verdict(*pair, trainings=1) for pair in bounds} == {"one training"}
 
 
 def test_means() -> None:

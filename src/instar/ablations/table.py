@@ -17,6 +17,9 @@ from instar.tables import ABLATION, DATASET, read_table
 COLUMNS = ["question", "measure", "first", "second", "first_value", "second_value", "difference", "low", "high"]
 COLUMNS += ["verdict", "judged", "observations", "trainings"]
 NO_VERDICT = "nothing to judge"
+ONE_TRAINING = "one training"
+#: A bound so near to 0 is 0 but for rounding.
+ROUNDING = 1e-12
 
 #: A variant and the place that it is given.
 Side = tuple[str, str]
@@ -63,7 +66,8 @@ def ablations(
     """Set the variants against each other, each question with the difference and its 95 % interval.
 
     The interval resamples observations and trainings (``metrics.bootstrap.crossed_bootstrap``) of paired differences:
-    of the same crop by trainings of the same seed. A difference whose interval holds 0 is not told apart.
+    of the same crop by trainings of the same seed. A difference whose interval holds 0 is not told apart. One training
+    says nothing of other seeds, so it gets an interval of the observations and no verdict.
 
     Args:
         predictions: folder of ``<variant>/<seed>.parquet``; other files in it are not read.
@@ -204,7 +208,7 @@ class _Judge:
             "difference": mean_of(difference, groups),
             "low": low,
             "high": high,
-            "verdict": verdict(low, high),
+            "verdict": verdict(low, high, trainings=first.shape[1]),
         }
 
     def _values(self, question: Question, side: Side) -> pd.DataFrame:
@@ -254,11 +258,13 @@ def mean_of(values: np.ndarray, groups: np.ndarray | None) -> float:
     return float(means.mean() if groups is None else pd.Series(means).groupby(groups).mean().mean())
 
 
-def verdict(low: float, high: float) -> str:
+def verdict(low: float, high: float, *, trainings: int) -> str:
     """What a difference's interval says of the first one."""
-    if low > 0:
+    if trainings == 1:
+        return ONE_TRAINING
+    if low > ROUNDING:
         return "better"
-    return "worse" if high < 0 else "not told apart"
+    return "worse" if high < -ROUNDING else "not told apart"
 
 
 def _side(side: Side | None) -> str:
@@ -279,7 +285,8 @@ def table_text(table: pd.DataFrame, base: dict[str, Any], rare_crops: int) -> st
     notes = (
         f"But for what a line compares: {told}. Rare: at most {rare_crops} training crops. Intervals of 95 % resample "
     )
-    notes += "observations and trainings; a photograph without a crop counts as missed."
+    notes += "observations and trainings, the variance of n trainings times n / (n - 1); one training gets no verdict. "
+    notes += "A photograph without a crop counts as missed."
     return "\n".join([*_markdown(lines), "", notes]) + "\n"
 
 
