@@ -15,7 +15,7 @@ from instar.metrics.bootstrap import crossed_bootstrap
 from instar.tables import ABLATION, DATASET, read_table
 
 COLUMNS = ["question", "measure", "first", "second", "first_value", "second_value", "difference", "low", "high"]
-COLUMNS += ["verdict", "judged", "observations", "trainings"]
+COLUMNS += ["verdict", "judged", "left_out", "observations", "trainings"]
 NO_VERDICT = "nothing to judge"
 ONE_TRAINING = "one training"
 #: A bound so near to 0 is 0 but for rounding.
@@ -67,7 +67,9 @@ def ablations(
 
     The interval resamples observations and trainings (``metrics.bootstrap.crossed_bootstrap``) of paired differences:
     of the same crop by trainings of the same seed. A difference whose interval holds 0 is not told apart. One training
-    says nothing of other seeds, so it gets an interval of the observations and no verdict.
+    says nothing of other seeds, so it gets an interval of the observations and no verdict. What the first one was not
+    judged on, for want of a wrong place or of a whole photograph that can be read, is left out on both sides and
+    counted.
 
     Args:
         predictions: folder of ``<variant>/<seed>.parquet``; other files in it are not read.
@@ -178,7 +180,9 @@ class _Judge:
         """One line of the table; figures are missing where nothing is judged."""
         first = self._values(question, question.first)
         second = first * 0 + 0.5 if question.second is None else self._values(question, question.second)
-        if question.first[1] == "wrong":  # not every crop has a wrong place
+        asked = len(second)
+        # not every crop has a wrong place, and not every photograph can be shown whole
+        if question.first[1] == "wrong" or question.unit == "photograph":
             second = second.loc[second.index.intersection(first.index)]
         if not first.index.equals(second.index):
             raise InputError(
@@ -192,6 +196,7 @@ class _Judge:
             "first": _side(question.first),
             "second": _side(question.second),
             "judged": len(first),
+            "left_out": asked - len(first),
             "observations": observation.nunique(),
             "trainings": first.shape[1],
         }
@@ -280,6 +285,7 @@ def table_text(table: pd.DataFrame, base: dict[str, Any], rare_crops: int) -> st
             figures = [f"{row['first_value']:.3f}", f"{row['second_value']:.3f}"]
             figures.append(f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})")
         judged = f"{row['judged']} of {row['observations']} observations × {row['trainings']}"
+        judged += f", {row['left_out']} left out" if row["left_out"] else ""
         lines.append([row["question"], row["measure"], *figures, row["verdict"], judged])
     told = ", ".join(f"{name} {value}" for name, value in base.items())
     notes = (
