@@ -278,6 +278,19 @@ def test_only_crops_with_a_wrong_place_are_compared_there(study: Study) -> None:
     assert row["left_out"] == 1
 
 
+def test_where_no_crop_has_a_wrong_place_nothing_is_judged(study: Study) -> None:
+    for path in (study.folder / f"{name}/{seed}.parquet" for name in (BASE, "place_fused") for seed in (0, 1)):
+        write_table(path, [row for row in read_table(path, ABLATION).to_pylist() if row["place"] != "wrong"], ABLATION)
+    row = study.table().droplevel("measure").loc["place late, a wrong one or none given"]
+    assert (row["judged"], row["left_out"], row["verdict"]) == (0, 4, "nothing to judge")
+
+
+def test_judged_are_the_rows_of_the_test_where_there_are_any() -> None:
+    rows = pd.DataFrame({"split": ["train", "validation", "test", None]})
+    assert list(judged_rows(rows)["split"]) == ["test"]
+    assert list(judged_rows(rows[:2])["split"]) == ["validation"]
+
+
 def test_photographs_that_cannot_be_shown_whole_are_left_out_on_both_sides(study: Study) -> None:
     for seed in (0, 1):
         study.say("base", seed, {"k1": ["B z"], "k4": []})
