@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,10 +19,18 @@ from test_dag import SOURCE, closure
 
 from instar import dag
 from instar.ablations.names import BASE, name_of
-from instar.ablations.run import ablation, judged_rows
+from instar.ablations.run import ablation, judged_rows, one_process
 from instar.ablations.table import ablations, mean_of, questions, told_apart, verdict
 from instar.ablations.variants import seeds, settings, variants
-from instar.ablations.whole import NO_CROP, NOT_JUDGED, TWO_LABELS, TWO_SPLITS, photograph_rows, whole_photographs
+from instar.ablations.whole import (
+    NO_CROP,
+    NOT_JUDGED,
+    NOT_LEARNT,
+    TWO_LABELS,
+    TWO_SPLITS,
+    photograph_rows,
+    whole_photographs,
+)
 from instar.classifier.labels import LabelSpace
 from instar.errors import InputError
 from instar.evaluation.photographs import HeldOut
@@ -169,14 +178,18 @@ def test_values_and_difference_by_hand(study: Study) -> None:
     # reward takes both A x for A y in one of two trainings, and B z for A x in the other
     study.say("loss_reward", 0, {"A x": ["A y", "A x"]})
     study.say("loss_reward", 1, {"B z": ["A x"]})
-    table = study.table()
+    table = study.table(bootstrap=4000)
     species = table.loc[("loss reward or flat", "species, top 1")]
     assert species["first_value"] == pytest.approx((2 / 4 + 3 / 4) / 2)
     assert species["second_value"] == 1
     assert species["difference"] == pytest.approx(-3 / 8)
     genus = table.loc[("loss reward or flat", "genus, top 1")]
     assert genus["first_value"] == pytest.approx((1 + 3 / 4) / 2)
-    assert (genus["low"], genus["high"]) <= (0, 0)
+    assert genus["difference"] == pytest.approx(-1 / 8)
+    # all of it is one training and k4, of o3. A draw gives that training 1/2 ± √½ of the weight with 1/4 each, and k4
+    # two thirds of the crops or more with 4/27 (o3 thrice, or twice with o2): so 1/27, more than 1/40, on either side
+    assert genus["low"] == pytest.approx(-2 / 3 * (1 / 2 + np.sqrt(1 / 2)), abs=1e-6)
+    assert genus["high"] == pytest.approx(-2 / 3 * (1 / 2 - np.sqrt(1 / 2)), abs=1e-6)
 
 
 def test_a_variant_that_is_always_worse_is_told_so(study: Study) -> None:
@@ -191,6 +204,16 @@ def test_a_variant_that_is_always_worse_is_told_so(study: Study) -> None:
         "| loss marginal or flat | species, top 1 | 1.000 | 0.000 | +1.000 (+1.000 to +1.000) | better | 4 of" in text
     )
     assert "But for what a line compares: loss marginal, balance sampler, place late, image_px 96." in text
+    assert "the variance of n trainings times n / (n - 1); one training gets no verdict." in text
+
+
+def test_one_training_gets_no_verdict(study: Study) -> None:
+    study.say("loss_flat", 0, {label: ["B q"] for label in RIGHT})
+    table = study.table(seeds=[0])
+    flat = table.loc[("loss marginal or flat", "species, top 1")]
+    assert (flat["difference"], flat["low"], flat["high"], flat["trainings"]) == (1, 1, 1, 1)
+    assert set(table["verdict"]) == {"one training"}
+    assert "| +1.000 (+1.000 to +1.000) | one training | 4 of" in (study.folder / "table.md").read_text()
 
 
 def test_rare_species_are_a_mean_over_species_and_the_others_apart(study: Study) -> None:
@@ -252,6 +275,44 @@ def test_only_crops_with_a_wrong_place_are_compared_there(study: Study) -> None:
         write_table(study.folder / f"place_fused/{seed}.parquet", rows, ABLATION)
     row = study.table().droplevel("measure").loc["place late, a wrong one or none given"]
     assert (row["judged"], row["first_value"], row["second_value"], row["verdict"]) == (3, 0, 1, "worse")
+    assert row["left_out"] == 1
+
+
+def test_where_no_crop_has_a_wrong_place_nothing_is_judged(study: Study) -> None:
+    for path in (study.folder / f"{name}/{seed}.parquet" for name in (BASE, "place_fused") for seed in (0, 1)):
+        write_table(path, [row for row in read_table(path, ABLATION).to_pylist() if row["place"] != "wrong"], ABLATION)
+    row = study.table().droplevel("measure").loc["place late, a wrong one or none given"]
+    assert (row["judged"], row["left_out"], row["verdict"]) == (0, 4, "nothing to judge")
+
+
+def test_judged_are_the_rows_of_the_test_where_there_are_any() -> None:
+    rows = pd.DataFrame({"split": ["train", "validation", "test", None]})
+    assert list(judged_rows(rows)["split"]) == ["test"]
+    assert list(judged_rows(rows[:2])["split"]) == ["validation"]
+
+
+def test_photographs_that_cannot_be_shown_whole_are_left_out_on_both_sides(study: Study) -> None:
+    for seed in (0, 1):
+        study.say("base", seed, {"k1": ["B z"], "k4": []})
+        path = study.folder / f"view_photograph/{seed}.parquet"
+        write_table(path, [row for row in read_table(path, ABLATION).to_pylist() if row["key"] != "k1"], ABLATION)
+    table = study.table()
+    row = table.loc[("whole photographs or crops", "species, top 1, of photographs")]
+    assert (row["judged"], row["left_out"], row["observations"]) == (3, 1, 3)
+    assert (row["first_value"], row["second_value"]) == (1, pytest.approx(2 / 3, abs=1e-6))
+    assert table.loc[("loss reward or flat", "species, top 1"), "left_out"] == 0
+    text = (study.folder / "table.md").read_text()
+    assert text.count("| 3 of 3 observations × 2, 1 left out |") == 2
+    assert text.count("left out") == 2
+
+
+def test_a_whole_photograph_that_the_crops_have_none_of_is_refused(study: Study) -> None:
+    for seed in (0, 1):
+        path = study.folder / f"base/{seed}.parquet"
+        rows = read_table(path, ABLATION).to_pylist()
+        write_table(path, [row for row in rows if (row["unit"], row["key"]) != ("photograph", "k1")], ABLATION)
+    with pytest.raises(InputError, match=r"view_photograph and .* were not judged on the same"):
+        study.table()
 
 
 def test_what_is_not_of_these_variants_does_not_count(study: Study) -> None:
@@ -287,12 +348,9 @@ def test_questions_follow_the_variants_there_are() -> None:
 
 
 def test_verdicts() -> None:
-    assert [verdict(*pair) for pair in [(0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), (0.0, 0.1)]] == [
-        "better",
-        "worse",
-        "not told apart",
-        "not told apart",
-    ]
+    bounds = [(0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), (0.0, 0.1), (1e-17, 0.1), (-0.1, -1e-17)]
+    assert [verdict(*pair, trainings=2) for pair in bounds] == ["better", "worse", *["not told apart"] * 4]
+    assert {verdict(*pair, trainings=1) for pair in bounds} == {"one training"}
 
 
 def test_means() -> None:
@@ -351,6 +409,23 @@ def test_without_place_there_is_one_answer_and_of_a_photograph_no_sum(drawn: Pat
     assert set(found["place"]) == {"true"}
 
 
+def test_a_training_runs_in_one_process_whatever_the_study_trains_on(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two would run the whole command, which is no training, once more; a step has the crops of two batches still."""
+    trainer, seen = lightning.Trainer, []
+
+    def watched(**given: Any) -> lightning.Trainer:
+        seen.append((given["devices"], given["accumulate_grad_batches"]))
+        assert given["devices"] == 1
+        return trainer(**given)
+
+    monkeypatch.setattr(lightning, "Trainer", watched)
+    run(drawn, tmp_path / "0.parquet", place="none", devices=2, accumulate=3)
+    assert seen == [(1, 6)]
+    assert one_process({"devices": 0, "accumulate": 3}) == {"devices": 1, "accumulate": 3}
+
+
 def test_a_view_that_there_is_not_is_refused(drawn: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="view = x is not allowed; it must be crop or photograph"):
         ablation(
@@ -404,25 +479,25 @@ def test_photographs_get_label_and_split_of_their_crops() -> None:
     assert dropped == {TWO_LABELS: 1, TWO_SPLITS: 1, NO_CROP: 1, NOT_JUDGED: 1}
 
 
-def test_whole_photographs_are_stored_and_judged(drawn: Path, tmp_path: Path) -> None:
-    """The variant view_photograph from its photographs to its answers, on the same photographs as the crops'."""
+def make_whole(study: Path, out: Path, gone: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Whole photographs of a drawn study, some of which can't be read; what became of them."""
     rng = np.random.default_rng(0)
-    (tmp_path / "images").mkdir()
+    (out / "images").mkdir()
     for shard in ("a", "b"):
-        crops = read_table(drawn / f"crops/{shard}.parquet", CROPS).to_pylist()
-        pictures: dict[str, bytes | str] = {
-            row["photo_key"]: encoded(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)) for row in crops
-        }
+        crops = read_table(study / f"crops/{shard}.parquet", CROPS).to_pylist()
+        keys = dict.fromkeys(row["photo_key"] for row in crops)
+        drawn = {key: encoded(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)) for key in keys}
+        pictures: dict[str, bytes | str] = {key: b"no picture" if key in gone else data for key, data in drawn.items()}
         facts = {row["photo_key"]: {"observation_id": row["observation_id"]} for row in crops}
         facts["folder-9998"] = {}
-        write_images(tmp_path / "images", shard, {**pictures, "folder-9998": "gone"}, (64, 48), facts)
+        write_images(out / "images", shard, {**pictures, "folder-9998": "gone"}, (64, 48), facts)
     whole_photographs(
-        tmp_path / "images",
-        drawn / "crops",
-        drawn / "dataset.parquet",
-        drawn / "taxonomy.parquet",
-        tmp_path / "whole",
-        tmp_path / "whole.json",
+        out / "images",
+        study / "crops",
+        study / "dataset.parquet",
+        study / "taxonomy.parquet",
+        out / "whole",
+        out / "whole.json",
         seed=0,
         shards=["a", "b"],
         photo_boxes=10,
@@ -430,7 +505,13 @@ def test_whole_photographs_are_stored_and_judged(drawn: Path, tmp_path: Path) ->
         jpeg_quality=90,
         workers=1,
     )
-    rows = json.loads((tmp_path / "whole.json").read_text())["rows"]
+    told: dict[str, Any] = json.loads((out / "whole.json").read_text())
+    return told
+
+
+def test_whole_photographs_are_stored_and_judged(drawn: Path, tmp_path: Path) -> None:
+    """The variant view_photograph from its photographs to its answers, on the same photographs as the crops'."""
+    rows = make_whole(drawn, tmp_path)["rows"]
     assert rows == {"in": 130, "out": 129, "dropped": {NO_CROP: 1}}
     table = read_table(tmp_path / "whole/dataset.parquet", DATASET).to_pandas()
     assert table["split"].value_counts().to_dict() == {"train": 104, "validation": 25}
@@ -446,6 +527,19 @@ def test_whole_photographs_are_stored_and_judged(drawn: Path, tmp_path: Path) ->
     assert set(found["unit"]) == {"photograph"}
     assert set(found["key"]) == set(table[table["split"] == "validation"]["photo_key"])
     assert "folder-9999" in set(found["key"])
+
+
+def test_photographs_of_a_species_that_cannot_be_learnt_are_not_judged(drawn: Path, tmp_path: Path) -> None:
+    rows = read_table(drawn / "dataset.parquet", DATASET).to_pandas()
+    of_species = rows[rows["label"] == SPECIES[1]]
+    split = of_species["split"].value_counts()
+    train = frozenset(of_species.loc[of_species["split"] == "train", "photo_key"])
+    told = make_whole(drawn, tmp_path, train)
+    assert told["rows"]["dropped"] == {NO_CROP: 1, "unreadable": split["train"], NOT_LEARNT: split["validation"]}
+    assert told["rows"]["out"] == 129 - len(of_species)
+    table = read_table(tmp_path / "whole/dataset.parquet", DATASET).to_pandas()
+    assert set(table["label"]) == set(rows["label"].dropna()) - {SPECIES[1]}
+    assert {"train", "validation"} == set(table["split"])
 
 
 # the rules

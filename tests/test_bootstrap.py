@@ -95,8 +95,10 @@ def test_crossed_bootstrap_of_one_training_resamples_clusters_alone() -> None:
 
 
 def test_crossed_bootstrap_of_one_cluster_resamples_trainings_alone() -> None:
+    """Two trainings, 0 and 1: a draw's mean is 0, 1/2 or 1, whose deviation from 1/2 is stretched by the root of 2."""
     values = np.array([[0.0, 0], [1, 1]])
-    assert crossed_bootstrap(values, np.array(["a", "a"]), resamples=1000, seed=0) == (0, 1)
+    low, high = crossed_bootstrap(values, np.array(["a", "a"]), resamples=1000, seed=0)
+    assert (low, high) == pytest.approx((0.5 - np.sqrt(0.5), 0.5 + np.sqrt(0.5)))
     assert crossed_bootstrap(np.ones((2, 2)), np.array(["a", "a"]), resamples=100, seed=0) == (1, 1)
 
 
@@ -104,16 +106,26 @@ def test_both_what_was_judged_and_what_was_trained_widen_the_interval() -> None:
     """Additive effects of trainings and clusters: the pigeonhole bootstrap's variance is near the sum of both.
 
     With effects a of S trainings and b of C clusters a resample's mean is mean(a*) + mean(b*), whose variances are
-    those of a and b (with divisors S and C) by S and C.
+    those of a and b by S and C, that of a with the divisor S - 1, of which three trainings feel most.
     """
     rng = np.random.default_rng(3)
     of_trainings, of_clusters = rng.normal(0, 1, 8), rng.normal(0, 3, 60)
     values = of_trainings[:, None] + of_clusters
     low, high = crossed_bootstrap(values, np.arange(60), resamples=20_000, seed=0)
-    half = 1.96 * np.sqrt(of_trainings.var() / 8 + of_clusters.var() / 60)
+    half = 1.96 * np.sqrt(of_trainings.var(ddof=1) / 8 + of_clusters.var() / 60)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.05)
     alone = crossed_bootstrap(values.mean(axis=0)[None], np.arange(60), resamples=20_000, seed=0)
     assert high - low > 1.15 * (alone[1] - alone[0])
+
+
+def test_three_trainings_are_not_taken_for_less_variance_than_they_show() -> None:
+    """Trainings -1, 0 and 1 (s² = 1) and clusters that vary a little more: the interval of both is near normal."""
+    of_clusters = np.random.default_rng(3).normal(0, 1, 40)
+    of_clusters *= np.sqrt(40) * 0.7 / of_clusters.std()
+    values = np.array([-1.0, 0, 1])[:, None] + of_clusters - of_clusters.mean()
+    low, high = crossed_bootstrap(values, np.arange(40), resamples=40_000, seed=0)
+    half = 1.96 * np.sqrt(1 / 3 + 0.7**2)  # 1.78; 1.65 with two thirds of the trainings' variance
+    assert (low, high) == pytest.approx((-half, half), abs=0.05)
 
 
 def test_crossed_bootstrap_of_groups_is_the_mean_of_their_means() -> None:

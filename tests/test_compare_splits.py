@@ -2,7 +2,9 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
+import lightning
 import pytest
 from crop_shards import SETTINGS, SPECIES, write_crops
 from project import ROOT
@@ -19,7 +21,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder with the demo's parameters made small, and drawn crops."""
     (tmp_path / "workflow").symlink_to(ROOT / "workflow")
     monkeypatch.chdir(tmp_path)
-    settings = {**SETTINGS, "epochs": 1, "beta": 0}
+    settings = {**SETTINGS, "epochs": 1, "beta": 0, "devices": 2}
     swept = ("seed", "beta", "max_weight", "loss", "balance", "place")
     classifier = [f"classifier.{name}={value}" for name, value in settings.items() if name not in swept]
     dataset = ["dataset.min_crop_px=1", "dataset.min_class_crops=2", "dataset.validation_crops=6"]
@@ -36,7 +38,15 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return data
 
 
-def test_compare_two_splits(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_two_splits(study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, devices = lightning.Trainer, []
+
+    def watched(**given: Any) -> lightning.Trainer:
+        devices.append(given["devices"])
+        assert given["devices"] == 1  # two processes would run the comparison once more
+        return trainer(**given)
+
+    monkeypatch.setattr(lightning, "Trainer", watched)
     assert compare(["splits", "random", "observation"]) == 0
     told = capsys.readouterr()
     with (study / "comparison/splits.csv").open() as file:
@@ -48,6 +58,7 @@ def test_compare_two_splits(study: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert 0 <= float(row["low"]) <= float(row["species_top1"]) <= float(row["high"]) <= 1
     assert told.out.splitlines()[2].startswith("| random | 24 | ")
     assert "epoch" in told.err
+    assert devices == [1, 1]
     assert compare(["splits", "observation"]) == 0
     assert "epoch" not in capsys.readouterr().err  # not trained again
 

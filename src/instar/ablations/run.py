@@ -74,7 +74,7 @@ def ablation(
     with TemporaryDirectory(dir=out.parent) as scratch:
         folder = Path(scratch)
         # no view depends on which process makes it
-        given = {**classifier, "workers": min(classifier["workers"], threads - 1)}
+        given = {**one_process(classifier), "workers": min(classifier["workers"], threads - 1)}
         train(crops, dataset, folder / "trained", folder / "metrics.json", folder / "curves", work, **given)
         predictor = Predictor(folder / "trained")
         rows = list(_answers(predictor, crops, judged, view, seed))
@@ -93,6 +93,14 @@ def ablation(
             found = photographs.answers_of(predictor, crops, held_out)
             rows += _rows(held_out.photographs, found, predictor.labels, unit="photograph", place="true")
     write_table(out, rows, ABLATION)
+
+
+def one_process(classifier: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a training inside another command, which more processes would start anew.
+
+    What the other devices would have added to a step, gradients of more batches do.
+    """
+    return {**classifier, "devices": 1, "accumulate": classifier["accumulate"] * max(classifier["devices"], 1)}
 
 
 def judged_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,8 +15,11 @@ from instar.metrics.bootstrap import crossed_bootstrap
 from instar.tables import ABLATION, DATASET, read_table
 
 COLUMNS = ["question", "measure", "first", "second", "first_value", "second_value", "difference", "low", "high"]
-COLUMNS += ["verdict", "judged", "observations", "trainings"]
+COLUMNS += ["verdict", "judged", "left_out", "observations", "trainings"]
 NO_VERDICT = "nothing to judge"
+ONE_TRAINING = "one training"
+#: A bound so near to 0 is 0 but for rounding.
+ROUNDING = 1e-12
 
 #: A variant and the place that it is given.
 Side = tuple[str, str]
@@ -63,7 +66,10 @@ def ablations(
     """Set the variants against each other, each question with the difference and its 95 % interval.
 
     The interval resamples observations and trainings (``metrics.bootstrap.crossed_bootstrap``) of paired differences:
-    of the same crop by trainings of the same seed. A difference whose interval holds 0 is not told apart.
+    of the same crop by trainings of the same seed. A difference whose interval holds 0 is not told apart. One training
+    says nothing of other seeds, so it gets an interval of the observations and no verdict. What the first one was not
+    judged on, for want of a wrong place or of a whole photograph that can be read, is left out on both sides and
+    counted.
 
     Args:
         predictions: folder of ``<variant>/<seed>.parquet``; other files in it are not read.
@@ -174,7 +180,9 @@ class _Judge:
         """One line of the table; figures are missing where nothing is judged."""
         first = self._values(question, question.first)
         second = first * 0 + 0.5 if question.second is None else self._values(question, question.second)
-        if question.first[1] == "wrong":  # not every crop has a wrong place
+        asked = len(second)
+        # not every crop has a wrong place, and not every photograph can be shown whole
+        if question.first[1] == "wrong" or question.unit == "photograph":
             second = second.loc[second.index.intersection(first.index)]
         if not first.index.equals(second.index):
             raise InputError(
@@ -188,6 +196,7 @@ class _Judge:
             "first": _side(question.first),
             "second": _side(question.second),
             "judged": len(first),
+            "left_out": asked - len(first),
             "observations": observation.nunique(),
             "trainings": first.shape[1],
         }
@@ -204,7 +213,7 @@ class _Judge:
             "difference": mean_of(difference, groups),
             "low": low,
             "high": high,
-            "verdict": verdict(low, high),
+            "verdict": verdict(low, high, trainings=first.shape[1]),
         }
 
     def _values(self, question: Question, side: Side) -> pd.DataFrame:
@@ -254,11 +263,13 @@ def mean_of(values: np.ndarray, groups: np.ndarray | None) -> float:
     return float(means.mean() if groups is None else pd.Series(means).groupby(groups).mean().mean())
 
 
-def verdict(low: float, high: float) -> str:
+def verdict(low: float, high: float, *, trainings: int) -> str:
     """What a difference's interval says of the first one."""
-    if low > 0:
+    if trainings == 1:
+        return ONE_TRAINING
+    if low > ROUNDING:
         return "better"
-    return "worse" if high < 0 else "not told apart"
+    return "worse" if high < -ROUNDING else "not told apart"
 
 
 def _side(side: Side | None) -> str:
@@ -274,12 +285,14 @@ def table_text(table: pd.DataFrame, base: dict[str, Any], rare_crops: int) -> st
             figures = [f"{row['first_value']:.3f}", f"{row['second_value']:.3f}"]
             figures.append(f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})")
         judged = f"{row['judged']} of {row['observations']} observations × {row['trainings']}"
+        judged += f", {row['left_out']} left out" if row["left_out"] else ""
         lines.append([row["question"], row["measure"], *figures, row["verdict"], judged])
     told = ", ".join(f"{name} {value}" for name, value in base.items())
     notes = (
         f"But for what a line compares: {told}. Rare: at most {rare_crops} training crops. Intervals of 95 % resample "
     )
-    notes += "observations and trainings; a photograph without a crop counts as missed."
+    notes += "observations and trainings, the variance of n trainings times n / (n - 1); one training gets no verdict. "
+    notes += "A photograph without a crop counts as missed."
     return "\n".join([*_markdown(lines), "", notes]) + "\n"
 
 

@@ -21,6 +21,7 @@ NOT_JUDGED = "held out and not judged"
 NO_CROP = "without a crop in a split"
 TWO_LABELS = "crops of two labels"
 TWO_SPLITS = "crops in two splits"
+NOT_LEARNT = "of a taxon without a training photograph"
 _LABEL = ["label", "rank", "species", "genus"]
 
 
@@ -42,7 +43,7 @@ def whole_photographs(
     """Make crops that are whole photographs, with the labels and splits that their crops have.
 
     Training photographs are those with a training crop. The judged ones are all of held-out observations, also those
-    without a crop.
+    without a crop, of taxa that a training photograph is left of.
 
     Args:
         images: folder of ``<shard>.tar`` and ``<shard>.parquet`` with the photographs.
@@ -75,9 +76,11 @@ def whole_photographs(
         stored = stored[stored["reason"].isna()].drop(columns="reason")
         table = stored.merge(wanted.reset_index(), on="photo_key", validate="one_to_one").assign(reason=None)
         table = table.sort_values("key")
+        learnt = table["label"].isin(label_space(table[table["split"] == "train"]).names)
+        left = {"unreadable": len(wanted) - len(table), NOT_LEARNT: int((~learnt).sum())}
+        table = table[learnt]
         write_table(folder / "dataset.parquet", pa.Table.from_pandas(table[DATASET.names], DATASET), DATASET)
-    if left := len(wanted) - len(table):
-        dropped["unreadable"] = left
+    dropped += Counter(left)
     counts = {"in": len(given.keys | set(rows["photo_key"])), "out": len(table), "dropped": dict(dropped)}
     if counts["in"] != len(table) + dropped.total():
         raise RuntimeError(f"{out}: photographs do not add up: {counts}")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from instar.ablations.run import one_process
 from instar.classifier.stage import classifier
 from instar.compare.reuse import key_of, once
 from instar.dataset.choice import WAYS
@@ -57,7 +58,8 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
     print(f"split by {way}", file=sys.stderr)
     given = {**asdict(params.dataset), "split_by": way}
     decisions, earlier = Path(given.pop("decisions")), Path(given.pop("earlier"))
-    told: list[Any] = [given, asdict(params.classifier), asdict(params.evaluation)]
+    own = one_process(asdict(params.classifier))
+    told: list[Any] = [given, own, asdict(params.evaluation)]
     swept = {name: getattr(params, name) for name in ("seed", "beta", "max_weight", "loss", "balance", "place")}
     told += [swept, params.shards, params.records.name_confidence]
     inputs = [study / "taxonomy.parquet", decisions, earlier, Path(params.evaluation.synonyms)]
@@ -76,7 +78,7 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
                 out / "curves",
                 out / "work",
                 **swept,
-                **asdict(params.classifier),
+                **own,
             )
             _judge(params, study, out)
     leakage = json.loads((out / "dataset.json").read_text(encoding="utf-8"))["leakage"][way]

@@ -64,8 +64,14 @@ def crossed_bootstrap(
     Trainings and clusters are drawn with replacement, each as many as there are and independently of each other, and a
     value counts as often as both its training and its cluster were drawn: the pigeonhole bootstrap of Owen 2007 (The
     Annals of Applied Statistics 1, 386-411) for two crossed random effects. It holds both that another seed would have
-    learnt something else and that other observations would have been judged. Of few trainings it sees too little
-    variance, two thirds of it with three. For a paired difference of two methods, give the differences.
+    learnt something else and that other observations would have been judged. For a paired difference of two methods,
+    give the differences.
+
+    Plain draws of n trainings would admit only (n - 1) / n of their variance, two thirds with three. So the deviation
+    of each draw from all trainings is stretched by the root of n / (n - 1) (Rao & Wu 1988, Journal of the American
+    Statistical Association 83, 231-241, with as many draws as trainings), and a bound may lie outside the range of the
+    values. So few draws have no far tails: of three normal trainings alone the interval would hold the truth in 81 % of
+    cases. Of one training it knows the clusters alone.
 
     Args:
         values: shape (n_trainings, n).
@@ -87,12 +93,14 @@ def crossed_bootstrap(
     starts = np.flatnonzero(np.diff(pairs[0], prepend=-1))
     of_clusters, of_trainings = np.random.default_rng(seed).spawn(2)  # so that the size of a chunk does not matter
     trainings, means = len(values), []
+    centre = sums.mean(axis=0)
+    deviations = np.sqrt(trainings / max(trainings - 1, 1)) * (sums - centre)  # 0 and no rounding where trainings agree
     step = max(1, CHUNK // max(len(names), sums.shape[1]))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = of_clusters.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)[:, pairs[1]]
         shares = of_trainings.multinomial(trainings, np.full(trainings, 1 / trainings), size=size) / trainings
-        totals = np.add.reduceat(drawn * (shares @ sums), starts, axis=1)
+        totals = np.add.reduceat(drawn * (centre + shares @ deviations), starts, axis=1)
         counts = np.add.reduceat(drawn * sizes, starts, axis=1)
         means.append(np.sum(totals / np.maximum(counts, 1), axis=1) / np.sum(counts > 0, axis=1))
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
