@@ -231,6 +231,35 @@ def test_answers_named_to_genus_count_for_the_genus_alone(folder: Path, tmp_path
     assert pd.read_csv(tmp_path / "out/reliability.csv")["count"].sum() == 24
 
 
+def test_a_study_whose_labels_are_all_genera(folder: Path, tmp_path: Path) -> None:
+    copied(folder, tmp_path)
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    rows = [{**row, "label": row["genus"], "rank": "genus", "species": None} for row in rows]
+    write_table(tmp_path / "dataset.parquet", rows, DATASET)
+    figures = run(write_classifier(tmp_path, "own", fixed=False), tmp_path, tmp_path / "out")
+    assert (figures["crops"], figures["species"], figures["species_accuracy"]) == (24, 0, None)
+    assert 0 <= figures["genus_accuracy"]["top1_micro"]["value"] <= 1
+    assert figures["genus_accuracy"]["top5_micro"]["value"] == 1
+    assert figures["calibration"]["expected_calibration_error"] == {"before": None, "after": None}
+    assert figures["calibration"]["roll_up"]["at"] is None
+    predictions = read_table(tmp_path / "out/predictions.parquet", PREDICTIONS).to_pylist()
+    assert all(row["top"] == [] and len(row["top_genus"]) == 2 for row in predictions)
+
+
+def test_no_class_of_a_rank_is_confidence_0() -> None:
+    from instar.classifier.labels import LabelSpace
+    from instar.evaluation.answers import Ranked, Truth
+    from instar.evaluation.calibrated import sureness
+
+    labels = LabelSpace(("Aa bb", "Aa"), ("species", "genus"), (1, -1))
+    truth = Truth(labels, np.array([0, 0]), np.array(["o", "p"], dtype=object))
+    none = Ranked(np.empty((2, 0), np.int64), np.empty((2, 0), np.float32))
+    found = {"species": none, "genus": Ranked(np.ones((2, 1), np.int64), np.full((2, 1), 0.5, np.float32))}
+    confidence, right = sureness(found, truth)
+    assert confidence.tolist() == [[0, 0.5], [0, 0.5]]
+    assert right.tolist() == [[False, True], [False, True]]
+
+
 def test_equal_runs_write_equal_bytes(fixed: Path, folder: Path, tmp_path: Path, judged: tuple[Path, Any]) -> None:
     run(fixed, folder, tmp_path)
     for name in NAMES:

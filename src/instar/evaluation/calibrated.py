@@ -85,7 +85,9 @@ def sureness(found: Answers, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
         float64 and bool, shape (n, 2), species first.
     """
     said = truth.of_rank(RANKS[0]) >= 0
-    confidence = np.stack([found[rank].probabilities[said, 0] for rank in RANKS], axis=1)
+    # no class of a rank, no column: then it is never sure of that rank
+    columns = [np.pad(found[rank].probabilities[said], ((0, 0), (0, 1)))[:, 0] for rank in RANKS]
+    confidence = np.stack(columns, axis=1)
     right = np.stack([truth.hits(found, rank, 1)[said] for rank in RANKS], axis=1)
     # sums of float32 may exceed 1 a little
     return np.minimum(confidence.astype(np.float64), 1.0), right

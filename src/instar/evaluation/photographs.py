@@ -94,7 +94,8 @@ def held_out(
     reason = pd.Series(_reasons(dataset, observations)).reindex(photographs.index).astype(object)
     reason = reason.mask(reason.isna() & label.isna(), NO_LABEL)
     reason = reason.mask(reason.isna() & ~label.isin(labels.names), NO_CLASS)
-    kept = photographs[reason.isna()].assign(label=label)[["observation_id", "label", "latitude", "longitude"]]
+    # pandas gives an empty table the rows of what is assigned to it
+    kept = photographs.assign(label=label)[reason.isna()][["observation_id", "label", "latitude", "longitude"]]
     cut = rows[rows["reason"].isna() & rows["photo_key"].isin(kept.index)]
     cut = cut.sort_values(["photo_key", "score", "key"], ascending=[True, False, True])
     cut = cut[cut.groupby("photo_key").cumcount() < boxes].reset_index(drop=True)
