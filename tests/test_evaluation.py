@@ -151,19 +151,34 @@ def test_places_and_resolutions(folder: Path, tmp_path: Path) -> None:
     assert list(zip(table["image_px"], table["place"], strict=True)) == [
         (px, place) for px in (32, 48) for place in ("true", "none", "wrong")
     ]
-    assert (table["crops"] == 24).all()
     rows = validation_rows(folder)
     unplaced = rows["latitude"].isna()
+    # a crop without a place has no wrong one either
+    assert table["crops"].tolist() == [24, 24, 24 - unplaced.sum()] * 2
     right = np.where(unplaced, rows["label"] == "Rubra stricta", rows["label"] == "Viridis erecta")
     assert 0 < unplaced.sum() == figures["crops_without_place"] == figures["crops_without_wrong_place"]
     by_place = table.set_index(["image_px", "place"])["species_top1_micro"]
     assert by_place[32, "true"] == pytest.approx(right.mean(), abs=1e-6)
     assert by_place[32, "none"] == 0.25
+    # any known place changes nothing, so what is judged with a wrong one is what is judged with its true one
+    assert by_place[32, "wrong"] == pytest.approx(right[~unplaced].mean(), abs=1e-6) != by_place[32, "true"]
+    assert figures["resolutions"]["32"]["wrong"]["crops"] == 24 - unplaced.sum()
     assert figures["species_accuracy"]["top1_micro"]["value"] == by_place[32, "true"]
     assert figures["resolutions"]["48"]["none"]["species_accuracy"]["top1_micro"]["value"] == by_place[48, "none"]
     genus = table.set_index(["image_px", "place"])["genus_top1_micro"]
     assert genus[32, "none"] == 0.5
     assert table.filter(like="_low").le(table.filter(like="_high").to_numpy()).all(axis=None)
+
+
+def test_no_crop_has_a_wrong_place(folder: Path, tmp_path: Path) -> None:
+    copied(folder, tmp_path)
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    rows = [{**row, "latitude": 45.0, "longitude": -100.0} for row in rows]
+    write_table(tmp_path / "dataset.parquet", rows, DATASET)
+    figures = run(write_classifier(tmp_path, "own", place="late"), tmp_path, tmp_path / "out")
+    assert pd.read_csv(tmp_path / "out/accuracy.csv")["place"].tolist() == ["true", "none"]
+    assert set(figures["resolutions"]["32"]) == {"true", "none"}
+    assert figures["crops_without_wrong_place"] == 24
 
 
 def test_a_classifier_without_place_is_judged_without(judged: tuple[Path, Any]) -> None:

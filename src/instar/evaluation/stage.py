@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from instar.errors import InputError
 from instar.evaluation import photographs
-from instar.evaluation.answers import RANKS, Answers, Logits, Truth, answers_by_place, rounded
+from instar.evaluation.answers import RANKS, Answers, Logits, Truth, answers_by_place, of_rows, rounded
 from instar.evaluation.calibrated import answers_at, sureness, temperatures
 from instar.evaluation.groups import accuracy_row, class_table, genus_pairs, group_table
 from instar.evaluation.other import Accepted, against, read_other
@@ -65,8 +65,9 @@ def evaluation(
 
     Species are ranked among species and genera among genera; a genus's probability holds that of its species.
     Intervals are of 95 %, by resampling observations. Where the classifier takes a place, it is judged with the true
-    one, with none, and with a wrong one, the place of another crop at least 1,000 km away. The temperature is fitted on
-    validation; where validation is also judged, each half of its observations is judged with the other half's.
+    one, with none, and with a wrong one, the place of another crop at least 1,000 km away; crops that have no wrong
+    place are left out of the last. The temperature is fitted on validation; where validation is also judged, each half
+    of its observations is judged with the other half's.
 
     Args:
         classifier: folder with the trained weights and their description.
@@ -118,7 +119,7 @@ def evaluation(
             rebuilt = Predictor(classifier, image_px=image_px)
             what = f"evaluation at {image_px} px"
             settings.append((image_px, answers_by_place(rebuilt, crops, judged, places, what)))
-    table = list(_settings(truth, settings, resampling))
+    table = list(_settings(truth, settings, places, resampling))
     found = own.answers[next(iter(places))]
     write_table(out, _predictions(judged, found, truth), PREDICTIONS)
     _write_csv(out_classes, class_table(truth, found, description.train_crops))
@@ -234,20 +235,29 @@ def _judge(
 
 
 def _settings(
-    truth: Truth, settings: list[tuple[int, dict[str, Answers]]], resampling: dict[str, int]
+    truth: Truth,
+    settings: list[tuple[int, dict[str, Answers]]],
+    places: dict[str, np.ndarray],
+    resampling: dict[str, int],
 ) -> Iterator[dict[str, Any]]:
-    """The accuracies at each resolution with each kind of place."""
+    """The accuracies at each resolution with each kind of place; no crop without a wrong place is judged with one."""
     for image_px, by_place in settings:
         for place, found in by_place.items():
-            figures = {f"{rank}_accuracy": truth.accuracies(found, rank, **resampling) for rank in RANKS}
-            yield {"image_px": image_px, "place": place, "crops": len(truth.targets), **figures}
+            judged = np.ones(len(truth.targets), bool)
+            if place == "wrong":
+                judged = ~np.isnan(places[place]).any(axis=1)
+            if not judged.any():
+                continue
+            of_judged, given = truth.of_rows(judged), of_rows(found, judged)
+            figures = {f"{rank}_accuracy": of_judged.accuracies(given, rank, **resampling) for rank in RANKS}
+            yield {"image_px": image_px, "place": place, "crops": int(judged.sum()), **figures}
 
 
 def _nested(table: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Accuracies by resolution and kind of place; ``dvc metrics`` shows mappings, no lists."""
+    """Crops and accuracies by resolution and kind of place; ``dvc metrics`` shows mappings, no lists."""
     found: dict[str, dict[str, Any]] = {}
     for row in table:
-        figures = {f"{rank}_accuracy": row[f"{rank}_accuracy"] for rank in RANKS}
+        figures = {name: row[name] for name in ("crops", *(f"{rank}_accuracy" for rank in RANKS))}
         found.setdefault(str(row["image_px"]), {})[row["place"]] = figures
     return found
 
