@@ -121,11 +121,12 @@ def test_no_observation_calibrates_itself(folder: Path, tmp_path: Path) -> None:
         given = temperatures(predictor, logits, targets, observations, 20)
         changed = temperatures(predictor, logits, np.where(half == 0, 2, targets), observations, 20)
         apart = temperatures(predictor, logits, targets, observations, 12)
-    assert len(set(given.each[half == 0])) == len(set(given.each[half == 1])) == 1
-    assert (changed.each[half == 0] == given.each[half == 0]).all()
-    assert (changed.each[half == 1] < given.each[half == 1]).all()
+    each, of_changed = given.of(observations), changed.of(observations)
+    assert len(set(each[half == 0])) == len(set(each[half == 1])) == 1
+    assert (of_changed[half == 0] == each[half == 0]).all()
+    assert (of_changed[half == 1] < each[half == 1]).all()
     # with a split of its own every judged crop gets the temperature of validation
-    assert apart.each.tolist() == [apart.all] * 8
+    assert apart.of(observations[12:]).tolist() == [apart.all] * 8
 
 
 def test_temperature_by_hand(folder: Path, tmp_path: Path) -> None:
@@ -140,7 +141,8 @@ def test_temperature_by_hand(folder: Path, tmp_path: Path) -> None:
         logits.add(np.tile(np.array([math.log(9), 0, -999, -999, -999, -999]), (4, 1)))
         fitted = temperatures(predictor, logits, np.array([0, 0, 0, 1]), np.array(["a"] * 4, dtype=object), 4)
     assert fitted.all == pytest.approx(2, abs=1e-3)
-    assert fitted.each.tolist() == [1] * 4  # the other half holds nothing
+    # the other half holds nothing
+    assert fitted.of(np.array(["a"] * 4, dtype=object)).tolist() == [1] * 4
 
 
 def test_places_and_resolutions(folder: Path, tmp_path: Path) -> None:
@@ -228,6 +230,10 @@ def test_a_test_split_is_judged_and_validation_calibrates(folder: Path, tmp_path
     # validation, all Rubra, is never Viridis erecta, which is said at 0.4: the answers get less sure
     assert figures["calibration"]["temperature"] > 1
     assert len(pd.read_csv(tmp_path / "out" / "reliability.csv")) == 1
+    # so are those of photographs: logits log(p) / T make p^(1/T)
+    scaled = np.array([0.4, 0.12, 0.1, 0.07, 0.3, 0.01]) ** (1 / figures["calibration"]["temperature"])
+    photograph = read_table(tmp_path / "out/photographs.parquet", PHOTOGRAPHS).to_pylist()[0]
+    assert photograph["probability"] == pytest.approx(scaled[:4] / scaled.sum(), rel=1e-4)
 
 
 def test_answers_named_to_genus_count_for_the_genus_alone(folder: Path, tmp_path: Path) -> None:
@@ -307,7 +313,11 @@ def test_photographs_of_the_demo_shape(judged: tuple[Path, Any]) -> None:
     assert (figures["missed"], figures["crops"], figures["observations"]) == (0, 24, 8)
     assert figures["species_accuracy"]["top1_micro"] == judged[1]["species_accuracy"]["top1_micro"]
     rows = read_table(judged[0] / "photographs.parquet", PHOTOGRAPHS).to_pylist()
-    assert len(rows) == 24 and rows[0]["probability"] == pytest.approx([0.4, 0.12, 0.1, 0.07])
+    # at the temperature of the other half of the observations, as the crops' calibrated answers
+    curve = pd.read_csv(judged[0] / "reliability.csv")
+    sure = [row["probability"][0] for row in rows]
+    assert len(rows) == 24 and np.mean(sure) < 0.3
+    assert np.mean(sure) == pytest.approx(np.average(curve["confidence"], weights=curve["count"]), abs=1e-5)
 
 
 def test_no_validation_crop(fixed: Path, folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar.evaluation.answers import BATCH, RANKS, Answers, Truth, best_of, joined, pixels_of, without_answer
+from instar.evaluation.calibrated import UNCALIBRATED, Temperatures
 from instar.splits import id_hash, stable_hash
 from instar.tables import CROPS, DATASET, TAXONOMY, read_batches, read_table
 
@@ -153,23 +154,29 @@ def _reasons(dataset: Path, observations: set[str]) -> dict[str, str]:
     return found
 
 
-def answers_of(predictor: "Predictor", crops: Path, given: HeldOut) -> Answers:
+def answers_of(
+    predictor: "Predictor", crops: Path, given: HeldOut, temperatures: Temperatures = UNCALIBRATED
+) -> Answers:
     """Sum the node probabilities of each photograph's crops and rank the sums.
 
     Args:
         predictor: the classifier.
         crops: folder of the crops' shards.
         given: the photographs.
+        temperatures: those of their observations divide the logits.
 
     Returns:
         Answers for all photographs, without one where there is no crop; probabilities are means over the crops.
     """
     at, counts = np.unique(given.crops["photograph"], return_counts=True)
-    parts = _means(predictor, crops, given.crops, counts)
+    temperature = temperatures.of(given.crops["observation_id"].to_numpy(dtype=object)).astype(np.float32)
+    parts = _means(predictor, crops, given.crops, counts, temperature)
     return without_answer(joined(parts, predictor.labels), len(given.photographs), at)
 
 
-def _means(predictor: "Predictor", crops: Path, rows: pd.DataFrame, counts: np.ndarray) -> Iterator[Answers]:
+def _means(
+    predictor: "Predictor", crops: Path, rows: pd.DataFrame, counts: np.ndarray, temperature: np.ndarray
+) -> Iterator[Answers]:
     """The best of the mean probabilities, a few photographs at a time, as they are finished."""
     from torch import from_numpy
 
@@ -180,7 +187,8 @@ def _means(predictor: "Predictor", crops: Path, rows: pd.DataFrame, counts: np.n
     total = np.zeros(len(predictor.labels))
     left, done = 0, 0
     for part, pixels in pixels_of(predictor, crops, rows, "evaluation of photographs"):
-        for nodes in predictor.probabilities(pixels, from_numpy(places[part])).cpu().numpy():
+        logits = predictor.logits(pixels, from_numpy(places[part])).cpu() / from_numpy(temperature[part, None])
+        for nodes in predictor.nodes(logits).cpu().numpy():
             left = left or int(counts[done])
             total += nodes
             left -= 1

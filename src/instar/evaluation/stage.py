@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from instar.errors import InputError
 from instar.evaluation import photographs
 from instar.evaluation.answers import RANKS, Answers, Logits, Truth, answers_by_place, of_rows, rounded
-from instar.evaluation.calibrated import answers_at, sureness, temperatures
+from instar.evaluation.calibrated import Temperatures, answers_at, sureness, temperatures
 from instar.evaluation.groups import accuracy_row, class_table, genus_pairs, group_table
 from instar.evaluation.other import Accepted, against, read_other
 from instar.evaluation.places import WRONG_KM, wrong_places
@@ -67,7 +67,7 @@ def evaluation(
     Intervals are of 95 %, by resampling observations. Where the classifier takes a place, it is judged with the true
     one, with none, and with a wrong one, the place of another crop at least 1,000 km away; crops that have no wrong
     place are left out of the last. The temperature is fitted on validation; where validation is also judged, each half
-    of its observations is judged with the other half's.
+    of its observations is judged with the other half's. Photographs are judged at it, too, as identify answers.
 
     Args:
         classifier: folder with the trained weights and their description.
@@ -135,7 +135,7 @@ def evaluation(
     given = photographs.held_out(
         crops, dataset, taxonomy, held_out, labels, shards=shards, seed=seed, boxes=photo_boxes
     )
-    of_photographs = photographs.answers_of(predictor, crops, given)
+    of_photographs = photographs.answers_of(predictor, crops, given, own.temperatures)
     rows = list(photographs.rows_of(given, of_photographs))
     write_table(out_photographs, rows, PHOTOGRAPHS)
     compared: tuple[pd.DataFrame, dict[str, Any] | None] = (sheet([], [], [], []), None)
@@ -149,7 +149,7 @@ def evaluation(
         **_numbers(truth, places_of(judged), places),
         **{f"{rank}_accuracy": table[0][f"{rank}_accuracy"] for rank in RANKS},
         "resolutions": _nested(table),
-        "calibration": {"temperature": rounded(own.temperature), **calibration},
+        "calibration": {"temperature": rounded(own.temperatures.all), **calibration},
         "photographs": photographs.figures_of(given, of_photographs, **resampling),
         "identifiers": compared[1],
     }
@@ -206,7 +206,7 @@ class _Own:
 
     answers: dict[str, Answers]
     calibrated: Answers
-    temperature: float
+    temperatures: Temperatures
 
 
 def _judge(
@@ -231,7 +231,8 @@ def _judge(
         found = answers_by_place(predictor, crops, judged, places, what, logits)
         fitted = temperatures(predictor, logits, seen.targets, seen.observations, len(validation))
         at = np.arange(len(before), len(seen.targets))
-        return _Own(found, answers_at(predictor, logits, at, fitted.each), fitted.all)
+        each = fitted.of(seen.observations[at])
+        return _Own(found, answers_at(predictor, logits, at, each), fitted)
 
 
 def _settings(
