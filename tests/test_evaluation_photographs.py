@@ -12,6 +12,7 @@ from instar.classifier.data import CropReader, places_of, render, whole_window
 from instar.classifier.predict import Predictor
 from instar.dataset.rules import reasons
 from instar.evaluation import photographs
+from instar.splits import id_hash
 from instar.tables import CROPS, DATASET, PHOTOGRAPHS, read_shards, read_table, write_table
 
 
@@ -140,8 +141,39 @@ def test_photographs_that_cannot_be_judged_keep_their_reason(folder: Path) -> No
     assert figures["rows"] == {"in": 11, "out": 7, "dropped": dropped}
 
 
+def test_a_review_reaches_photographs(folder: Path) -> None:
+    """One photograph is relabelled, one loses a crop, one all of them, and one is of two labels since."""
+    path = folder / "dataset.parquet"
+    dataset = read_table(path, DATASET).to_pylist()
+    counts = validation_rows(folder).groupby("photo_key")["key"].count()
+    relabelled, one_less, all_less, two = counts[counts > 1].index[:4]
+    first = {key: next(row["key"] for row in dataset if row["photo_key"] == key) for key in counts.index}
+    for row in dataset:  # what is held out holds more photographs than the one that is rejected
+        row["observation_id"] = "validation" if row["photo_key"] in (all_less, two) else row["observation_id"]
+    rejected, other = {"split": None, "reason": "rejected in review"}, {"label": "Viridis stricta", "genus": "Viridis"}
+
+    def reviewed(row: dict[str, Any]) -> dict[str, Any]:
+        if row["photo_key"] == all_less or row["key"] == first[one_less]:
+            return row | rejected
+        return row | other if row["photo_key"] == relabelled or row["key"] == first[two] else row
+
+    write_table(path, [reviewed(row) for row in dataset], DATASET)
+    for shard in "ab":
+        path = folder / f"crops/{shard}.parquet"
+        crops = read_table(path, CROPS).to_pylist()
+        in_both = {"observation_id": "validation", "observation_hash": id_hash("validation")}
+        write_table(path, [row | (in_both if row["photo_key"] in (all_less, two) else {}) for row in crops], CROPS)
+    given = held_out(folder, Predictor(write_classifier(folder, "fixed")))
+    assert given.dropped == {"crops of two labels": 1, "rejected in review": 1}
+    judged = given.photographs.assign(crops=given.crops_used).set_index("photo_key")
+    assert {all_less, two}.isdisjoint(judged.index) and {all_less, two} <= given.keys
+    assert judged.loc[relabelled, ["label", "crops"]].tolist() == ["Viridis stricta", counts[relabelled]]
+    assert judged.loc[one_less, "crops"] == counts[one_less] - 1
+    assert first[one_less] not in set(given.crops["key"])
+
+
 def test_reasons_are_those_of_the_dataset() -> None:
-    assert set(photographs.OF_PHOTOGRAPHS) < set(reasons(50, 10))
+    assert {*photographs.OF_PHOTOGRAPHS, photographs.REJECTED} < set(reasons(50, 10))
 
 
 def test_nothing_but_missed_photographs(folder: Path) -> None:

@@ -23,6 +23,9 @@ NO_LABEL = "named neither to species nor to genus"
 NO_CLASS = "no class of the classifier"
 #: Reasons of the stage dataset that are about a whole photograph, not about one crop of it.
 OF_PHOTOGRAPHS = ("licence not allowed", "near-duplicates with different labels", "near-duplicate")
+#: The same of a crop; a photograph all of whose crops have it is left out, too.
+REJECTED = "rejected in review"
+TWO_LABELS = "crops of two labels"
 
 _COLUMNS = ["photo_key", "key", "reason", "score", "observation_id", "taxon_id", "latitude", "longitude"]
 _COLUMNS += ["shard", "offset", "size"]
@@ -72,6 +75,8 @@ def held_out(
 ) -> HeldOut:
     """Every photograph of the held-out observations, also those on which nothing was found.
 
+    Where the stage dataset has crops of a photograph, its label is theirs, and those rejected in review do not count.
+
     An observation without any crop is in no split, and to leave all of them out would flatter the detector. So each of
     these is taken with the chance that an observation of its taxon had to be held out.
 
@@ -91,13 +96,15 @@ def held_out(
     photographs = rows.drop_duplicates("photo_key").sort_values("photo_key").set_index("photo_key")
     taxa = read_table(taxonomy, TAXONOMY).to_pandas().set_index("taxon_id")
     ranked = taxa.loc[taxa["rank"].isin(["species", "genus"]), "name"]
-    label = photographs["taxon_id"].map(ranked)
-    reason = pd.Series(_reasons(dataset, observations)).reindex(photographs.index).astype(object)
+    told = _told(dataset, photographs.index)
+    label = told["label"].fillna(photographs["taxon_id"].map(ranked))
+    reason = told["reason"]
     reason = reason.mask(reason.isna() & label.isna(), NO_LABEL)
     reason = reason.mask(reason.isna() & ~label.isin(labels.names), NO_CLASS)
     # pandas gives an empty table the rows of what is assigned to it
     kept = photographs.assign(label=label)[reason.isna()][["observation_id", "label", "latitude", "longitude"]]
     cut = rows[rows["reason"].isna() & rows["photo_key"].isin(kept.index)]
+    cut = cut[~cut["key"].isin([key for keys in told["rejected"] for key in keys])]
     cut = cut.sort_values(["photo_key", "score", "key"], ascending=[True, False, True])
     cut = cut[cut.groupby("photo_key").cumcount() < boxes].reset_index(drop=True)
     dropped = {str(name): int(count) for name, count in reason.value_counts().sort_index().items()}
@@ -141,16 +148,31 @@ def _rows(
     return pa.concat_tables(kept).select(_COLUMNS).to_pandas()
 
 
-def _reasons(dataset: Path, observations: set[str]) -> dict[str, str]:
-    """Why the stage dataset leaves out photographs of these observations, by key."""
-    wanted = pa.array(sorted(observations), pa.string())
-    found: dict[str, str] = {}
-    schema = pa.schema([DATASET.field(name) for name in ("photo_key", "observation_id", "reason")])
+def _told(dataset: Path, keys: pd.Index) -> pd.DataFrame:
+    """What the stage dataset, with its review, says of photographs.
+
+    Returns:
+        By key, in their order: ``label`` of their crops, ``reason`` to leave them out, both empty where there is none,
+        and the keys of the ``rejected`` crops.
+    """
+    wanted = pa.array(keys, pa.string())
+    schema = pa.schema([DATASET.field(name) for name in ("photo_key", "key", "label", "reason")])
+    parts = [schema.empty_table()]
     for batch in read_batches(dataset, DATASET, schema.names):
         table = pa.table(batch).cast(schema)  # texts may be dictionaries
-        left_out = pc.is_in(table["reason"], value_set=pa.array(OF_PHOTOGRAPHS))
-        part = table.filter(pc.and_(left_out, pc.is_in(table["observation_id"], value_set=wanted)))
-        found.update(zip(part["photo_key"].to_pylist(), part["reason"].to_pylist(), strict=True))
+        parts.append(table.filter(pc.is_in(table["photo_key"], value_set=wanted)))
+    rows = pa.concat_tables(parts).to_pandas().astype(object)
+    is_rejected = rows["reason"] == REJECTED
+    rejected = rows[is_rejected].groupby("photo_key")["key"].agg(list)
+    others = rows[~is_rejected]
+    labels = others.groupby("photo_key")["label"].agg(["first", "nunique"])
+    whole = rows[rows["reason"].isin(OF_PHOTOGRAPHS)].groupby("photo_key")["reason"].last()
+    found = pd.DataFrame({"label": labels["first"].reindex(keys), "reason": whole.reindex(keys)}, dtype=object)
+    all_rejected = keys.isin(rejected.index) & ~keys.isin(labels.index)
+    two = keys.isin(labels.index[labels["nunique"] > 1])
+    found["reason"] = found["reason"].mask(found["reason"].isna() & all_rejected, REJECTED)
+    found["reason"] = found["reason"].mask(found["reason"].isna() & two, TWO_LABELS)
+    found["rejected"] = [rejected.get(key, []) for key in keys]
     return found
 
 
