@@ -117,6 +117,29 @@ def test_observations_without_any_crop_are_drawn_like_the_others(folder: Path) -
     }
 
 
+def test_observations_whose_crops_were_all_dropped_are_drawn(folder: Path) -> None:
+    """As those without a crop; those that were set aside as a whole are not."""
+    path = folder / "dataset.parquet"
+    table = read_table(path, DATASET).to_pylist()
+    one = next(row for row in table if row["label"] == "Viridis erecta")
+    reasons = ["under 50 px", "near-duplicate", "held out earlier", "of a held-out observer"]
+    dropped = [
+        {"key": f"{reason} {n}-0", "photo_key": f"{reason} {n}", "observation_id": f"{reason} {n}", "reason": reason}
+        for reason in reasons
+        for n in range(500)
+    ]
+    write_table(path, [*table, *({**one, **row, "split": None} for row in dropped)], DATASET)
+    place = {name: one[name] for name in ("offset", "size")}
+    cut = [{**row, **place, "reason": None, "score": 0.5, "taxon_id": "species:Viridis erecta"} for row in dropped]
+    add_rows(folder, one["shard"], cut)
+    given = held_out(folder, Predictor(write_classifier(folder, "fixed")))
+    drawn = {reason: sum(key.startswith(reason + " ") for key in given.keys) for reason in reasons}
+    # 2 of 8 observations of the species are held out
+    assert drawn["under 50 px"] == pytest.approx(125, abs=35) and drawn["near-duplicate"] == pytest.approx(125, abs=35)
+    assert drawn["held out earlier"] == drawn["of a held-out observer"] == 0
+    assert given.dropped == {"near-duplicate": drawn["near-duplicate"]}
+
+
 def test_photographs_that_cannot_be_judged_keep_their_reason(folder: Path) -> None:
     observations = validation_rows(folder)["observation_id"].unique()
     cut = {"reason": "no animal found"}
@@ -173,7 +196,7 @@ def test_a_review_reaches_photographs(folder: Path) -> None:
 
 
 def test_reasons_are_those_of_the_dataset() -> None:
-    assert {*photographs.OF_PHOTOGRAPHS, photographs.REJECTED} < set(reasons(50, 10))
+    assert {*photographs.OF_PHOTOGRAPHS, *photographs.OF_OBSERVATIONS, photographs.REJECTED} < set(reasons(50, 10))
 
 
 def test_nothing_but_missed_photographs(folder: Path) -> None:

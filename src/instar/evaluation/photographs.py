@@ -25,6 +25,8 @@ NO_CLASS = "no class of the classifier"
 OF_PHOTOGRAPHS = ("licence not allowed", "near-duplicates with different labels", "near-duplicate")
 #: The same of a crop; a photograph all of whose crops have it is left out, too.
 REJECTED = "rejected in review"
+#: The same of whole observations, which the stage dataset set aside.
+OF_OBSERVATIONS = ("of a held-out observer", "held out earlier", "near-duplicate of one held out earlier")
 TWO_LABELS = "crops of two labels"
 
 _COLUMNS = ["photo_key", "key", "reason", "score", "observation_id", "taxon_id", "latitude", "longitude"]
@@ -77,8 +79,9 @@ def held_out(
 
     Where the stage dataset has crops of a photograph, its label is theirs, and those rejected in review do not count.
 
-    An observation without any crop is in no split, and to leave all of them out would flatter the detector. So each of
-    these is taken with the chance that an observation of its taxon had to be held out.
+    An observation without any crop, or with none that the stage dataset kept, is in no split, and to leave all of them
+    out would flatter the detector. So each of these is taken with the chance that an observation of its taxon had to be
+    held out.
 
     Args:
         crops: folder of their tables.
@@ -91,8 +94,9 @@ def held_out(
         boxes: crops taken of a photograph, those with the highest scores.
     """
     paths = [crops / f"{shard}.parquet" for shard in shards]
-    chances, with_crop = _chances(paths, {id_hash(name) for name in observations})
-    rows = pd.concat([_rows(path, observations, chances, with_crop, seed) for path in paths], ignore_index=True)
+    in_split, settled = _settled(dataset)
+    chances = _chances(paths, {id_hash(name) for name in observations}, in_split)
+    rows = pd.concat([_rows(path, observations, chances, settled, seed) for path in paths], ignore_index=True)
     photographs = rows.drop_duplicates("photo_key").sort_values("photo_key").set_index("photo_key")
     taxa = read_table(taxonomy, TAXONOMY).to_pandas().set_index("taxon_id")
     ranked = taxa.loc[taxa["rank"].isin(["species", "genus"]), "name"]
@@ -112,8 +116,24 @@ def held_out(
     return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels)
 
 
-def _chances(paths: list[Path], held_out: set[int]) -> tuple[dict[str, float], np.ndarray]:
-    """The share of each taxon's observations with a crop that is held out, and the hashes of all with a crop."""
+def _settled(dataset: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes, uint64 and unique, of the observations with a crop in a split, and of these and those set aside."""
+    empty = np.empty(0, np.uint64)
+    in_split, aside = [empty], [empty]
+    for batch in read_batches(dataset, DATASET, ["observation_id", "split", "reason"]):
+        table = pa.table(batch)
+        for found, kept in (
+            (in_split, pc.is_valid(table["split"])),
+            (aside, pc.is_in(table["reason"].cast(pa.string()), value_set=pa.array(OF_OBSERVATIONS))),
+        ):
+            names = table.filter(kept)["observation_id"].unique().to_pylist()
+            found.append(np.array([id_hash(name) for name in names], np.uint64))
+    first = np.unique(np.concatenate(in_split))
+    return first, np.union1d(first, np.concatenate(aside))
+
+
+def _chances(paths: list[Path], held_out: set[int], in_split: np.ndarray) -> dict[str, float]:
+    """The share of each taxon's observations with a crop in a split that is held out."""
     codes: dict[str | None, int] = {}
     found = [pd.DataFrame({"taxon": np.empty(0, np.int64), "observation": np.empty(0, np.uint64)})]
     for path in paths:
@@ -123,13 +143,13 @@ def _chances(paths: list[Path], held_out: set[int]) -> tuple[dict[str, float], n
             taxon = [codes.setdefault(name, len(codes)) for name in few["taxon_id"].to_pylist()]
             found.append(pd.DataFrame({"taxon": taxon, "observation": few["observation_hash"].to_numpy()}))
     pairs = pd.concat(found, ignore_index=True).drop_duplicates()
+    pairs = pairs[np.isin(pairs["observation"].to_numpy(), in_split)]
     shares = pairs["observation"].isin(held_out).groupby(pairs["taxon"]).mean().to_dict()
-    chances = {name: float(shares[code]) for name, code in codes.items() if name is not None}
-    return chances, np.unique(pairs["observation"].to_numpy(np.uint64))
+    return {name: float(shares[code]) for name, code in codes.items() if name is not None and code in shares}
 
 
 def _rows(
-    path: Path, observations: set[str], chances: Mapping[str, float], with_crop: np.ndarray, seed: int
+    path: Path, observations: set[str], chances: Mapping[str, float], settled: np.ndarray, seed: int
 ) -> pd.DataFrame:
     """Rows of one shard that are of held-out photographs."""
     wanted = pa.array(sorted(observations), pa.string())
@@ -137,7 +157,7 @@ def _rows(
     kept = [schema.empty_table()]
     for batch in read_batches(path, CROPS, schema.names):
         table = pa.table(batch).cast(schema)
-        without = ~np.isin(table["observation_hash"].to_numpy(), with_crop)
+        without = ~np.isin(table["observation_hash"].to_numpy(), settled)
         drawn = [
             stable_hash(seed, row["observation_id"]) / 2.0**64 < chances.get(row["taxon_id"], 0.0)
             for row in table.filter(pa.array(without)).select(["observation_id", "taxon_id"]).to_pylist()
