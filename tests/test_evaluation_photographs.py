@@ -159,7 +159,13 @@ def test_photographs_that_cannot_be_judged_keep_their_reason(folder: Path) -> No
     dataset = read_table(path, DATASET).to_pylist()
     one = next(row for row in dataset if row["observation_id"] == observations[1])
     write_table(path, [row | left_out if row["key"] == one["key"] else row for row in dataset], DATASET)
-    figures = run(write_classifier(folder, "fixed"), folder, folder / "out")["photographs"]
+    trained = next(row["photo_key"] for row in dataset if row["split"] == "train")
+    lines = f"q3,Rubra alia,,,,\n{trained},Rubra alia,,,,\n"
+    (folder / "other.csv").write_text("photo_key,top1,top2,top3,top4,top5\n" + lines)
+    whole = run(write_classifier(folder, "fixed"), folder, folder / "out")
+    figures, compared = whole["photographs"], whole["identifiers"]
+    # a species that is no class is worth 0 to us; a photograph of training is not judged
+    assert (compared["points"], compared["photographs_not_judged"]) == ({"ours": 0, "other": 10}, 1)
     dropped = {"named neither to species nor to genus": 2, "no class of the classifier": 1, "near-duplicate": 1}
     assert figures["rows"] == {"in": 11, "out": 7, "dropped": dropped}
 

@@ -44,6 +44,7 @@ class HeldOut:
         dropped: photographs that cannot be judged, by reason.
         keys: of all of them.
         labels: the classes.
+        no_class: ``photo_key``, ``observation_id`` and ``label`` of those dropped since their label is no class.
     """
 
     photographs: pd.DataFrame
@@ -51,6 +52,7 @@ class HeldOut:
     dropped: dict[str, int]
     keys: frozenset[str]
     labels: "LabelSpace"
+    no_class: pd.DataFrame
 
     @property
     def truth(self) -> Truth:
@@ -113,7 +115,18 @@ def held_out(
     cut = cut[cut.groupby("photo_key").cumcount() < boxes].reset_index(drop=True)
     dropped = {str(name): int(count) for name, count in reason.value_counts().sort_index().items()}
     cut = cut.assign(photograph=kept.index.get_indexer(pd.Index(cut["photo_key"])))
-    return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels)
+    no_class = photographs.assign(label=label)[reason == NO_CLASS][["observation_id", "label"]].reset_index()
+    return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels, no_class)
+
+
+def of_study(crops: Path, shards: list[str], keys: set[str]) -> frozenset[str]:
+    """Those of the keys that are photographs of the study."""
+    wanted, found = pa.array(sorted(keys), pa.string()), set()
+    for shard in shards:
+        for batch in read_batches(crops / f"{shard}.parquet", CROPS, ["photo_key"]):
+            column = batch["photo_key"].cast(pa.string())
+            found.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
+    return frozenset(found)
 
 
 def _settled(dataset: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -140,8 +140,10 @@ def evaluation(
     write_table(out_photographs, rows, PHOTOGRAPHS)
     compared: tuple[pd.DataFrame, dict[str, Any] | None] = (sheet([], [], [], []), None)
     if told:
-        ours = [row["top"] for row in rows]
-        compared = against(given.photographs, ours, told, other, accepted, known=given.keys, **resampling)
+        ours = [row["top"] for row in rows] + [[]] * len(given.no_class)
+        both = pd.concat([given.photographs, given.no_class], ignore_index=True)
+        known = photographs.of_study(crops, shards, set(told))
+        compared = against(both, ours, told, other, accepted, known=known, **resampling)
     _write_csv(out_identifiers, compared[0])
     metrics = {
         "rows": {"in": len(judged), "out": len(truth.targets), "dropped": {}},
