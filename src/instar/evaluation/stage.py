@@ -21,6 +21,7 @@ from instar.evaluation.places import WRONG_KM, wrong_places
 from instar.files import md5_of, replacing, write_json
 from instar.metrics.calibration import expected_calibration_error, reliability_curve, roll_up_curve
 from instar.metrics.scoring import sheet
+from instar.splits import judged_split
 from instar.tables import DATASET, PHOTOGRAPHS, PREDICTIONS, read_batches, write_table
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _rows(dataset: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         parts.append(table.filter(pc.is_in(table["split"], value_set=splits)))
     rows = pa.concat_tables(parts).to_pandas()
     validation, test = (rows[rows["split"] == split].reset_index(drop=True) for split in ("validation", "test"))
-    return validation, validation if test.empty else test
+    return validation, test if judged_split(rows["split"]) == "test" else validation
 
 
 def _check(
