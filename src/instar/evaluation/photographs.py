@@ -1,7 +1,7 @@
 """Whole photographs of held-out observations: the answers for their animals, summed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,9 @@ class HeldOut:
     dropped: dict[str, int]
     keys: frozenset[str]
     labels: "LabelSpace"
-    no_class: pd.DataFrame
+    no_class: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["photo_key", "observation_id", "label"])
+    )
 
     @property
     def truth(self) -> Truth:
