@@ -55,6 +55,7 @@ def write_study(folder: Path) -> None:
 
 def _placed(row: dict[str, Any], number: int) -> dict[str, Any]:
     latitude, longitude = PLACES[row["genus"]]
+    row = row if row["split"] else {**row, "reason": "held out earlier"}  # never drawn
     if row["shard"] == "b" and number % 4 == 3:
         return {**row, "latitude": None, "longitude": None}
     return {**row, "latitude": latitude + number / 100, "longitude": longitude, "basis": "specimen"}

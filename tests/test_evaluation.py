@@ -121,11 +121,12 @@ def test_no_observation_calibrates_itself(folder: Path, tmp_path: Path) -> None:
         given = temperatures(predictor, logits, targets, observations, 20)
         changed = temperatures(predictor, logits, np.where(half == 0, 2, targets), observations, 20)
         apart = temperatures(predictor, logits, targets, observations, 12)
-    assert len(set(given.each[half == 0])) == len(set(given.each[half == 1])) == 1
-    assert (changed.each[half == 0] == given.each[half == 0]).all()
-    assert (changed.each[half == 1] < given.each[half == 1]).all()
+    each, of_changed = given.of(observations), changed.of(observations)
+    assert len(set(each[half == 0])) == len(set(each[half == 1])) == 1
+    assert (of_changed[half == 0] == each[half == 0]).all()
+    assert (of_changed[half == 1] < each[half == 1]).all()
     # with a split of its own every judged crop gets the temperature of validation
-    assert apart.each.tolist() == [apart.all] * 8
+    assert apart.of(observations[12:]).tolist() == [apart.all] * 8
 
 
 def test_temperature_by_hand(folder: Path, tmp_path: Path) -> None:
@@ -140,7 +141,8 @@ def test_temperature_by_hand(folder: Path, tmp_path: Path) -> None:
         logits.add(np.tile(np.array([math.log(9), 0, -999, -999, -999, -999]), (4, 1)))
         fitted = temperatures(predictor, logits, np.array([0, 0, 0, 1]), np.array(["a"] * 4, dtype=object), 4)
     assert fitted.all == pytest.approx(2, abs=1e-3)
-    assert fitted.each.tolist() == [1] * 4  # the other half holds nothing
+    # the other half holds nothing
+    assert fitted.of(np.array(["a"] * 4, dtype=object)).tolist() == [1] * 4
 
 
 def test_places_and_resolutions(folder: Path, tmp_path: Path) -> None:
@@ -151,19 +153,34 @@ def test_places_and_resolutions(folder: Path, tmp_path: Path) -> None:
     assert list(zip(table["image_px"], table["place"], strict=True)) == [
         (px, place) for px in (32, 48) for place in ("true", "none", "wrong")
     ]
-    assert (table["crops"] == 24).all()
     rows = validation_rows(folder)
     unplaced = rows["latitude"].isna()
+    # a crop without a place has no wrong one either
+    assert table["crops"].tolist() == [24, 24, 24 - unplaced.sum()] * 2
     right = np.where(unplaced, rows["label"] == "Rubra stricta", rows["label"] == "Viridis erecta")
     assert 0 < unplaced.sum() == figures["crops_without_place"] == figures["crops_without_wrong_place"]
     by_place = table.set_index(["image_px", "place"])["species_top1_micro"]
     assert by_place[32, "true"] == pytest.approx(right.mean(), abs=1e-6)
     assert by_place[32, "none"] == 0.25
+    # any known place changes nothing, so what is judged with a wrong one is what is judged with its true one
+    assert by_place[32, "wrong"] == pytest.approx(right[~unplaced].mean(), abs=1e-6) != by_place[32, "true"]
+    assert figures["resolutions"]["32"]["wrong"]["crops"] == 24 - unplaced.sum()
     assert figures["species_accuracy"]["top1_micro"]["value"] == by_place[32, "true"]
     assert figures["resolutions"]["48"]["none"]["species_accuracy"]["top1_micro"]["value"] == by_place[48, "none"]
     genus = table.set_index(["image_px", "place"])["genus_top1_micro"]
     assert genus[32, "none"] == 0.5
     assert table.filter(like="_low").le(table.filter(like="_high").to_numpy()).all(axis=None)
+
+
+def test_no_crop_has_a_wrong_place(folder: Path, tmp_path: Path) -> None:
+    copied(folder, tmp_path)
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    rows = [{**row, "latitude": 45.0, "longitude": -100.0} for row in rows]
+    write_table(tmp_path / "dataset.parquet", rows, DATASET)
+    figures = run(write_classifier(tmp_path, "own", place="late"), tmp_path, tmp_path / "out")
+    assert pd.read_csv(tmp_path / "out/accuracy.csv")["place"].tolist() == ["true", "none"]
+    assert set(figures["resolutions"]["32"]) == {"true", "none"}
+    assert figures["crops_without_wrong_place"] == 24
 
 
 def test_a_classifier_without_place_is_judged_without(judged: tuple[Path, Any]) -> None:
@@ -213,6 +230,10 @@ def test_a_test_split_is_judged_and_validation_calibrates(folder: Path, tmp_path
     # validation, all Rubra, is never Viridis erecta, which is said at 0.4: the answers get less sure
     assert figures["calibration"]["temperature"] > 1
     assert len(pd.read_csv(tmp_path / "out" / "reliability.csv")) == 1
+    # so are those of photographs: logits log(p) / T make p^(1/T)
+    scaled = np.array([0.4, 0.12, 0.1, 0.07, 0.3, 0.01]) ** (1 / figures["calibration"]["temperature"])
+    photograph = read_table(tmp_path / "out/photographs.parquet", PHOTOGRAPHS).to_pylist()[0]
+    assert photograph["probability"] == pytest.approx(scaled[:4] / scaled.sum(), rel=1e-4)
 
 
 def test_answers_named_to_genus_count_for_the_genus_alone(folder: Path, tmp_path: Path) -> None:
@@ -231,6 +252,35 @@ def test_answers_named_to_genus_count_for_the_genus_alone(folder: Path, tmp_path
     assert pd.read_csv(tmp_path / "out/reliability.csv")["count"].sum() == 24
 
 
+def test_a_study_whose_labels_are_all_genera(folder: Path, tmp_path: Path) -> None:
+    copied(folder, tmp_path)
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    rows = [{**row, "label": row["genus"], "rank": "genus", "species": None} for row in rows]
+    write_table(tmp_path / "dataset.parquet", rows, DATASET)
+    figures = run(write_classifier(tmp_path, "own", fixed=False), tmp_path, tmp_path / "out")
+    assert (figures["crops"], figures["species"], figures["species_accuracy"]) == (24, 0, None)
+    assert 0 <= figures["genus_accuracy"]["top1_micro"]["value"] <= 1
+    assert figures["genus_accuracy"]["top5_micro"]["value"] == 1
+    assert figures["calibration"]["expected_calibration_error"] == {"before": None, "after": None}
+    assert figures["calibration"]["roll_up"]["at"] is None
+    predictions = read_table(tmp_path / "out/predictions.parquet", PREDICTIONS).to_pylist()
+    assert all(row["top"] == [] and len(row["top_genus"]) == 2 for row in predictions)
+
+
+def test_no_class_of_a_rank_is_confidence_0() -> None:
+    from instar.classifier.labels import LabelSpace
+    from instar.evaluation.answers import Ranked, Truth
+    from instar.evaluation.calibrated import sureness
+
+    labels = LabelSpace(("Aa bb", "Aa"), ("species", "genus"), (1, -1))
+    truth = Truth(labels, np.array([0, 0]), np.array(["o", "p"], dtype=object))
+    none = Ranked(np.empty((2, 0), np.int64), np.empty((2, 0), np.float32))
+    found = {"species": none, "genus": Ranked(np.ones((2, 1), np.int64), np.full((2, 1), 0.5, np.float32))}
+    confidence, right = sureness(found, truth)
+    assert confidence.tolist() == [[0, 0.5], [0, 0.5]]
+    assert right.tolist() == [[False, True], [False, True]]
+
+
 def test_equal_runs_write_equal_bytes(fixed: Path, folder: Path, tmp_path: Path, judged: tuple[Path, Any]) -> None:
     run(fixed, folder, tmp_path)
     for name in NAMES:
@@ -247,11 +297,11 @@ def test_another_identifier(fixed: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "synonyms.csv").write_text("name,accepted\nViridis recta,Viridis erecta\n")
     given = {name: tmp_path / f"{name}.csv" for name in ("other", "synonyms")}
     figures = run(fixed, folder, tmp_path / "out", **given)["identifiers"]
-    # ours: Viridis erecta first (10, 6 photographs), Rubra stricta and erecta and Viridis stricta among the five (5)
-    assert (figures["photographs"], figures["both_right"], figures["without_answer"]) == (23, 1, 22)
-    assert figures["points"] == {"ours": 5 * 10 + 18 * 5, "other": 3}
+    # ours: Viridis erecta first (10), Rubra erecta among the five (5); the other was asked about no more
+    assert (figures["photographs"], figures["both_right"], figures["without_answer"]) == (1, 1, 0)
+    assert figures["points"] == {"ours": 5, "other": 3}
     sheet = pd.read_csv(tmp_path / "out/identifiers.csv", keep_default_na=False).set_index("photo_key")
-    assert len(sheet) == 24
+    assert len(sheet) == 2
     assert tuple(sheet.loc[right, ["other_1", "ours_points", "other_points"]]) == ("Viridis erecta", 10, 10)
     assert tuple(sheet.loc[genus, ["other_1", "ours_points", "other_points"]]) == ("Rubra", 5, 3)
 
@@ -263,7 +313,11 @@ def test_photographs_of_the_demo_shape(judged: tuple[Path, Any]) -> None:
     assert (figures["missed"], figures["crops"], figures["observations"]) == (0, 24, 8)
     assert figures["species_accuracy"]["top1_micro"] == judged[1]["species_accuracy"]["top1_micro"]
     rows = read_table(judged[0] / "photographs.parquet", PHOTOGRAPHS).to_pylist()
-    assert len(rows) == 24 and rows[0]["probability"] == pytest.approx([0.4, 0.12, 0.1, 0.07])
+    # at the temperature of the other half of the observations, as the crops' calibrated answers
+    curve = pd.read_csv(judged[0] / "reliability.csv")
+    sure = [row["probability"][0] for row in rows]
+    assert len(rows) == 24 and np.mean(sure) < 0.3
+    assert np.mean(sure) == pytest.approx(np.average(curve["confidence"], weights=curve["count"]), abs=1e-5)
 
 
 def test_no_validation_crop(fixed: Path, folder: Path, tmp_path: Path) -> None:

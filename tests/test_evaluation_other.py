@@ -117,18 +117,22 @@ def test_a_damaged_table(tmp_path: Path, text: str, said: str) -> None:
 def test_points_of_both(tmp_path: Path, taxonomy: Path) -> None:
     names = accepted(tmp_path, taxonomy, "Formica major,Formica rufa\n")
     ours = [["Lasius flavus", "Lasius niger"], []]
-    other = {"p2": ["Formica major", "??"], "p3": ["Lasius"]}
+    # p3 is not judged, and p4, for which there is a line without an answer, is worth nothing to the other
+    other = {"p2": ["Formica major", "??"], "p3": ["Lasius"], "p4": []}
+    fourth = pd.DataFrame({"photo_key": ["p4"], "observation_id": ["o4"], "label": ["Formica rufa"]})
+    photographs, ours = pd.concat([PHOTOGRAPHS, fourth], ignore_index=True), [*ours, ["Formica rufa"]]
     table, figures = against(
-        PHOTOGRAPHS, ours, other, tmp_path, names, known=frozenset({"p1", "p2", "p3"}), resamples=100, seed=0
+        photographs, ours, other, tmp_path, names, known=frozenset({"p2", "p3", "p4"}), resamples=100, seed=0
     )
-    assert table["ours_points"].tolist() == [5, 0] and table["other_points"].tolist() == [0, 10]
-    assert table["other_1"].tolist() == ["", "Formica rufa"]
+    assert table["photo_key"].tolist() == ["p2", "p4"]  # the other was not asked about p1
+    assert table["ours_points"].tolist() == [0, 10] and table["other_points"].tolist() == [10, 0]
+    assert table["other_1"].tolist() == ["Formica rufa", ""]
     counts = ("without_answer", "photographs_not_judged", "answers_not_understood")
     assert [figures[name] for name in counts] == [1, 1, 1]
-    assert figures["difference"] == {"value": -2.5, "low": -10, "high": 5}
+    assert figures["difference"] == {"value": 0, "low": -10, "high": 10}
 
 
 def test_a_photograph_that_nobody_knows(tmp_path: Path, taxonomy: Path) -> None:
     names = accepted(tmp_path, taxonomy)
-    with pytest.raises(InputError, match="photo_key = 'p9' is no photograph of a held-out observation"):
+    with pytest.raises(InputError, match="photo_key = 'p9' is no photograph of this study"):
         against(PHOTOGRAPHS, [[], []], {"p9": []}, tmp_path, names, known=frozenset({"p1"}), resamples=100, seed=0)

@@ -12,6 +12,7 @@ from instar.classifier.data import CropReader, places_of, render, whole_window
 from instar.classifier.predict import Predictor
 from instar.dataset.rules import reasons
 from instar.evaluation import photographs
+from instar.splits import id_hash
 from instar.tables import CROPS, DATASET, PHOTOGRAPHS, read_shards, read_table, write_table
 
 
@@ -43,10 +44,9 @@ def test_sums_by_hand(folder: Path) -> None:
     predictor = Predictor(write_classifier(folder, "random", fixed=False))
     given = held_out(folder, predictor)
     found = photographs.answers_of(predictor, folder / "crops", given)
-    assert (
-        len(given.photographs) == 8
-        and given.crops_used.tolist() == sorted(given.crops_used, key=lambda n: 0) != [1] * 8
-    )
+    rows = validation_rows(folder)
+    assert given.crops_used.tolist() == rows.groupby("photo_key")["key"].count().tolist()
+    assert len(given.photographs) == 8 and given.crops_used.max() > 1
     table = read_shards(folder / "crops", ["a", "b"], CROPS).to_pandas()
     species = predictor.labels.of_rank("species")
     for index, key in enumerate(given.photographs["photo_key"]):
@@ -117,6 +117,29 @@ def test_observations_without_any_crop_are_drawn_like_the_others(folder: Path) -
     }
 
 
+def test_observations_whose_crops_were_all_dropped_are_drawn(folder: Path) -> None:
+    """As those without a crop; those that were set aside as a whole are not."""
+    path = folder / "dataset.parquet"
+    table = read_table(path, DATASET).to_pylist()
+    one = next(row for row in table if row["label"] == "Viridis erecta")
+    reasons = ["under 50 px", "near-duplicate", "held out earlier", "of a held-out observer"]
+    dropped = [
+        {"key": f"{reason} {n}-0", "photo_key": f"{reason} {n}", "observation_id": f"{reason} {n}", "reason": reason}
+        for reason in reasons
+        for n in range(500)
+    ]
+    write_table(path, [*table, *({**one, **row, "split": None} for row in dropped)], DATASET)
+    place = {name: one[name] for name in ("offset", "size")}
+    cut = [{**row, **place, "reason": None, "score": 0.5, "taxon_id": "species:Viridis erecta"} for row in dropped]
+    add_rows(folder, one["shard"], cut)
+    given = held_out(folder, Predictor(write_classifier(folder, "fixed")))
+    drawn = {reason: sum(key.startswith(reason + " ") for key in given.keys) for reason in reasons}
+    # 2 of 8 observations of the species are held out
+    assert drawn["under 50 px"] == pytest.approx(125, abs=35) and drawn["near-duplicate"] == pytest.approx(125, abs=35)
+    assert drawn["held out earlier"] == drawn["of a held-out observer"] == 0
+    assert given.dropped == {"near-duplicate": drawn["near-duplicate"]}
+
+
 def test_photographs_that_cannot_be_judged_keep_their_reason(folder: Path) -> None:
     observations = validation_rows(folder)["observation_id"].unique()
     cut = {"reason": "no animal found"}
@@ -136,13 +159,50 @@ def test_photographs_that_cannot_be_judged_keep_their_reason(folder: Path) -> No
     dataset = read_table(path, DATASET).to_pylist()
     one = next(row for row in dataset if row["observation_id"] == observations[1])
     write_table(path, [row | left_out if row["key"] == one["key"] else row for row in dataset], DATASET)
-    figures = run(write_classifier(folder, "fixed"), folder, folder / "out")["photographs"]
+    trained = next(row["photo_key"] for row in dataset if row["split"] == "train")
+    lines = f"q3,Rubra alia,,,,\n{trained},Rubra alia,,,,\n"
+    (folder / "other.csv").write_text("photo_key,top1,top2,top3,top4,top5\n" + lines)
+    whole = run(write_classifier(folder, "fixed"), folder, folder / "out")
+    figures, compared = whole["photographs"], whole["identifiers"]
+    # a species that is no class is worth 0 to us; a photograph of training is not judged
+    assert (compared["points"], compared["photographs_not_judged"]) == ({"ours": 0, "other": 10}, 1)
     dropped = {"named neither to species nor to genus": 2, "no class of the classifier": 1, "near-duplicate": 1}
     assert figures["rows"] == {"in": 11, "out": 7, "dropped": dropped}
 
 
+def test_a_review_reaches_photographs(folder: Path) -> None:
+    """One photograph is relabelled, one loses a crop, one all of them, and one is of two labels since."""
+    path = folder / "dataset.parquet"
+    dataset = read_table(path, DATASET).to_pylist()
+    counts = validation_rows(folder).groupby("photo_key")["key"].count()
+    relabelled, one_less, all_less, two = counts[counts > 1].index[:4]
+    first = {key: next(row["key"] for row in dataset if row["photo_key"] == key) for key in counts.index}
+    for row in dataset:  # what is held out holds more photographs than the one that is rejected
+        row["observation_id"] = "validation" if row["photo_key"] in (all_less, two) else row["observation_id"]
+    rejected, other = {"split": None, "reason": "rejected in review"}, {"label": "Viridis stricta", "genus": "Viridis"}
+
+    def reviewed(row: dict[str, Any]) -> dict[str, Any]:
+        if row["photo_key"] == all_less or row["key"] == first[one_less]:
+            return row | rejected
+        return row | other if row["photo_key"] == relabelled or row["key"] == first[two] else row
+
+    write_table(path, [reviewed(row) for row in dataset], DATASET)
+    for shard in "ab":
+        path = folder / f"crops/{shard}.parquet"
+        crops = read_table(path, CROPS).to_pylist()
+        in_both = {"observation_id": "validation", "observation_hash": id_hash("validation")}
+        write_table(path, [row | (in_both if row["photo_key"] in (all_less, two) else {}) for row in crops], CROPS)
+    given = held_out(folder, Predictor(write_classifier(folder, "fixed")))
+    assert given.dropped == {"crops of two labels": 1, "rejected in review": 1}
+    judged = given.photographs.assign(crops=given.crops_used).set_index("photo_key")
+    assert {all_less, two}.isdisjoint(judged.index) and {all_less, two} <= given.keys
+    assert judged.loc[relabelled, ["label", "crops"]].tolist() == ["Viridis stricta", counts[relabelled]]
+    assert judged.loc[one_less, "crops"] == counts[one_less] - 1
+    assert first[one_less] not in set(given.crops["key"])
+
+
 def test_reasons_are_those_of_the_dataset() -> None:
-    assert set(photographs.OF_PHOTOGRAPHS) < set(reasons(50, 10))
+    assert {*photographs.OF_PHOTOGRAPHS, *photographs.OF_OBSERVATIONS, photographs.REJECTED} < set(reasons(50, 10))
 
 
 def test_nothing_but_missed_photographs(folder: Path) -> None:

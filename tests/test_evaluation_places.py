@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from instar.evaluation import places as module
 from instar.evaluation.places import UNKNOWN, distances_km, regions, wrong_places
 
 NOWHERE = (np.nan, np.nan)
@@ -35,6 +36,30 @@ def test_none_is_far_enough() -> None:
     places = np.array([(0, 0), (0, 1)], np.float32)
     assert np.isnan(wrong_places(places, ["a", "b"], seed=0, least_km=1000)).all()
     assert wrong_places(places, ["a", "b"], seed=0, least_km=100).tolist() == [[0, 1], [0, 0]]
+
+
+def test_the_draws_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def counted(places: np.ndarray, others: np.ndarray) -> np.ndarray:
+        sizes.append(len(places))
+        return distances_km(places, others)
+
+    monkeypatch.setattr(module, "distances_km", counted)
+    # ten thousand places within a degree: none is far from another
+    places = np.random.default_rng(0).uniform(0, 1, (10_000, 2)).astype(np.float32)
+    keys = [f"k{number}" for number in range(len(places))]
+    monkeypatch.setattr(module, "TRIES", 20)
+    assert np.isnan(wrong_places(places, keys, seed=0, least_km=1000)).all()
+    assert sizes == [10_000] * 20
+
+
+def test_a_crop_that_has_its_place_costs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = np.array([(0, 0), (0, 90), (0, 180)], np.float32)
+    monkeypatch.setattr(module, "TRIES", 1)
+    found = wrong_places(places, ["a", "b", "c"], seed=0, least_km=1000)
+    own = np.isnan(found).any(axis=1)  # the single draw may be the place itself
+    assert (distances_km(places[~own], found[~own]) > 1000).all() and own.sum() < 3
 
 
 def test_wrong_places_are_far_spread_and_do_not_depend_on_the_order() -> None:

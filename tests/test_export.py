@@ -193,12 +193,16 @@ def test_photographs_of_the_detector_are_attributed(root: Path) -> None:
     data = root / "data/demo"
     given: dict[str, Any] = {"folder-0000": ("train", []), "folder-0026": ("validation", []), "x": ("test", [])}
     write_annotations(data / "annotations.json", given, (10, 10))
-    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv")
+    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", early_stop=False)
     rows = attribution(root / "out.csv")
     assert rows["folder-0000"]["used_for"] == "classifier detector"
     assert rows["folder-0026"]["used_for"] == "detector"  # a validation crop of the classifier
     assert found.by_use == {"classifier": 103, "classifier detector": 1, "detector": 1}
     assert found.by_licence == {"cc-by": 53, "cc0": 52}
+    # early stopping: validation chose the classifier's weights, too
+    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", early_stop=True)
+    assert attribution(root / "out.csv")["folder-0026"]["used_for"] == "classifier detector"
+    assert found.by_use == {"classifier": 126, "classifier detector": 2}
 
 
 @pytest.mark.parametrize(

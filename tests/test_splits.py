@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from instar.splits import hash_order, stable_hash, whole_groups
+from instar.splits import hash_order, judged_split, stable_hash, whole_groups
 
 
 def test_hash_is_the_same_in_every_process() -> None:
@@ -56,3 +56,8 @@ def test_order_depends_on_the_seed_and_each_name_alone() -> None:
 )
 def test_whole_groups(sizes: list[int], wanted: int, most: int, expected: tuple[int, ...]) -> None:
     assert whole_groups(sizes, wanted=wanted, most=most) == expected
+
+
+def test_judged_split() -> None:
+    assert judged_split([]) == judged_split(["train", None, "validation"]) == "validation"
+    assert judged_split(iter(["train", "validation", "test"])) == "test"

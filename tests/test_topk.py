@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from instar.metrics.topk import group_sums, top_hits, top_indices
+from instar.metrics.topk import top_hits, top_indices
 
 SCORES = np.array([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]])
 
@@ -12,7 +12,6 @@ def test_nothing() -> None:
     top = top_indices(np.empty((0, 3)), 2)
     assert top.shape == (0, 2)
     assert top_hits(top, np.empty(0, dtype=np.int64), 1).shape == (0,)
-    assert group_sums(np.empty((0, 3)), np.array([0, 1, 1]), 2).shape == (0, 2)
 
 
 def test_best_first_and_the_first_of_equal_ones() -> None:
@@ -30,7 +29,3 @@ def test_hits(k: int, expected: list[bool]) -> None:
 
 def test_no_hit_where_the_target_is_not_listed() -> None:
     assert top_hits(np.array([[1, 2]]), np.array([0]), 5).tolist() == [False]
-
-
-def test_group_sums_by_hand() -> None:
-    np.testing.assert_allclose(group_sums(SCORES, np.array([1, 0, 1]), 3), [[0.6, 0.4, 0.0], [0.2, 0.8, 0.0]])

@@ -14,6 +14,11 @@ def id_hash(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
+def judged_split(splits: Iterable[str | None]) -> str:
+    """The split that figures are of: test where any row is in it, else validation."""
+    return "test" if "test" in set(splits) else "validation"
+
+
 def hash_order(seed: int, names: Iterable[str]) -> list[str]:
     """Order the distinct names so that it depends on the seed and on each name alone.
 

@@ -77,6 +77,11 @@ def without_answer(given: Answers, crops: int, at: np.ndarray) -> Answers:
     return found
 
 
+def of_rows(given: Answers, rows: np.ndarray) -> Answers:
+    """The answers at ``rows``, bool (n,) or int64."""
+    return {rank: Ranked(ranked.classes[rows], ranked.probabilities[rows]) for rank, ranked in given.items()}
+
+
 @dataclass(frozen=True)
 class Truth:
     """What is known of the judged crops or photographs.
@@ -90,6 +95,10 @@ class Truth:
     labels: "LabelSpace"
     targets: np.ndarray
     observations: np.ndarray
+
+    def of_rows(self, rows: np.ndarray) -> "Truth":
+        """The truth of ``rows``, bool (n,) or int64."""
+        return Truth(self.labels, self.targets[rows], self.observations[rows])
 
     def of_rank(self, rank: str) -> np.ndarray:
         """int64, shape (n,): the true class at a rank, -1 where the label is above it."""

@@ -20,11 +20,24 @@ class Temperatures:
 
     Attributes:
         all: on all validation crops: what to use for new crops.
-        each: float64, shape (n,), for each judged crop, from crops of other observations.
+        halves: what to judge each half of the observations with, from crops of none of its observations.
     """
 
     all: float
-    each: np.ndarray
+    halves: tuple[float, float]
+
+    def of(self, observations: np.ndarray) -> np.ndarray:
+        """float64, shape (n,): what to judge crops of these observations with, object (n,)."""
+        return np.array(self.halves)[halves(observations)]
+
+
+def halves(observations: np.ndarray) -> np.ndarray:
+    """int64, shape (n,), 0 or 1: the half that each observation is in."""
+    return np.array([id_hash(str(name)) & 1 for name in observations], dtype=np.int64)
+
+
+#: As the network says it.
+UNCALIBRATED = Temperatures(1.0, (1.0, 1.0))
 
 
 def temperatures(
@@ -44,10 +57,10 @@ def temperatures(
     of_validation = np.arange(validation)
     whole = _fitted(predictor, logits, targets, of_validation)
     if len(targets) > validation:
-        return Temperatures(whole, np.full(len(targets) - validation, whole))
-    half = np.array([id_hash(str(name)) & 1 for name in observations], dtype=np.int64)
-    other = [_fitted(predictor, logits, targets, of_validation[half != number]) for number in (0, 1)]
-    return Temperatures(whole, np.array(other)[half])
+        return Temperatures(whole, (whole, whole))
+    half = halves(observations)
+    first, second = (_fitted(predictor, logits, targets, of_validation[half != number]) for number in (0, 1))
+    return Temperatures(whole, (first, second))
 
 
 def _fitted(predictor: "Predictor", logits: Logits, targets: np.ndarray, rows: np.ndarray) -> float:
@@ -85,7 +98,9 @@ def sureness(found: Answers, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
         float64 and bool, shape (n, 2), species first.
     """
     said = truth.of_rank(RANKS[0]) >= 0
-    confidence = np.stack([found[rank].probabilities[said, 0] for rank in RANKS], axis=1)
+    # no class of a rank, no column: then it is never sure of that rank
+    columns = [np.pad(found[rank].probabilities[said], ((0, 0), (0, 1)))[:, 0] for rank in RANKS]
+    confidence = np.stack(columns, axis=1)
     right = np.stack([truth.hits(found, rank, 1)[said] for rank in RANKS], axis=1)
     # sums of float32 may exceed 1 a little
     return np.minimum(confidence.astype(np.float64), 1.0), right

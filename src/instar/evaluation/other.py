@@ -96,7 +96,9 @@ def against(
     resamples: int,
     seed: int,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Score both identifiers on our photographs; one that the other has no answer for is worth 0 points to it.
+    """Score both identifiers on the photographs that the other was asked about, those with a line in its table.
+
+    A line without an answer is worth 0 points to it. Of a species that is no class of ours we have no answer either.
 
     Args:
         photographs: ``photo_key``, ``observation_id`` and ``label`` of each.
@@ -104,23 +106,25 @@ def against(
         other: the other's answers by photograph.
         path: of the other's answers, for messages.
         accepted: turns names into accepted ones.
-        known: keys of all photographs of held-out observations.
+        known: those of the other's keys that are photographs of the study.
         resamples: for the interval.
         seed: of the resampling.
 
     Returns:
         The sheet of ``scoring.sheet`` and the figures of ``scoring.compared``, with the numbers of photographs
-        ``without_answer`` of the other and of its ``photographs_not_judged``, since our label for them is no class, and
+        ``without_answer`` of the other, of its ``photographs_not_judged``, which are not held out or have no label, and
         of its ``answers_not_understood``, which name no species or genus.
 
     Raises:
-        InputError: if the other answers for a photograph that is not among ``known``.
+        InputError: if a key of the other is not among ``known``.
     """
     for key in other:
         if key not in known:
-            raise InputError(f"{path}: photo_key = {key!r} is no photograph of a held-out observation; remove its line")
+            raise InputError(f"{path}: photo_key = {key!r} is no photograph of this study; remove its line")
+    asked = photographs["photo_key"].isin(other.keys()).to_numpy()
+    photographs, ours = photographs[asked], [given for given, at in zip(ours, asked, strict=True) if at]
     keys = photographs["photo_key"].tolist()
-    answers = [other.get(key, []) for key in keys]
+    answers = [other[key] for key in keys]
     named = [[accepted.name(text) for text in given] for given in answers]
     table = sheet(
         keys,

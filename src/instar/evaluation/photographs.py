@@ -1,7 +1,7 @@
 """Whole photographs of held-out observations: the answers for their animals, summed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar.evaluation.answers import BATCH, RANKS, Answers, Truth, best_of, joined, pixels_of, without_answer
+from instar.evaluation.calibrated import UNCALIBRATED, Temperatures
 from instar.splits import id_hash, stable_hash
 from instar.tables import CROPS, DATASET, TAXONOMY, read_batches, read_table
 
@@ -22,6 +23,11 @@ NO_LABEL = "named neither to species nor to genus"
 NO_CLASS = "no class of the classifier"
 #: Reasons of the stage dataset that are about a whole photograph, not about one crop of it.
 OF_PHOTOGRAPHS = ("licence not allowed", "near-duplicates with different labels", "near-duplicate")
+#: The same of a crop; a photograph all of whose crops have it is left out, too.
+REJECTED = "rejected in review"
+#: The same of whole observations, which the stage dataset set aside.
+OF_OBSERVATIONS = ("of a held-out observer", "held out earlier", "near-duplicate of one held out earlier")
+TWO_LABELS = "crops of two labels"
 
 _COLUMNS = ["photo_key", "key", "reason", "score", "observation_id", "taxon_id", "latitude", "longitude"]
 _COLUMNS += ["shard", "offset", "size"]
@@ -38,6 +44,7 @@ class HeldOut:
         dropped: photographs that cannot be judged, by reason.
         keys: of all of them.
         labels: the classes.
+        no_class: ``photo_key``, ``observation_id`` and ``label`` of those dropped since their label is no class.
     """
 
     photographs: pd.DataFrame
@@ -45,6 +52,9 @@ class HeldOut:
     dropped: dict[str, int]
     keys: frozenset[str]
     labels: "LabelSpace"
+    no_class: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["photo_key", "observation_id", "label"])
+    )
 
     @property
     def truth(self) -> Truth:
@@ -71,8 +81,11 @@ def held_out(
 ) -> HeldOut:
     """Every photograph of the held-out observations, also those on which nothing was found.
 
-    An observation without any crop is in no split, and to leave all of them out would flatter the detector. So each of
-    these is taken with the chance that an observation of its taxon had to be held out.
+    Where the stage dataset has crops of a photograph, its label is theirs, and those rejected in review do not count.
+
+    An observation without any crop, or with none that the stage dataset kept, is in no split, and to leave all of them
+    out would flatter the detector. So each of these is taken with the chance that an observation of its taxon had to be
+    held out.
 
     Args:
         crops: folder of their tables.
@@ -85,26 +98,57 @@ def held_out(
         boxes: crops taken of a photograph, those with the highest scores.
     """
     paths = [crops / f"{shard}.parquet" for shard in shards]
-    chances, with_crop = _chances(paths, {id_hash(name) for name in observations})
-    rows = pd.concat([_rows(path, observations, chances, with_crop, seed) for path in paths], ignore_index=True)
+    in_split, settled = _settled(dataset)
+    chances = _chances(paths, {id_hash(name) for name in observations}, in_split)
+    rows = pd.concat([_rows(path, observations, chances, settled, seed) for path in paths], ignore_index=True)
     photographs = rows.drop_duplicates("photo_key").sort_values("photo_key").set_index("photo_key")
     taxa = read_table(taxonomy, TAXONOMY).to_pandas().set_index("taxon_id")
     ranked = taxa.loc[taxa["rank"].isin(["species", "genus"]), "name"]
-    label = photographs["taxon_id"].map(ranked)
-    reason = pd.Series(_reasons(dataset, observations)).reindex(photographs.index).astype(object)
+    told = _told(dataset, photographs.index)
+    label = told["label"].fillna(photographs["taxon_id"].map(ranked))
+    reason = told["reason"]
     reason = reason.mask(reason.isna() & label.isna(), NO_LABEL)
     reason = reason.mask(reason.isna() & ~label.isin(labels.names), NO_CLASS)
-    kept = photographs[reason.isna()].assign(label=label)[["observation_id", "label", "latitude", "longitude"]]
+    # pandas gives an empty table the rows of what is assigned to it
+    kept = photographs.assign(label=label)[reason.isna()][["observation_id", "label", "latitude", "longitude"]]
     cut = rows[rows["reason"].isna() & rows["photo_key"].isin(kept.index)]
+    cut = cut[~cut["key"].isin([key for keys in told["rejected"] for key in keys])]
     cut = cut.sort_values(["photo_key", "score", "key"], ascending=[True, False, True])
     cut = cut[cut.groupby("photo_key").cumcount() < boxes].reset_index(drop=True)
     dropped = {str(name): int(count) for name, count in reason.value_counts().sort_index().items()}
     cut = cut.assign(photograph=kept.index.get_indexer(pd.Index(cut["photo_key"])))
-    return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels)
+    no_class = photographs.assign(label=label)[reason == NO_CLASS][["observation_id", "label"]].reset_index()
+    return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels, no_class)
 
 
-def _chances(paths: list[Path], held_out: set[int]) -> tuple[dict[str, float], np.ndarray]:
-    """The share of each taxon's observations with a crop that is held out, and the hashes of all with a crop."""
+def of_study(crops: Path, shards: list[str], keys: set[str]) -> frozenset[str]:
+    """Those of the keys that are photographs of the study."""
+    wanted, found = pa.array(sorted(keys), pa.string()), set()
+    for shard in shards:
+        for batch in read_batches(crops / f"{shard}.parquet", CROPS, ["photo_key"]):
+            column = batch["photo_key"].cast(pa.string())
+            found.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
+    return frozenset(found)
+
+
+def _settled(dataset: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes, uint64 and unique, of the observations with a crop in a split, and of these and those set aside."""
+    empty = np.empty(0, np.uint64)
+    in_split, aside = [empty], [empty]
+    for batch in read_batches(dataset, DATASET, ["observation_id", "split", "reason"]):
+        table = pa.table(batch)
+        for found, kept in (
+            (in_split, pc.is_valid(table["split"])),
+            (aside, pc.is_in(table["reason"].cast(pa.string()), value_set=pa.array(OF_OBSERVATIONS))),
+        ):
+            names = table.filter(kept)["observation_id"].unique().to_pylist()
+            found.append(np.array([id_hash(name) for name in names], np.uint64))
+    first = np.unique(np.concatenate(in_split))
+    return first, np.union1d(first, np.concatenate(aside))
+
+
+def _chances(paths: list[Path], held_out: set[int], in_split: np.ndarray) -> dict[str, float]:
+    """The share of each taxon's observations with a crop in a split that is held out."""
     codes: dict[str | None, int] = {}
     found = [pd.DataFrame({"taxon": np.empty(0, np.int64), "observation": np.empty(0, np.uint64)})]
     for path in paths:
@@ -114,13 +158,13 @@ def _chances(paths: list[Path], held_out: set[int]) -> tuple[dict[str, float], n
             taxon = [codes.setdefault(name, len(codes)) for name in few["taxon_id"].to_pylist()]
             found.append(pd.DataFrame({"taxon": taxon, "observation": few["observation_hash"].to_numpy()}))
     pairs = pd.concat(found, ignore_index=True).drop_duplicates()
+    pairs = pairs[np.isin(pairs["observation"].to_numpy(), in_split)]
     shares = pairs["observation"].isin(held_out).groupby(pairs["taxon"]).mean().to_dict()
-    chances = {name: float(shares[code]) for name, code in codes.items() if name is not None}
-    return chances, np.unique(pairs["observation"].to_numpy(np.uint64))
+    return {name: float(shares[code]) for name, code in codes.items() if name is not None and code in shares}
 
 
 def _rows(
-    path: Path, observations: set[str], chances: Mapping[str, float], with_crop: np.ndarray, seed: int
+    path: Path, observations: set[str], chances: Mapping[str, float], settled: np.ndarray, seed: int
 ) -> pd.DataFrame:
     """Rows of one shard that are of held-out photographs."""
     wanted = pa.array(sorted(observations), pa.string())
@@ -128,7 +172,7 @@ def _rows(
     kept = [schema.empty_table()]
     for batch in read_batches(path, CROPS, schema.names):
         table = pa.table(batch).cast(schema)
-        without = ~np.isin(table["observation_hash"].to_numpy(), with_crop)
+        without = ~np.isin(table["observation_hash"].to_numpy(), settled)
         drawn = [
             stable_hash(seed, row["observation_id"]) / 2.0**64 < chances.get(row["taxon_id"], 0.0)
             for row in table.filter(pa.array(without)).select(["observation_id", "taxon_id"]).to_pylist()
@@ -139,36 +183,57 @@ def _rows(
     return pa.concat_tables(kept).select(_COLUMNS).to_pandas()
 
 
-def _reasons(dataset: Path, observations: set[str]) -> dict[str, str]:
-    """Why the stage dataset leaves out photographs of these observations, by key."""
-    wanted = pa.array(sorted(observations), pa.string())
-    found: dict[str, str] = {}
-    schema = pa.schema([DATASET.field(name) for name in ("photo_key", "observation_id", "reason")])
+def _told(dataset: Path, keys: pd.Index) -> pd.DataFrame:
+    """What the stage dataset, with its review, says of photographs.
+
+    Returns:
+        By key, in their order: ``label`` of their crops, ``reason`` to leave them out, both empty where there is none,
+        and the keys of the ``rejected`` crops.
+    """
+    wanted = pa.array(keys, pa.string())
+    schema = pa.schema([DATASET.field(name) for name in ("photo_key", "key", "label", "reason")])
+    parts = [schema.empty_table()]
     for batch in read_batches(dataset, DATASET, schema.names):
         table = pa.table(batch).cast(schema)  # texts may be dictionaries
-        left_out = pc.is_in(table["reason"], value_set=pa.array(OF_PHOTOGRAPHS))
-        part = table.filter(pc.and_(left_out, pc.is_in(table["observation_id"], value_set=wanted)))
-        found.update(zip(part["photo_key"].to_pylist(), part["reason"].to_pylist(), strict=True))
+        parts.append(table.filter(pc.is_in(table["photo_key"], value_set=wanted)))
+    rows = pa.concat_tables(parts).to_pandas().astype(object)
+    is_rejected = rows["reason"] == REJECTED
+    rejected = rows[is_rejected].groupby("photo_key")["key"].agg(list)
+    others = rows[~is_rejected]
+    labels = others.groupby("photo_key")["label"].agg(["first", "nunique"])
+    whole = rows[rows["reason"].isin(OF_PHOTOGRAPHS)].groupby("photo_key")["reason"].last()
+    found = pd.DataFrame({"label": labels["first"].reindex(keys), "reason": whole.reindex(keys)}, dtype=object)
+    all_rejected = keys.isin(rejected.index) & ~keys.isin(labels.index)
+    two = keys.isin(labels.index[labels["nunique"] > 1])
+    found["reason"] = found["reason"].mask(found["reason"].isna() & all_rejected, REJECTED)
+    found["reason"] = found["reason"].mask(found["reason"].isna() & two, TWO_LABELS)
+    found["rejected"] = [rejected.get(key, []) for key in keys]
     return found
 
 
-def answers_of(predictor: "Predictor", crops: Path, given: HeldOut) -> Answers:
+def answers_of(
+    predictor: "Predictor", crops: Path, given: HeldOut, temperatures: Temperatures = UNCALIBRATED
+) -> Answers:
     """Sum the node probabilities of each photograph's crops and rank the sums.
 
     Args:
         predictor: the classifier.
         crops: folder of the crops' shards.
         given: the photographs.
+        temperatures: those of their observations divide the logits.
 
     Returns:
         Answers for all photographs, without one where there is no crop; probabilities are means over the crops.
     """
     at, counts = np.unique(given.crops["photograph"], return_counts=True)
-    parts = _means(predictor, crops, given.crops, counts)
+    temperature = temperatures.of(given.crops["observation_id"].to_numpy(dtype=object)).astype(np.float32)
+    parts = _means(predictor, crops, given.crops, counts, temperature)
     return without_answer(joined(parts, predictor.labels), len(given.photographs), at)
 
 
-def _means(predictor: "Predictor", crops: Path, rows: pd.DataFrame, counts: np.ndarray) -> Iterator[Answers]:
+def _means(
+    predictor: "Predictor", crops: Path, rows: pd.DataFrame, counts: np.ndarray, temperature: np.ndarray
+) -> Iterator[Answers]:
     """The best of the mean probabilities, a few photographs at a time, as they are finished."""
     from torch import from_numpy
 
@@ -179,7 +244,8 @@ def _means(predictor: "Predictor", crops: Path, rows: pd.DataFrame, counts: np.n
     total = np.zeros(len(predictor.labels))
     left, done = 0, 0
     for part, pixels in pixels_of(predictor, crops, rows, "evaluation of photographs"):
-        for nodes in predictor.probabilities(pixels, from_numpy(places[part])).cpu().numpy():
+        logits = predictor.logits(pixels, from_numpy(places[part])).cpu() / from_numpy(temperature[part, None])
+        for nodes in predictor.nodes(logits).cpu().numpy():
             left = left or int(counts[done])
             total += nodes
             left -= 1

@@ -9,6 +9,9 @@ from instar.splits import stable_hash
 EARTH_RADIUS_KM = 6371.0
 #: A wrong place is at least so far from the true one.
 WRONG_KM = 1000.0
+#: Places drawn for a crop until one is far enough: the work must not grow with the square of the crops. Where a
+#: hundredth of the places is far, a crop in 20,000 finds none among so many.
+TRIES = 1000
 UNKNOWN = "unknown"
 
 
@@ -38,7 +41,8 @@ def wrong_places(places: np.ndarray, keys: Iterable[str], *, seed: int, least_km
         least_km: from the true place.
 
     Returns:
-        float32, shape (n, 2); NaN where the true place is unknown or no other is so far away.
+        float32, shape (n, 2); NaN where the true place is unknown or none of the ``TRIES`` that were drawn, or of all
+        where there are fewer, is so far away.
     """
     found = np.full(places.shape, np.nan, dtype=np.float32)
     pending = np.flatnonzero(~np.isnan(places).any(axis=1))
@@ -46,7 +50,9 @@ def wrong_places(places: np.ndarray, keys: Iterable[str], *, seed: int, least_km
     order = sorted(range(len(distinct)), key=lambda index: stable_hash(seed, str(distinct[index].tolist())))
     distinct = distinct[order]
     starts = np.array([stable_hash(seed, key) % max(len(distinct), 1) for key in keys], dtype=np.int64)
-    for step in range(len(distinct)):
+    for step in range(min(len(distinct), TRIES)):
+        if not len(pending):
+            break
         drawn = distinct[(starts[pending] + step) % len(distinct)]
         far = distances_km(places[pending], drawn) >= least_km
         found[pending[far]] = drawn[far]

@@ -13,14 +13,15 @@ import pyarrow.compute as pc
 
 from instar.errors import InputError
 from instar.evaluation import photographs
-from instar.evaluation.answers import RANKS, Answers, Logits, Truth, answers_by_place, rounded
-from instar.evaluation.calibrated import answers_at, sureness, temperatures
+from instar.evaluation.answers import RANKS, Answers, Logits, Truth, answers_by_place, of_rows, rounded
+from instar.evaluation.calibrated import Temperatures, answers_at, sureness, temperatures
 from instar.evaluation.groups import accuracy_row, class_table, genus_pairs, group_table
 from instar.evaluation.other import Accepted, against, read_other
 from instar.evaluation.places import WRONG_KM, wrong_places
 from instar.files import md5_of, replacing, write_json
 from instar.metrics.calibration import expected_calibration_error, reliability_curve, roll_up_curve
 from instar.metrics.scoring import sheet
+from instar.splits import judged_split
 from instar.tables import DATASET, PHOTOGRAPHS, PREDICTIONS, read_batches, write_table
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ def evaluation(
 
     Species are ranked among species and genera among genera; a genus's probability holds that of its species.
     Intervals are of 95 %, by resampling observations. Where the classifier takes a place, it is judged with the true
-    one, with none, and with a wrong one, the place of another crop at least 1,000 km away. The temperature is fitted on
-    validation; where validation is also judged, each half of its observations is judged with the other half's.
+    one, with none, and with a wrong one, the place of another crop at least 1,000 km away; crops that have no wrong
+    place are left out of the last. The temperature is fitted on validation; where validation is also judged, each half
+    of its observations is judged with the other half's. Photographs are judged at it, too, as identify answers.
 
     Args:
         classifier: folder with the trained weights and their description.
@@ -118,7 +120,7 @@ def evaluation(
             rebuilt = Predictor(classifier, image_px=image_px)
             what = f"evaluation at {image_px} px"
             settings.append((image_px, answers_by_place(rebuilt, crops, judged, places, what)))
-    table = list(_settings(truth, settings, resampling))
+    table = list(_settings(truth, settings, places, resampling))
     found = own.answers[next(iter(places))]
     write_table(out, _predictions(judged, found, truth), PREDICTIONS)
     _write_csv(out_classes, class_table(truth, found, description.train_crops))
@@ -134,13 +136,15 @@ def evaluation(
     given = photographs.held_out(
         crops, dataset, taxonomy, held_out, labels, shards=shards, seed=seed, boxes=photo_boxes
     )
-    of_photographs = photographs.answers_of(predictor, crops, given)
+    of_photographs = photographs.answers_of(predictor, crops, given, own.temperatures)
     rows = list(photographs.rows_of(given, of_photographs))
     write_table(out_photographs, rows, PHOTOGRAPHS)
     compared: tuple[pd.DataFrame, dict[str, Any] | None] = (sheet([], [], [], []), None)
     if told:
-        ours = [row["top"] for row in rows]
-        compared = against(given.photographs, ours, told, other, accepted, known=given.keys, **resampling)
+        ours = [row["top"] for row in rows] + [[]] * len(given.no_class)
+        both = pd.concat([given.photographs, given.no_class], ignore_index=True)
+        known = photographs.of_study(crops, shards, set(told))
+        compared = against(both, ours, told, other, accepted, known=known, **resampling)
     _write_csv(out_identifiers, compared[0])
     metrics = {
         "rows": {"in": len(judged), "out": len(truth.targets), "dropped": {}},
@@ -148,7 +152,7 @@ def evaluation(
         **_numbers(truth, places_of(judged), places),
         **{f"{rank}_accuracy": table[0][f"{rank}_accuracy"] for rank in RANKS},
         "resolutions": _nested(table),
-        "calibration": {"temperature": rounded(own.temperature), **calibration},
+        "calibration": {"temperature": rounded(own.temperatures.all), **calibration},
         "photographs": photographs.figures_of(given, of_photographs, **resampling),
         "identifiers": compared[1],
     }
@@ -165,7 +169,7 @@ def _rows(dataset: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         parts.append(table.filter(pc.is_in(table["split"], value_set=splits)))
     rows = pa.concat_tables(parts).to_pandas()
     validation, test = (rows[rows["split"] == split].reset_index(drop=True) for split in ("validation", "test"))
-    return validation, validation if test.empty else test
+    return validation, test if judged_split(rows["split"]) == "test" else validation
 
 
 def _check(
@@ -205,7 +209,7 @@ class _Own:
 
     answers: dict[str, Answers]
     calibrated: Answers
-    temperature: float
+    temperatures: Temperatures
 
 
 def _judge(
@@ -230,24 +234,34 @@ def _judge(
         found = answers_by_place(predictor, crops, judged, places, what, logits)
         fitted = temperatures(predictor, logits, seen.targets, seen.observations, len(validation))
         at = np.arange(len(before), len(seen.targets))
-        return _Own(found, answers_at(predictor, logits, at, fitted.each), fitted.all)
+        each = fitted.of(seen.observations[at])
+        return _Own(found, answers_at(predictor, logits, at, each), fitted)
 
 
 def _settings(
-    truth: Truth, settings: list[tuple[int, dict[str, Answers]]], resampling: dict[str, int]
+    truth: Truth,
+    settings: list[tuple[int, dict[str, Answers]]],
+    places: dict[str, np.ndarray],
+    resampling: dict[str, int],
 ) -> Iterator[dict[str, Any]]:
-    """The accuracies at each resolution with each kind of place."""
+    """The accuracies at each resolution with each kind of place; no crop without a wrong place is judged with one."""
     for image_px, by_place in settings:
         for place, found in by_place.items():
-            figures = {f"{rank}_accuracy": truth.accuracies(found, rank, **resampling) for rank in RANKS}
-            yield {"image_px": image_px, "place": place, "crops": len(truth.targets), **figures}
+            judged = np.ones(len(truth.targets), bool)
+            if place == "wrong":
+                judged = ~np.isnan(places[place]).any(axis=1)
+            if not judged.any():
+                continue
+            of_judged, given = truth.of_rows(judged), of_rows(found, judged)
+            figures = {f"{rank}_accuracy": of_judged.accuracies(given, rank, **resampling) for rank in RANKS}
+            yield {"image_px": image_px, "place": place, "crops": int(judged.sum()), **figures}
 
 
 def _nested(table: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Accuracies by resolution and kind of place; ``dvc metrics`` shows mappings, no lists."""
+    """Crops and accuracies by resolution and kind of place; ``dvc metrics`` shows mappings, no lists."""
     found: dict[str, dict[str, Any]] = {}
     for row in table:
-        figures = {f"{rank}_accuracy": row[f"{rank}_accuracy"] for rank in RANKS}
+        figures = {name: row[name] for name in ("crops", *(f"{rank}_accuracy" for rank in RANKS))}
         found.setdefault(str(row["image_px"]), {})[row["place"]] = figures
     return found
 

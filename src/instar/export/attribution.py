@@ -34,7 +34,9 @@ class Photographs:
     by_source: Counter[str] = field(default_factory=Counter)
 
 
-def write_attribution(root: Path, shards: list[str], detector: dict[str, Any], out: Path) -> Photographs:
+def write_attribution(
+    root: Path, shards: list[str], detector: dict[str, Any], out: Path, *, early_stop: bool
+) -> Photographs:
     """Write a row for each photograph that a model learnt from: its creator, rights holder, licence and reference.
 
     Args:
@@ -42,11 +44,14 @@ def write_attribution(root: Path, shards: list[str], detector: dict[str, Any], o
         shards: names of the shards.
         detector: description of the detector.
         out: CSV to write.
+        early_stop: whether validation crops chose the classifier's weights.
 
     Raises:
         InputError: if a photograph is not in the tables of the crops, or these were made with another detector.
     """
-    used = {"classifier": _of_classifier(root / "dataset.parquet"), "detector": _of_detector(root / "annotations.json")}
+    splits = ["train", "validation"] if early_stop else ["train"]
+    of_classifier = _of_classifier(root / "dataset.parquet", splits)
+    used = {"classifier": of_classifier, "detector": _of_detector(root / "annotations.json")}
     wanted = pa.array(sorted(set().union(*used.values())), pa.string())
     name = detector.get("sha256", detector["family"])
     found, written = Photographs(), set()
@@ -69,11 +74,12 @@ def write_attribution(root: Path, shards: list[str], detector: dict[str, Any], o
     return found
 
 
-def _of_classifier(dataset: Path) -> set[str]:
-    """Keys of the photographs of training crops."""
+def _of_classifier(dataset: Path, splits: list[str]) -> set[str]:
+    """Keys of the photographs of crops in these splits."""
     keys: set[str] = set()
     for batch in read_batches(dataset, DATASET, ["photo_key", "split"]):
-        keys.update(pa.table(batch).filter(pc.equal(batch["split"], "train"))["photo_key"].to_pylist())
+        kept = pc.is_in(batch["split"].cast(pa.string()), value_set=pa.array(splits))
+        keys.update(pa.table(batch).filter(kept)["photo_key"].to_pylist())
     return keys
 
 

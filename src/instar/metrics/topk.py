@@ -28,21 +28,3 @@ def top_hits(top: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
         bool, shape (n,).
     """
     return np.asarray((top[:, :k] == targets[:, None]).any(axis=1))
-
-
-def group_sums(scores: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
-    """Sum the scores of the classes of each group, for instance the species of each genus.
-
-    Args:
-        scores: shape (n, n_classes).
-        groups: int64, shape (n_classes,), in [0, n_groups).
-        n_groups: number of groups.
-
-    Returns:
-        float64, shape (n, n_groups).
-    """
-    order = np.argsort(groups, kind="stable")
-    present, starts = np.unique(groups[order], return_index=True)
-    sums = np.zeros((len(scores), n_groups))
-    sums[:, present] = np.add.reduceat(scores[:, order].astype(np.float64), starts, axis=1)
-    return sums
