@@ -28,14 +28,14 @@ def test_the_committed_file_is_valid() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("beta: 0.999", "beta: 1.0", "beta = 1.0 is not allowed; it must be at least 0 and below 1"),
-        ("beta: 0.999", "beta: .nan", "beta = nan is not allowed"),
+        ("beta: 0.9999", "beta: 1.0", "beta = 1.0 is not allowed; it must be at least 0 and below 1"),
+        ("beta: 0.9999", "beta: .nan", "beta = nan is not allowed"),
         (
-            "beta: 0.999",
+            "beta: 0.9999",
             "beta: much",
             "beta: Value 'much' of type 'str' could not be converted to Float; it must be float",
         ),
-        ("beta: 0.999", "betta: 0.999", "unknown key betta; the top level has ablations, balance, beta, classifier"),
+        ("beta: 0.9999", "betta: 0.999", "unknown key betta; the top level has ablations, balance, beta, classifier"),
         ("  floor: 0.01", "  flor: 0.01", "unknown key detections.flor; detections has batch, floor"),
         ("max_weight: 1000.0\n", "", "key max_weight is missing (no class weighs more"),
         ("labels:\n- species", "labels:\n- colour", "labels = 'colour' is not allowed; it must be one of species"),

@@ -91,13 +91,13 @@ def test_one_study_after_the_other(project: Project) -> None:
         project.run("instar", "study", name)
     # what the command wrote was then edited
     project.run("instar", "study", "own")
-    project.set("beta: 0.999", "beta: 0.5")
+    project.set("beta: 0.9999", "beta: 0.5")
     assert "holds an edit that git does not" in project.run("instar", "study", "demo", check=False)
 
 
 def test_an_edit_is_kept_unless_told(project: Project) -> None:
     project.run("git", "checkout", "-q", "--", "params.yaml")
-    project.set("beta: 0.999", "beta: 0.5")
+    project.set("beta: 0.9999", "beta: 0.5")
     assert "holds an edit that git does not" in project.run("instar", "study", "beesense", check=False)
     assert "beta: 0.5" in (project.root / "params.yaml").read_text()
     shown = project.run("instar", "study", "demo", "beta=0.25", "--force")

@@ -93,7 +93,7 @@ def test_the_pipeline_never_sees_the_truth(finished: Project) -> None:
 @pytest.mark.xdist_group("finished")
 def test_only_what_belongs_together_is_recorded(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
-    project.set("beta: 0.999", "beta: 0.5")
+    project.set("beta: 0.9999", "beta: 0.5")
     lock = (project.root / "dvc.lock").read_bytes()
     assert "something is due" in project.run("instar", "record", check=False)
     assert (project.root / "dvc.lock").read_bytes() == lock
@@ -107,7 +107,7 @@ def test_after_dvc_repro_nothing_is_due_in_snakemake(whole: Project) -> None:
 @pytest.mark.xdist_group("finished")
 def test_a_changed_beta_runs_classifier_evaluation_report(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
-    project.set("beta: 0.999", "beta: 0.5")
+    project.set("beta: 0.9999", "beta: 0.5")
     assert project.due() == ["all", "classifier", "evaluation", "report"]
     assert ran(project.run("dvc", "repro")) == ["classifier", "evaluation", "report"]
     assert project.due() == NOTHING
@@ -115,7 +115,7 @@ def test_a_changed_beta_runs_classifier_evaluation_report(finished: Project, tmp
     assert "classifier.json" in project.run("dvc", "metrics", "diff", "--all")
     told = project.run("workflow/scripts/diff.sh", "HEAD")
     assert "## Parameters against `HEAD`" in told
-    assert re.search(r"\| params.yaml *\| beta *\| 0.999 *\| 0.5 *\|", told)
+    assert re.search(r"\| params.yaml *\| beta *\| 0.9999 *\| 0.5 *\|", told)
     assert "| data/demo/metrics/classifier.json" in told
 
 
@@ -150,7 +150,7 @@ def test_after_clone_and_pull_nothing_is_due(finished: Project, tmp_path: Path) 
     assert project.due() == NOTHING
     assert ran(project.run("dvc", "repro")) == NOTHING
     # and a change still is seen: Snakemake was told no more than what DVC proved
-    project.set("beta: 0.999", "beta: 0.5")
+    project.set("beta: 0.9999", "beta: 0.5")
     assert project.due() == ["all", "classifier", "evaluation", "report"]
 
 
@@ -159,7 +159,7 @@ def test_sync_is_pull_and_says_so(finished: Project, tmp_path: Path) -> None:
     project = finished.clone(tmp_path / "project")
     assert "nothing is to be done" in project.run("instar", "sync")
     assert project.due() == NOTHING
-    project.set("beta: 0.999", "beta: 0.5")
+    project.set("beta: 0.9999", "beta: 0.5")
     assert "something differs from dvc.lock" in project.run("instar", "sync", check=False)
 
 
@@ -221,7 +221,7 @@ def wait_for(condition: object, seconds: float) -> None:
 def test_a_bad_parameter_stops_everything_before_the_first_job(whole: Project, tmp_path: Path) -> None:
     project = whole.copy(tmp_path / "project")
     before = (project.root / ".instar/jobs.jsonl").read_bytes()
-    project.set("beta: 0.999", "beta: 1.5")
+    project.set("beta: 0.9999", "beta: 1.5")
     project.set("jpeg_quality: 90", "jpeg_quality: 0")
     for command in (["snakemake", "all"], ["dvc", "repro"], ["instar", "run", "crops"]):
         done = subprocess.run(command, cwd=project.root, env=project.environment, capture_output=True, text=True)
