@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from instar.evaluation.calibrated import Sure, roll_up_at
 from instar.metrics.calibration import (
     TEMPERATURES,
     answered_rank,
@@ -82,3 +83,23 @@ def test_roll_up_by_hand() -> None:
     assert curve.iloc[1].tolist() == [0.6, 0.75, pytest.approx(2 / 3), 0.5, 0.25]
     assert curve[["coverage", "species", "genus"]].iloc[2].tolist() == [0, 0, 0]
     assert curve["accuracy"].isna().tolist() == [False, False, True]
+
+
+def test_no_half_chooses_its_own_threshold() -> None:
+    # one half is right above 0.705, the other above 0.305
+    confidence = np.array([[0.9, 0.9], [0.705, 0.705], [0.5, 0.5], [0.305, 0.305]])
+    right = np.array([[True, True], [False, False], [True, True], [False, False]])
+    sure = Sure(confidence, right, np.array([0, 0, 1, 1]))
+    assert [sure.threshold(1.0, half) for half in (0, 1)] == pytest.approx([0.31, 0.71])
+    assert sure.threshold(1.0) == pytest.approx(0.71)
+    found = roll_up_at(sure, sure, 1.0, crosswise=True)
+    # of the first half both answer at the other's 0.31, of the second none at 0.71
+    assert found == pytest.approx({"threshold": 0.71, "coverage": 0.5, "accuracy": 0.5, "species": 0.5, "genus": 0})
+    assert roll_up_at(sure, sure, 1.0, crosswise=False) == pytest.approx(
+        {"threshold": 0.71, "coverage": 0.25, "accuracy": 1.0, "species": 0.25, "genus": 0}
+    )
+
+
+def test_no_threshold_is_right_often_enough() -> None:
+    never = Sure(np.array([[0.9, 0.9]]), np.array([[False, False]]), np.array([0]))
+    assert roll_up_at(never, never, 0.5, crosswise=False) is None

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from instar.evaluation.answers import RANKS, Answers, Logits, Truth, best_of, joined
-from instar.metrics.calibration import fitted_temperature
+from instar.metrics.calibration import answered_rank, fitted_temperature, roll_up_curve
 from instar.splits import id_hash
 
 if TYPE_CHECKING:
     from instar.classifier.predict import Predictor
+
+
+#: At which the roll-up is looked at.
+THRESHOLDS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
@@ -104,3 +108,62 @@ def sureness(found: Answers, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     right = np.stack([truth.hits(found, rank, 1)[said] for rank in RANKS], axis=1)
     # sums of float32 may exceed 1 a little
     return np.minimum(confidence.astype(np.float64), 1.0), right
+
+
+def lowest_threshold(confidence: np.ndarray, right: np.ndarray, wanted_accuracy: float) -> float:
+    """The lowest threshold at which so many of the answers are right; inf where there is none.
+
+    Args:
+        confidence: float64, shape (n, n_ranks), see ``sureness``.
+        right: bool, shape (n, n_ranks).
+        wanted_accuracy: in [0, 1].
+    """
+    curve = roll_up_curve(confidence, right, RANKS, thresholds=THRESHOLDS)
+    enough = curve.loc[curve["accuracy"] >= wanted_accuracy, "threshold"]
+    return float(enough.iloc[0]) if len(enough) else float("inf")
+
+
+@dataclass(frozen=True)
+class Sure:
+    """What ``sureness`` says of some crops, and the half that each one's observation is in."""
+
+    confidence: np.ndarray
+    right: np.ndarray
+    half: np.ndarray
+
+    @classmethod
+    def of(cls, found: Answers, truth: Truth) -> "Sure":
+        """Of crops whose label says the species."""
+        said = truth.of_rank(RANKS[0]) >= 0
+        return cls(*sureness(found, truth), halves(truth.observations[said]))
+
+    def threshold(self, wanted_accuracy: float, without_half: int | None = None) -> float:
+        """``lowest_threshold`` of these crops, or of those of the other half."""
+        rows = self.half != without_half
+        return lowest_threshold(self.confidence[rows], self.right[rows], wanted_accuracy)
+
+
+def roll_up_at(judged: Sure, validated: Sure, wanted_accuracy: float, *, crosswise: bool) -> dict[str, float] | None:
+    """How often crops get an answer and how often it is right, at a threshold that other crops chose.
+
+    Args:
+        judged: the crops that are judged.
+        validated: those that the threshold is chosen on.
+        wanted_accuracy: that it is chosen for.
+        crosswise: whether both are the same, so that each half is judged at the threshold of the other.
+
+    Returns:
+        ``threshold``, of all validation crops, ``coverage``, ``accuracy``, and the share answered at each rank; None
+        where no threshold does it.
+    """
+    whole = validated.threshold(wanted_accuracy)
+    if not np.isfinite(whole):
+        return None
+    of_half = np.array([validated.threshold(wanted_accuracy, half) if crosswise else whole for half in (0, 1)])
+    rank = answered_rank(judged.confidence, of_half[judged.half][:, None])
+    answered = np.flatnonzero(rank >= 0)
+    shares = np.bincount(rank[answered], minlength=len(RANKS)) / max(len(rank), 1)
+    right = judged.right[answered, rank[answered]]
+    accuracy = {"accuracy": float(right.mean())} if len(right) else {}
+    found = {"threshold": whole, "coverage": float(shares.sum()), **accuracy}
+    return found | dict(zip(RANKS, shares.tolist(), strict=True)) if accuracy else None

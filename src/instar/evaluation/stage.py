@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from instar.errors import InputError
 from instar.evaluation import photographs
 from instar.evaluation.answers import RANKS, Answers, Logits, Truth, answers_by_place, of_rows, rounded
-from instar.evaluation.calibrated import Temperatures, answers_at, sureness, temperatures
+from instar.evaluation.calibrated import THRESHOLDS, Sure, Temperatures, answers_at, roll_up_at, sureness, temperatures
 from instar.evaluation.groups import accuracy_row, class_table, genus_pairs, group_table
 from instar.evaluation.other import Accepted, against, read_other
 from instar.evaluation.places import WRONG_KM, wrong_places
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from instar.classifier.model import Description
     from instar.classifier.predict import Predictor
 
-#: Where the roll-up is looked at.
-THRESHOLDS = np.linspace(0, 1, 101)
 _COLUMNS = ["key", "shard", "offset", "size", "observation_id", "label", "genus", "basis", "latitude", "longitude"]
 _COLUMNS += ["split"]
 
@@ -93,7 +91,8 @@ def evaluation(
         bootstrap: number of resamples.
         resolutions: sides of the network's input to judge at, pixels; the training's own comes first in any case.
         region_deg: side of a region, degrees.
-        wanted_accuracy: of the roll-up's answers; the threshold is chosen for it.
+        wanted_accuracy: of the roll-up's answers; the threshold is chosen for it on validation crops, crosswise by half
+            of their observations where these are judged.
         photo_boxes: crops of a photograph that are summed, those with the highest scores.
 
     Raises:
@@ -131,7 +130,11 @@ def evaluation(
     )
     _write_csv(out_groups, groups)
     sure = sureness(found, truth), sureness(own.calibrated, truth)
-    calibration = _calibration(*sure, wanted_accuracy, out_reliability, out_rollup)
+    calibration = _calibration(*sure, out_reliability, out_rollup)
+    of_judged = Sure.of(own.calibrated, truth)
+    at = roll_up_at(of_judged, own.validated, wanted_accuracy, crosswise=judged is validation)
+    rolled = None if at is None else {name: rounded(figure) for name, figure in at.items()}
+    calibration["roll_up"] = {"wanted_accuracy": wanted_accuracy, "at": rolled}
     held_out = set(judged["observation_id"])
     given = photographs.held_out(
         crops, dataset, taxonomy, held_out, labels, shards=shards, seed=seed, boxes=photo_boxes
@@ -210,6 +213,7 @@ class _Own:
     answers: dict[str, Answers]
     calibrated: Answers
     temperatures: Temperatures
+    validated: Sure  # the validation crops, calibrated
 
 
 def _judge(
@@ -235,7 +239,10 @@ def _judge(
         fitted = temperatures(predictor, logits, seen.targets, seen.observations, len(validation))
         at = np.arange(len(before), len(seen.targets))
         each = fitted.of(seen.observations[at])
-        return _Own(found, answers_at(predictor, logits, at, each), fitted)
+        first = np.arange(len(validation))
+        of_validation = answers_at(predictor, logits, first, fitted.of(seen.observations[first]))
+        validated = Sure.of(of_validation, seen.of_rows(first))
+        return _Own(found, answers_at(predictor, logits, at, each), fitted, validated)
 
 
 def _settings(
@@ -283,23 +290,17 @@ def _numbers(truth: Truth, true_places: np.ndarray, places: dict[str, np.ndarray
 def _calibration(
     before: tuple[np.ndarray, np.ndarray],
     after: tuple[np.ndarray, np.ndarray],
-    wanted_accuracy: float,
     out_reliability: Path,
     out_rollup: Path,
 ) -> dict[str, Any]:
-    """Write the curves; the calibration error before and after, and the threshold for the wanted accuracy."""
+    """Write the curves; the calibration error before and after."""
     confidence, right = after
     _write_csv(out_reliability, reliability_curve(confidence[:, 0], right[:, 0]))
     curve = roll_up_curve(confidence, right, RANKS, thresholds=THRESHOLDS)
     _write_csv(out_rollup, curve)
-    enough = curve[curve["accuracy"] >= wanted_accuracy]
     errors = [expected_calibration_error(sure[:, 0], hit[:, 0]) for sure, hit in (before, after)]
-    at = {name: rounded(figure) for name, figure in enough.iloc[0].items()} if len(enough) else None
     ece = [None if np.isnan(error) else rounded(error) for error in errors]
-    return {
-        "expected_calibration_error": {"before": ece[0], "after": ece[1]},
-        "roll_up": {"wanted_accuracy": wanted_accuracy, "at": at},
-    }
+    return {"expected_calibration_error": {"before": ece[0], "after": ece[1]}}
 
 
 def _predictions(judged: pd.DataFrame, found: Answers, truth: Truth) -> Iterator[dict[str, Any]]:

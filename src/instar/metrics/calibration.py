@@ -78,12 +78,12 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, *, bin
     return float(np.average(np.abs(curve["accuracy"] - curve["confidence"]), weights=curve["count"]))
 
 
-def answered_rank(confidence: np.ndarray, threshold: float) -> np.ndarray:
+def answered_rank(confidence: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
     """The lowest rank whose best class is at least this probable.
 
     Args:
         confidence: shape (n, n_ranks), probability of the best class of each rank, the lowest rank first.
-        threshold: in [0, 1].
+        threshold: in [0, 1]; or shape (n, 1), one for each sample.
 
     Returns:
         int64, shape (n,), index of the rank; -1 where none is sure enough, so that there is no answer.
