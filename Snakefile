@@ -64,6 +64,7 @@ if GRAPH.params.labels:
     include: "workflow/rules/dataset.smk"
     include: "workflow/rules/classifier.smk"
     include: "workflow/rules/evaluation.smk"
+    include: "workflow/rules/ablations_inputs.smk"
     include: "workflow/rules/ablations.smk"
 
 

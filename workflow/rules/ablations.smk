@@ -1,44 +1,17 @@
 # The classifier of params.yaml against variants of it: `snakemake ablations`. No part of `all`, and not DVC's.
-from instar.ablations.variants import seeds, settings, variants
-
-VARIANTS = variants(GRAPH.params)
-SEEDS = seeds(GRAPH.params)
-ABLATIONS = f"{DATA}/ablations"
-ABLATED = GRAPH.inputs("classifier") | GRAPH.inputs("evaluation")
-_SHARDS = {"shards": GRAPH.params.shards}
-_BOXES = {"photo_boxes": GRAPH.params.evaluation.photo_boxes}
-
-
-def code(*modules):
-    """Source that a command depends on, the stages' that it runs included."""
-    own = [f"src/instar/ablations/{module}.py" for module in ("__init__", *modules)]
-    stages = (GRAPH.inputs(stage)["code"] for stage in ("classifier", "evaluation"))
-    return sorted({*own, *(path for paths in stages for path in paths)})
-
-
-def whole(wildcards):
-    """The whole photographs, where the variant is shown them."""
-    return f"{ABLATIONS}/photographs" if VARIANTS[wildcards.variant].view == "photograph" else []
-
-
-def ablation_flags(wildcards):
-    variant = VARIANTS[wildcards.variant]
-    given = GRAPH.values("classifier")
-    given = settings(GRAPH.params, variant, int(wildcards.seed), given)
-    crops, dataset = f"{DATA}/crops", f"{DATA}/dataset.parquet"
-    if variant.view == "photograph":
-        crops, dataset = f"{ABLATIONS}/photographs/crops", f"{ABLATIONS}/photographs/dataset.parquet"
-    own = {"view": variant.view, "seed": GRAPH.params.seed, "classifier": given}
-    return _dag.options({"crops": crops, "dataset": dataset, **own, **_SHARDS, **_BOXES})
-
-
 rule whole_photographs:
     input:
         images=GRAPH.inputs("detector")["images"],
         crops=ABLATED["crops"],
         dataset=ABLATED["dataset"],
         taxonomy=ABLATED["taxonomy"],
-        code=sorted({*code("run", "whole"), *GRAPH.inputs("crops")["code"], "src/instar/detectors/whole_image.py"}),
+        code=sorted(
+            {
+                *code("run", "whole"),
+                *GRAPH.inputs("crops")["code"],
+                "src/instar/detectors/whole_image.py",
+            }
+        ),
     output:
         photographs=directory(f"{ABLATIONS}/photographs"),
         metrics=f"{ABLATIONS}/photographs.json",
@@ -71,13 +44,13 @@ rule ablation:
         code=code("run"),
     output:
         f"{ABLATIONS}/{{variant}}/{{seed}}.parquet",
-    wildcard_constraints:
-        variant="|".join(VARIANTS),
-        seed="|".join(map(str, SEEDS)),
     log:
         f"logs/{STUDY}/ablations/{{variant}}_{{seed}}.log",
     benchmark:
         f"logs/{STUDY}/ablations/{{variant}}_{{seed}}.tsv"
+    wildcard_constraints:
+        variant="|".join(VARIANTS),
+        seed="|".join(map(str, SEEDS)),
     conda:
         ENVIRONMENT
     # two side by side, whose small models use cores better than one model with all of them
@@ -92,9 +65,15 @@ rule ablation:
 
 rule ablations:
     input:
-        answers=expand(f"{ABLATIONS}/{{variant}}/{{seed}}.parquet", variant=VARIANTS, seed=SEEDS),
+        answers=expand(
+            f"{ABLATIONS}/{{variant}}/{{seed}}.parquet", variant=VARIANTS, seed=SEEDS
+        ),
         dataset=ABLATED["dataset"],
-        code=["src/instar/ablations/names.py", "src/instar/ablations/table.py", "src/instar/metrics/bootstrap.py"],
+        code=[
+            "src/instar/ablations/names.py",
+            "src/instar/ablations/table.py",
+            "src/instar/metrics/bootstrap.py",
+        ],
     output:
         table=f"{ABLATIONS}/table.csv",
         text=f"{ABLATIONS}/table.md",
@@ -106,12 +85,15 @@ rule ablations:
         ENVIRONMENT
     params:
         job=job,
-        answers=ABLATIONS,
+        answers=lambda wildcards, output: str(Path(output.table).parent),
         flags=_dag.options(
             {
                 "variants": list(VARIANTS),
                 "seeds": SEEDS,
-                "base": {name: getattr(GRAPH.params, name) for name in ("loss", "balance", "place")}
+                "base": {
+                    name: getattr(GRAPH.params, name)
+                    for name in ("loss", "balance", "place")
+                }
                 | {"image_px": GRAPH.params.classifier.image_px},
                 "resolutions": GRAPH.params.ablations.resolutions,
                 "pair": GRAPH.params.ablations.pair,
