@@ -98,11 +98,14 @@ def calibration_text(metrics: dict[str, Any]) -> str:
     if error["after"] is not None:
         before, after = (percent(error[when], 1) for when in ("before", "after"))
         text += f"Then the classifier's confidence misses its accuracy by {after} on average; before it was {before}. "
-    text += f"Answers at the lowest rank that is sure enough are right for {percent(wanted)} of the crops "
     if at is None:
-        return text + "at no threshold."
-    text += f"from a threshold of {at['threshold']:g}: then {percent(at['coverage'])} of the crops have an answer, "
-    return text + f"{percent(at['species'])} a species and {percent(at['genus'])} a genus."
+        return text + f"At no threshold are answers at the lowest sure rank right for {percent(wanted)} of the crops."
+    text += (
+        f"A threshold of {at['threshold']:g} was chosen for answers of which {percent(wanted)} are right, each crop's "
+    )
+    text += f"on crops of other observations. So {percent(at['coverage'])} of the crops have an answer, "
+    text += f"{percent(at['species'])} a species and {percent(at['genus'])} a genus, "
+    return text + f"and {percent(at['accuracy'])} of the answers are right."
 
 
 def photographs_text(metrics: dict[str, Any]) -> str:
