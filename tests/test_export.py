@@ -283,6 +283,7 @@ def test_batches_are_of_one_three_and_all() -> None:
     assert given[-3][1][1].tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("place", ["none", "late", "fused"])
 def test_onnx_says_what_torch_says(study: Path, tmp_path: Path, place: str) -> None:
     folder = write_classifier(study / "data/demo", f"onnx-{place}", fixed=False, place=place)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8))

@@ -53,8 +53,8 @@ rule ablation:
         seed="|".join(map(str, SEEDS)),
     conda:
         ENVIRONMENT
-    # two side by side, whose small models use cores better than one model with all of them
-    threads: max(1, (workflow.cores or 2) // 2)
+    # as many side by side as there are cores: small models use them better than one with all of them
+    threads: 1
     params:
         job=lambda wildcards, input, output: f"{job(wildcards, input, output)} --keep",
         flags=ablation_flags,
