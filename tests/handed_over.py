@@ -8,6 +8,7 @@ import cv2
 import evaluation_study
 import numpy as np
 from crop_shards import COLOURS, train
+from one_by_one import OneByOne, boxes_of
 
 from instar.detectors import DESCRIPTION, Boxes
 from instar.files import write_json
@@ -18,24 +19,17 @@ from instar.tables import CROPS, read_table, write_table
 GROUND = 125
 
 
-class Blobs:
+class Blobs(OneByOne):
     """Finds what is not ground; the score is 0.9, less 0.1 for each one further right."""
 
     name = "blobs"
     tiled = True
 
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def predict(self, pictures: list[np.ndarray], *, floor: float, nms_iou: float, max_boxes: int) -> list[Boxes]:
-        self.batches.append(len(pictures))
-        return [self._one(picture, floor, max_boxes) for picture in pictures]
-
     def _one(self, picture: np.ndarray, floor: float, max_boxes: int) -> Boxes:
         strange = np.abs(picture.astype(int) - GROUND).max(axis=2) > 40
         stats = cv2.connectedComponentsWithStats(strange.astype(np.uint8))[2][1:]
         stats = stats[stats[:, 4] > 30]
-        boxes = np.stack([stats[:, 0], stats[:, 1], stats[:, 0] + stats[:, 2], stats[:, 1] + stats[:, 3]], axis=1)
+        boxes = boxes_of(stats)
         boxes = boxes[np.argsort(boxes[:, 0])][:max_boxes].astype(np.float32)
         scores = 0.9 - 0.1 * np.arange(len(boxes), dtype=np.float32)
         return Boxes(boxes[scores >= floor], scores[scores >= floor])

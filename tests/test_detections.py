@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from one_by_one import OneByOne, boxes_of
 from photo_shards import encoded, write_images
 
 from instar import detections as module
@@ -29,22 +30,15 @@ OPTIONS: dict[str, Any] = {
 LIMITS = Limits(floor=0.01, nms_iou=0.6, max_boxes=10)
 
 
-class Bright:
+class Bright(OneByOne):
     """Finds connected white pixels; the score is the share of the picture that they fill, at most 1."""
 
     name = "bright"
     tiled = True
 
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def predict(self, pictures: list[np.ndarray], *, floor: float, nms_iou: float, max_boxes: int) -> list[Boxes]:
-        self.batches.append(len(pictures))
-        return [self._one(picture, floor, max_boxes) for picture in pictures]
-
     def _one(self, picture: np.ndarray, floor: float, max_boxes: int) -> Boxes:
         stats = cv2.connectedComponentsWithStats(np.ascontiguousarray(picture[..., 0] // 255))[2][1:]
-        boxes = np.stack([stats[:, 0], stats[:, 1], stats[:, 0] + stats[:, 2], stats[:, 1] + stats[:, 3]], axis=1)
+        boxes = boxes_of(stats)
         scores = stats[:, 4] / (picture.shape[0] * picture.shape[1])
         best = [n for n in np.argsort(-scores) if scores[n] >= floor][:max_boxes]
         return Boxes(boxes[best].astype(np.float32), scores[best].astype(np.float32))

@@ -13,6 +13,7 @@ from instar.errors import InputError
 from instar.evaluation import photographs
 from instar.evaluation.answers import Answers, answers_by_place
 from instar.evaluation.places import WRONG_KM, wrong_places
+from instar.splits import judged_split
 from instar.tables import ABLATION, DATASET, read_table, write_table
 
 if TYPE_CHECKING:
@@ -105,8 +106,7 @@ def one_process(classifier: dict[str, Any]) -> dict[str, Any]:
 
 def judged_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the dataset that are judged: those of the split test where it has any, else validation."""
-    split = "test" if (rows["split"] == "test").any() else "validation"
-    return rows[rows["split"] == split].reset_index(drop=True)
+    return rows[rows["split"] == judged_split(rows["split"])].reset_index(drop=True)
 
 
 def _answers(

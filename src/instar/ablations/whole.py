@@ -15,6 +15,7 @@ from instar.crops import crops as cut_out
 from instar.detectors.whole_image import WholeImage
 from instar.evaluation.photographs import HeldOut, held_out
 from instar.files import replacing, write_json
+from instar.splits import judged_split
 from instar.tables import CROPS, DATASET, DETECTIONS, IMAGES, read_shards, read_table, write_table
 
 NOT_JUDGED = "held out and not judged"
@@ -67,7 +68,7 @@ def whole_photographs(
     labels = label_space(rows[rows["split"] == "train"])
     observations = set(judged["observation_id"])
     given = held_out(crops, dataset, taxonomy, observations, labels, shards=shards, seed=seed, boxes=photo_boxes)
-    wanted, dropped = photograph_rows(rows, given, split="test" if (rows["split"] == "test").any() else "validation")
+    wanted, dropped = photograph_rows(rows, given, split=judged_split(rows["split"]))
     with replacing(out) as folder:
         (folder / "crops").mkdir(parents=True)
         for shard in shards:

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from instar.classifier.labels import RANKS
 from instar.metrics.bootstrap import cluster_bootstrap
 from instar.metrics.topk import top_hits, top_indices
 from instar.progress import progress
@@ -23,8 +24,6 @@ TOP = 5
 BATCH = 64
 #: Logits looked at at a time.
 BLOCK = 1 << 24
-#: Ranks that are judged, from the lowest.
-RANKS = ("species", "genus")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from instar.evaluation.answers import RANKS, Answers, Logits, Truth, best_of, joined
+from instar.classifier.labels import RANKS
+from instar.evaluation.answers import Answers, Logits, Truth, best_of, joined
 from instar.metrics.calibration import answered_rank, fitted_temperature, roll_up_curve
 from instar.splits import id_hash
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from instar.evaluation.answers import RANKS, TOP, Answers, Truth, interval
+from instar.classifier.labels import RANKS
+from instar.evaluation.answers import TOP, Answers, Truth, interval
 from instar.evaluation.places import regions
 
 #: Training crops of the label, from and to.

@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instar.evaluation.answers import BATCH, RANKS, Answers, Truth, best_of, joined, pixels_of, without_answer
+from instar.classifier.labels import RANKS
+from instar.evaluation.answers import BATCH, Answers, Truth, best_of, joined, pixels_of, without_answer
 from instar.evaluation.calibrated import UNCALIBRATED, Temperatures
 from instar.splits import id_hash, stable_hash
 from instar.tables import CROPS, DATASET, TAXONOMY, read_batches, read_table

@@ -11,9 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instar.classifier.labels import RANKS
 from instar.errors import InputError
 from instar.evaluation import photographs
-from instar.evaluation.answers import RANKS, Answers, Logits, Truth, answers_by_place, of_rows, rounded
+from instar.evaluation.answers import Answers, Logits, Truth, answers_by_place, of_rows, rounded
 from instar.evaluation.calibrated import THRESHOLDS, Sure, Temperatures, answers_at, roll_up_at, sureness, temperatures
 from instar.evaluation.groups import accuracy_row, class_table, genus_pairs, group_table
 from instar.evaluation.other import Accepted, against, read_other
@@ -183,11 +184,19 @@ def _check(
     unknown = sorted({*validation["label"], *judged["label"]} - set(description.labels.names))
     if unknown:
         raise InputError(f"{classifier}: does not know {unknown[0]} of {dataset}; run classifier again")
-    md5 = md5_of(dataset)
-    if description.dataset_md5 != md5:
+    check_dataset(classifier, description, dataset, "run classifier again")
+
+
+def check_dataset(classifier: Path, description: "Description", dataset: Path, remedy: str) -> None:
+    """Refuse a classifier of another dataset.
+
+    Raises:
+        InputError: with the remedy, if the dataset is not the one that the classifier was trained on.
+    """
+    md5 = md5_of(dataset) if dataset.is_file() else "none"
+    if md5 != description.dataset_md5:
         raise InputError(
-            f"{classifier}: trained on a dataset with md5 {description.dataset_md5}, {dataset} has {md5}; "
-            "run classifier again"
+            f"{classifier}: trained on a dataset with md5 {description.dataset_md5}, {dataset} has {md5}; {remedy}"
         )
 
 

@@ -11,9 +11,10 @@ import pandas as pd
 
 from instar.detectors import read_description
 from instar.errors import InputError
+from instar.evaluation.stage import check_dataset
 from instar.export.attribution import write_attribution
 from instar.export.card import Facts, card, read_figures
-from instar.files import md5_of, replacing
+from instar.files import replacing
 from instar.identify.models import DETECTOR, SETTINGS, settings_of, temperature_of, write_settings
 from instar.params import Params
 from instar.tables import DATASET, PREDICTIONS, read_table
@@ -111,11 +112,7 @@ def checked_sample(root: Path, description: "Description") -> Sample:
             was evaluated.
     """
     classifier, dataset, predictions = root / "classifier", root / "dataset.parquet", root / "predictions.parquet"
-    if (md5 := md5_of(dataset) if dataset.is_file() else "none") != description.dataset_md5:
-        raise InputError(
-            f"{classifier}: trained on a dataset with md5 {description.dataset_md5}, {dataset} has {md5}; "
-            "run classifier and evaluation again"
-        )
+    check_dataset(classifier, description, dataset, "run classifier and evaluation again")
     sample = _sample(root, description)
     if not _same(sample, classifier):
         raise InputError(f"{predictions}: not the answers of {classifier}; run evaluation again")

@@ -1,5 +1,7 @@
 """Intervals by the bootstrap."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 #: Draws that are counted at a time: resamples times clusters, so that memory stays small.
@@ -32,23 +34,15 @@ def cluster_bootstrap(
     """
     if len(values) == 0:
         return float("nan"), float("nan")
-    names, cluster = np.unique(clusters, return_inverse=True)
-    _, group = np.unique(np.zeros(len(values)) if groups is None else groups, return_inverse=True)
-    # values of one cluster and group always come together, so their sum and number stand for them
-    pairs, pair = np.unique(np.stack([group, cluster]), axis=1, return_inverse=True)
-    sums, sizes = np.bincount(pair, values), np.bincount(pair)
-    starts = np.flatnonzero(np.diff(pairs[0], prepend=-1))
+    pairs = _Pairs.of(clusters, groups)
+    sums = np.bincount(pairs.pair, values)
     rng = np.random.default_rng(seed)
     means = []
-    step = max(1, CHUNK // len(names))
+    step = max(1, CHUNK // pairs.clusters)
     for start in range(0, resamples, step):
-        draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=min(step, resamples - start))
-        drawn = draws[:, pairs[1]]
-        totals = np.add.reduceat(drawn * sums, starts, axis=1)
-        counts = np.add.reduceat(drawn * sizes, starts, axis=1)
-        means.append(np.sum(totals / np.maximum(counts, 1), axis=1) / np.sum(counts > 0, axis=1))
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-    return float(low), float(high)
+        drawn = pairs.drawn(rng, min(step, resamples - start))
+        means.append(pairs.means(drawn, drawn * sums))
+    return _interval(means)
 
 
 def crossed_bootstrap(
@@ -86,22 +80,54 @@ def crossed_bootstrap(
     """
     if values.size == 0:
         return float("nan"), float("nan")
-    names, cluster = np.unique(clusters, return_inverse=True)
-    _, group = np.unique(np.zeros(len(clusters)) if groups is None else groups, return_inverse=True)
-    pairs, pair = np.unique(np.stack([group, cluster]), axis=1, return_inverse=True)
-    sums, sizes = np.stack([np.bincount(pair, row) for row in values]), np.bincount(pair)
-    starts = np.flatnonzero(np.diff(pairs[0], prepend=-1))
+    pairs = _Pairs.of(clusters, groups)
+    sums = np.stack([np.bincount(pairs.pair, row) for row in values])
     of_clusters, of_trainings = np.random.default_rng(seed).spawn(2)  # so that the size of a chunk does not matter
     trainings, means = len(values), []
     centre = sums.mean(axis=0)
     deviations = np.sqrt(trainings / max(trainings - 1, 1)) * (sums - centre)  # 0 and no rounding where trainings agree
-    step = max(1, CHUNK // max(len(names), sums.shape[1]))
+    step = max(1, CHUNK // max(pairs.clusters, sums.shape[1]))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        drawn = of_clusters.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)[:, pairs[1]]
+        drawn = pairs.drawn(of_clusters, size)
         shares = of_trainings.multinomial(trainings, np.full(trainings, 1 / trainings), size=size) / trainings
-        totals = np.add.reduceat(drawn * (centre + shares @ deviations), starts, axis=1)
-        counts = np.add.reduceat(drawn * sizes, starts, axis=1)
-        means.append(np.sum(totals / np.maximum(counts, 1), axis=1) / np.sum(counts > 0, axis=1))
+        means.append(pairs.means(drawn, drawn * (centre + shares @ deviations)))
+    return _interval(means)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The pairs of a group and a cluster that values have.
+
+    The values of one pair always come together, so their sum and number stand for them.
+    """
+
+    clusters: int  # how many there are
+    pair: np.ndarray  # int64, shape (n,), of each value
+    cluster: np.ndarray  # int64, shape (n_pairs,), of each pair; the pairs are sorted by group
+    sizes: np.ndarray  # int64, shape (n_pairs,), values of each pair
+    starts: np.ndarray  # int64, shape (n_groups,), the first pair of each group
+
+    @classmethod
+    def of(cls, clusters: np.ndarray, groups: np.ndarray | None) -> "_Pairs":
+        names, cluster = np.unique(clusters, return_inverse=True)
+        _, group = np.unique(np.zeros(len(clusters)) if groups is None else groups, return_inverse=True)
+        pairs, pair = np.unique(np.stack([group, cluster]), axis=1, return_inverse=True)
+        starts = np.flatnonzero(np.diff(pairs[0], prepend=-1))
+        return cls(len(names), pair, pairs[1], np.bincount(pair), starts)
+
+    def drawn(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """How often each pair comes in each resample, int64 (size, n_pairs): as often as its cluster was drawn."""
+        shares = np.full(self.clusters, 1 / self.clusters)
+        return rng.multinomial(self.clusters, shares, size=size)[:, self.cluster]
+
+    def means(self, drawn: np.ndarray, sums: np.ndarray) -> np.ndarray:
+        """Mean of the groups' means in each resample, over the groups that it holds, of the pairs' drawn sums."""
+        totals = np.add.reduceat(sums, self.starts, axis=1)
+        counts = np.add.reduceat(drawn * self.sizes, self.starts, axis=1)
+        return np.asarray(np.sum(totals / np.maximum(counts, 1), axis=1) / np.sum(counts > 0, axis=1))
+
+
+def _interval(means: list[np.ndarray]) -> tuple[float, float]:
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return float(low), float(high)
