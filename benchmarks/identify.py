@@ -116,6 +116,7 @@ def _models(root: Path, sizes: Sizes) -> Models:
     save(root / "classifier", build_network(description), description)
     settings = Settings(
         temperature=1.2,
+        threshold=0.8,
         confidence=0.0,
         photo_boxes=10,
         slicing=Slicing(tile_px=4096, tile_overlap=0.2, merge_threshold=0.5, batch=16),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -30,7 +31,15 @@ from instar.identify.answers import best_of_rank, sure_answer, told
 from instar.identify.command import identify
 from instar.identify.identifier import Found, Identifier
 from instar.identify.inputs import NOWHERE, Picture, exif_place, paths_of, read_picture
-from instar.identify.models import Models, Settings, read_settings, settings_of, temperature_of, write_settings
+from instar.identify.models import (
+    Calibration,
+    Models,
+    Settings,
+    calibration_of,
+    read_settings,
+    settings_of,
+    write_settings,
+)
 from instar.identify.output import percent
 from instar.identify.overlay import COLOURS, Overlays, drawn
 from instar.tables import CROPS, read_table
@@ -58,7 +67,7 @@ def root(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(study: Path) -> Settings:
-    return settings_of(params.load(study / "params.yaml"), 1.25)
+    return settings_of(params.load(study / "params.yaml"), Calibration(1.25, 0.7))
 
 
 @pytest.fixture(scope="module")
@@ -390,7 +399,35 @@ def test_without_a_temperature(root: Path, study: Path, capsys: pytest.CaptureFi
 def test_a_wrong_temperature(tmp_path: Path, found: Any) -> None:
     write_json(tmp_path / "evaluation.json", {"calibration": {"temperature": found}})
     with pytest.raises(InputError, match="no positive number; run evaluation again"):
-        temperature_of(tmp_path / "evaluation.json")
+        calibration_of(tmp_path / "evaluation.json")
+
+
+@pytest.mark.parametrize("found", [1.5, -0.1, "high", True])
+def test_a_wrong_threshold(tmp_path: Path, found: Any) -> None:
+    figures = {"temperature": 1.5, "roll_up": {"at": {"threshold": found}}}
+    write_json(tmp_path / "evaluation.json", {"calibration": figures})
+    with pytest.raises(InputError, match=r"threshold = .* is not in 0 to 1; run evaluation again"):
+        calibration_of(tmp_path / "evaluation.json")
+
+
+def test_the_threshold_is_what_evaluation_found(root: Path, study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "data").unlink()
+    shutil.copytree(study / "data", "data")
+    metrics = Path("data/demo/metrics/evaluation.json")
+    figures = json.loads(metrics.read_text())
+    wanted = params.load(Path("params.yaml")).evaluation.wanted_accuracy
+
+    def used(at: dict[str, float] | None, *words: str) -> float:
+        figures["calibration"]["roll_up"] = {"wanted_accuracy": wanted, "at": at}
+        metrics.write_text(json.dumps(figures))
+        capsys.readouterr()
+        assert identify(["photos/upright.jpg", "--json", *words]) == 0
+        found: float = json.loads(capsys.readouterr().out)["threshold"]
+        return found
+
+    assert used({"threshold": 0.375}) == 0.375
+    assert used({"threshold": 0.375}, "--threshold", "0") == 0
+    assert used(None) == wanted
 
 
 def test_settings_are_kept(tmp_path: Path, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from instar.evaluation.stage import check_dataset
 from instar.export.attribution import write_attribution
 from instar.export.card import Facts, card, read_figures
 from instar.files import replacing
-from instar.identify.models import DETECTOR, SETTINGS, settings_of, temperature_of, write_settings
+from instar.identify.models import DETECTOR, SETTINGS, Calibration, calibration_of, settings_of, write_settings
 from instar.params import Params
 from instar.tables import DATASET, PREDICTIONS, read_table
 
@@ -60,14 +60,15 @@ def write_folder(root: Path, study: Params, out: Path, *, onnx: bool) -> None:
     check_out(out)
     description = load_description(root / "classifier")
     detector = read_description(root / DETECTOR / "detector.json")
-    temperature = _temperature(root)
+    calibration = _calibration(root)
+    temperature = calibration.temperature
     sample = checked_sample(root, description)
     with replacing(out) as folder:
         folder.mkdir()
         for name in (WEIGHTS, DESCRIPTION):
             shutil.copyfile(root / "classifier" / name, folder / name)
         shutil.copytree(root / DETECTOR, folder / DETECTOR, ignore=shutil.ignore_patterns(".*"))
-        write_settings(folder / SETTINGS, settings_of(study, temperature))
+        write_settings(folder / SETTINGS, settings_of(study, calibration))
         difference = None
         if onnx:
             print("export: writing and checking ONNX", file=sys.stderr, flush=True)
@@ -88,12 +89,12 @@ def check_out(out: Path) -> None:
         raise InputError(f"--out {out}: holds something that is no exported model; name a new folder")
 
 
-def _temperature(root: Path) -> float:
+def _calibration(root: Path) -> Calibration:
     path = root / "metrics" / "evaluation.json"
-    temperature = temperature_of(path)
-    if temperature is None:
+    found = calibration_of(path)
+    if found is None:
         raise InputError(f"{path}: tells no temperature; run evaluation")
-    return temperature
+    return found
 
 
 def labels_table(description: "Description") -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lon", type=_number(-180, 180), metavar="DEGREES", help="longitude, east is positive")
     parser.add_argument(
-        "--threshold", type=_number(0, 1), default=0.8, help="least probability of an answer (default: %(default)s)"
+        "--threshold",
+        type=_number(0, 1),
+        help="least probability of an answer; what evaluation found for evaluation.wanted_accuracy if not given",
     )
     parser.add_argument("--top", type=_count, default=5, help="classes of each rank listed (default: %(default)s)")
     parser.add_argument("--batch", type=_count, help="tiles and animals through the models at a time")
@@ -93,13 +96,13 @@ def _identify(options: argparse.Namespace, place: "Place | None") -> int:
     if not paths:
         return 1
     overlays = Overlays(options.overlay, paths) if options.overlay else None
-    models = _models(options.model, options.batch)
+    models = _models(options)
     labels, counted = models.predictor.labels, models.settings.photo_boxes
     output = _output(options, models)
     identifier = Identifier(models, keep_pixels=overlays is not None)
     bad = len(problems)
     for found in _shown(identifier.found(read_all(paths, place, threads=THREADS)), len(paths)):
-        row = told(found, labels, threshold=options.threshold, top=options.top, counted=counted)
+        row = told(found, labels, threshold=models.settings.threshold, top=options.top, counted=counted)
         if overlays:
             drawn = None if found.pixels is None else str(overlays.write(found.pixels, row))
             row["overlay"] = drawn
@@ -123,23 +126,23 @@ def _shown(found: "Iterator[Found]", count: int) -> "Iterator[Found]":
     return progress(found, "photographs", count) if count > FEW else found
 
 
-def _models(folder: Path | None, batch: int | None) -> "Models":
+def _models(options: argparse.Namespace) -> "Models":
     from instar import params
-    from instar.identify.models import load_exported, load_models, settings_of, temperature_of
+    from instar.identify.models import calibration_of, load_exported, load_models, settings_of
 
-    if folder is not None:
-        models = load_exported(folder)
+    if options.model is not None:
+        models = load_exported(options.model)
     else:
         study = params.load()
         root = Path("data") / study.study
         for made, stage in ((root / "detector", "detector"), (root / "classifier", "classifier")):
             if not made.is_dir():
                 raise InputError(f"{made}: no such folder; run the stage {stage}, or name an exported --model")
-        temperature = temperature_of(root / "metrics" / "evaluation.json")
-        if temperature is None:
+        calibration = calibration_of(root / "metrics" / "evaluation.json")
+        if calibration is None:
             _complain(f"{root}/metrics/evaluation.json tells no temperature: probabilities are not calibrated")
-        models = load_models(root / "detector", root / "classifier", settings_of(study, temperature or 1.0))
-    return type(models)(models.detector, models.predictor, models.settings.with_batch(batch))
+        models = load_models(root / "detector", root / "classifier", settings_of(study, calibration))
+    return replace(models, settings=models.settings.asked(batch=options.batch, threshold=options.threshold))
 
 
 def _output(options: argparse.Namespace, models: "Models") -> "Output":
@@ -156,6 +159,6 @@ def _output(options: argparse.Namespace, models: "Models") -> "Output":
         "detector": models.detector.name,
         "classifier": {"model": about.model, "dataset_md5": about.dataset_md5, "instar": about.instar},
         "temperature": models.settings.temperature,
-        "threshold": options.threshold,
+        "threshold": models.settings.threshold,
     }
     return Json(sys.stdout, head)

@@ -22,11 +22,25 @@ DETECTOR = "detector"
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What the stage ``evaluation`` found on validation crops.
+
+    Attributes:
+        temperature: divides the classifier's logits.
+        threshold: probability from which so many answers are right as wanted; None where no threshold does it.
+    """
+
+    temperature: float
+    threshold: float | None
+
+
+@dataclass(frozen=True)
 class Settings:
     """How photographs become answers; the same values as in the stages, so that answers are the same.
 
     Attributes:
         temperature: divides the classifier's logits.
+        threshold: probability that an answer needs.
         confidence: boxes with a lower score are no animals.
         photo_boxes: animals that make the photograph's answer, those with the highest scores.
         slicing: of photographs into tiles.
@@ -35,22 +49,32 @@ class Settings:
     """
 
     temperature: float
+    threshold: float
     confidence: float
     photo_boxes: int
     slicing: Slicing
     limits: Limits
     cut: Cut
 
-    def with_batch(self, batch: int | None) -> "Settings":
-        """The same with another number of tiles, and of crops, through the models at a time; None changes nothing."""
-        return replace(self, slicing=replace(self.slicing, batch=batch)) if batch else self
+    def asked(self, *, batch: int | None, threshold: float | None) -> "Settings":
+        """The same with another ``threshold`` and number of tiles and crops at a time; None changes nothing."""
+        slicing = replace(self.slicing, batch=batch) if batch else self.slicing
+        return replace(self, slicing=slicing, threshold=self.threshold if threshold is None else threshold)
 
 
-def settings_of(params: Params, temperature: float) -> Settings:
-    """The settings that the stages of a study have."""
+def settings_of(params: Params, found: Calibration | None) -> Settings:
+    """The settings that the stages of a study have.
+
+    Args:
+        params: of the study.
+        found: by ``evaluation``. Where it tells no threshold the accuracy that is wanted is the threshold: of answers
+            that are so probable, so many are right if probabilities are.
+    """
     given, crops = params.detections, params.crops
+    threshold = found.threshold if found else None
     return Settings(
-        temperature=temperature,
+        temperature=found.temperature if found else 1.0,
+        threshold=params.evaluation.wanted_accuracy if threshold is None else threshold,
         confidence=crops.confidence,
         photo_boxes=params.evaluation.photo_boxes,
         slicing=Slicing(given.tile_px, given.tile_overlap, given.merge_threshold, given.batch),
@@ -81,22 +105,30 @@ def read_settings(path: Path) -> Settings:
         raise InputError(f"{path}: not the settings of an exported model ({error!r}); export it again") from None
 
 
-def temperature_of(metrics: Path) -> float | None:
-    """The temperature that the stage ``evaluation`` found, from its figures; None where there is none.
+def calibration_of(metrics: Path) -> Calibration | None:
+    """What the stage ``evaluation`` found, from its figures; None where there are none.
 
     Raises:
-        InputError: if the figures are damaged, or the temperature is no positive number.
+        InputError: if the figures are damaged, or are no numbers in their range.
     """
     try:
         figures = json.loads(metrics.read_text(encoding="utf-8"))
-        found = figures["calibration"]["temperature"]
+        found = figures["calibration"]
+        temperature, at = found["temperature"], found.get("roll_up", {}).get("at")
+        threshold = at["threshold"] if at else None
     except (FileNotFoundError, KeyError):
         return None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         raise InputError(f"{metrics}: not the figures of the stage evaluation; run it again") from None
-    if not isinstance(found, int | float) or not 0 < found < float("inf"):
-        raise InputError(f"{metrics}: temperature = {found!r} is no positive number; run evaluation again")
-    return float(found)
+    if not _is_number(temperature) or not 0 < temperature < float("inf"):
+        raise InputError(f"{metrics}: temperature = {temperature!r} is no positive number; run evaluation again")
+    if threshold is not None and (not _is_number(threshold) or not 0 <= threshold <= 1):
+        raise InputError(f"{metrics}: threshold = {threshold!r} is not in 0 to 1; run evaluation again")
+    return Calibration(float(temperature), None if threshold is None else float(threshold))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
