@@ -125,3 +125,27 @@ def test_layers_nearer_to_the_input_learn_slower() -> None:
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert decays[id(whole.head.weight)] == 0.05
     assert decays[id(whole.head.bias)] == decays[id(backbone.norm.weight)] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("model", "excepted"),
+    [
+        ("vit_small_patch16_dinov3", {"cls_token", "reg_token"}),
+        ("eva02_tiny_patch14_224", {"cls_token", "pos_embed"}),
+        ("vit_tiny_patch16_224", {"cls_token", "pos_embed"}),
+        ("swin_tiny_patch4_window7_224", {"layers.0.blocks.0.attn.relative_position_bias_table"}),
+        ("test_resnet", set()),
+    ],
+)
+def test_tokens_and_position_embeddings_do_not_decay(model: str, excepted: set[str]) -> None:
+    import timm
+
+    with torch.device("meta"):
+        whole = Network(timm.create_model(model, num_classes=0), 3, place="none")
+    named = {id(parameter): name for name, parameter in whole.backbone.named_parameters()}
+    groups = parameter_groups(whole, weight_decay=0.05, layer_decay=0.5)
+    still = {named.get(id(p)) for group in groups if group["weight_decay"] == 0.0 for p in group["params"]}
+    assert excepted <= still
+    matrices = {name for name, p in whole.backbone.named_parameters() if name.endswith(".weight") and p.ndim > 1}
+    assert matrices
+    assert not matrices & still

@@ -58,13 +58,16 @@ class Network(torch.nn.Module):
 
 
 def parameter_groups(network: Network, *, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Parameters for an optimiser: the backbone's by depth, then the rest; biases and norms do not decay.
+    """Parameters for an optimiser: the backbone's by depth, then the rest; biases and norms do not decay, nor what the
+    backbone's authors except, such as its tokens and position embeddings.
 
     Returns:
         Groups with ``params``, ``weight_decay``, ``lr_scale`` (``layer_decay`` to the power of the layers above) and
         ``backbone``, whether it belongs to that.
     """
-    groups = param_groups_layer_decay(network.backbone, weight_decay, layer_decay=layer_decay)
+    backbone: Any = network.backbone
+    excepted = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
+    groups = param_groups_layer_decay(backbone, weight_decay, excepted, layer_decay=layer_decay)
     found = [
         {
             "params": group["params"],
