@@ -9,14 +9,13 @@ import torch
 from torch.utils.data import Dataset
 
 from instar.classifier.data import Item, Shown, Views, batches
+from instar.classifier.memory import naming_short_memory
 from instar.classifier.model import Description
 from instar.classifier.place import jitter
 from instar.files import replacing
 from instar.progress import progress
 from instar.unfinished import KEPT_DAYS
 
-#: Crops through the backbone at a time.
-BATCH = 64
 #: Axes of a batch (n, 3, height, width) that each variant is mirrored along.
 VARIANTS: dict[str, list[list[int]]] = {"none": [[]], "horizontal": [[], [3]], "both": [[], [3], [2], [2, 3]]}
 
@@ -47,7 +46,15 @@ class Features(Dataset[Item]):
 
 
 def cached_features(
-    root: Path, backbone: torch.nn.Module, description: Description, views: Views, crops_sha256: str, *, flip: str
+    root: Path,
+    backbone: torch.nn.Module,
+    description: Description,
+    views: Views,
+    crops_sha256: str,
+    *,
+    flip: str,
+    batch: int,
+    precision: str,
 ) -> np.ndarray:
     """Features of every view and its mirror images, from an earlier run if one left them.
 
@@ -59,12 +66,18 @@ def cached_features(
         views: whole crops.
         crops_sha256: of all crops, in the order of ``views``.
         flip: none, horizontal or both.
+        batch: crops through the backbone at a time; the files' names do not depend on it.
+        precision: of the backbone's arithmetic, bf16-mixed or 32-true as Lightning names them.
 
     Returns:
         float16, shape (n, variants, width), on disk.
+
+    Raises:
+        InputError: if memory is short.
     """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     told = [description.model, description.image_px, description.mean, description.std, flip, _sha256(backbone)]
-    told.append(description.code_sha256)
+    told += [description.code_sha256, device.type, precision]
     path = root / f"{hashlib.sha256(repr((told, crops_sha256)).encode()).hexdigest()}.npy"
     root.mkdir(parents=True, exist_ok=True)
     for old in [*root.glob("*.npy"), *root.glob(".*.part-*")]:  # also what a killed run began
@@ -73,29 +86,28 @@ def cached_features(
     if path.is_file():
         path.touch()
     else:
-        with replacing(path) as temporary:
-            _write(temporary, backbone, description, views, VARIANTS[flip])
+        half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+        with naming_short_memory(), replacing(path) as temporary, torch.inference_mode(), half:
+            _write(temporary, backbone.to(device).eval(), description, views, VARIANTS[flip], batch)
     found: np.ndarray = np.load(path, mmap_mode="r")
     return found
 
 
 def _write(
-    path: Path, backbone: torch.nn.Module, description: Description, views: Views, variants: list[list[int]]
+    path: Path, backbone: torch.nn.Module, description: Description, views: Views, variants: list[list[int]], batch: int
 ) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone = backbone.to(device).eval()
+    device = next(backbone.parameters()).device
     width = int(getattr(backbone, "num_features"))  # noqa: B009
     shape = (len(views), len(variants), width)
     with path.open("wb") as file:
         np.lib.format.write_array_header_2_0(
             file, {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape}
         )
-        steps = -(-len(views) // BATCH)
-        with torch.inference_mode():
-            for pixels, _, _ in progress(batches(views, batch=BATCH), f"features: batches of {BATCH} crops", steps):
-                normalised = description.normalise(pixels.to(device))
-                found = [backbone(normalised.flip(axes)) for axes in variants]
-                file.write(torch.stack(found, dim=1).half().cpu().numpy().tobytes())
+        steps = -(-len(views) // batch)
+        for pixels, _, _ in progress(batches(views, batch=batch), f"features: batches of {batch} crops", steps):
+            normalised = description.normalise(pixels.to(device))
+            found = [backbone(normalised.flip(axes)) for axes in variants]
+            file.write(torch.stack(found, dim=1).half().cpu().numpy().tobytes())
 
 
 def _sha256(backbone: torch.nn.Module) -> str:

@@ -81,7 +81,8 @@ def classifier(
         out: folder; gets ``weights.safetensors`` and ``classifier.json``, which says how to use them.
         out_metrics: gets the losses, the top-1 on validation and the sizes, as JSON.
         out_curves: folder; gets the curves of training for ``dvc plots``.
-        work: folder of unfinished trainings and features, each below a hash of all that it depends on.
+        work: folder of unfinished trainings and features, each below a hash of all that it depends on; the curves so
+            far of one that runs or was stopped are in ``unfinished/<hash>/curves``.
         seed: of the weights, the order of the crops and their views.
         beta: of the effective number of samples; 0 gives equal class weights.
         max_weight: no class weighs more than this multiple of the lightest.
@@ -178,7 +179,16 @@ def classifier(
     frozen = None
     if cache_features and frozen_epochs:
         whole = views(train, None)
-        kept = cached_features(work / "features", network.backbone, description, whole, crops_sha256, flip=flip)
+        kept = cached_features(
+            work / "features",
+            network.backbone,
+            description,
+            whole,
+            crops_sha256,
+            flip=flip,
+            batch=batch,
+            precision=machine(devices, precision)[2],
+        )
         frozen = Features(kept, targets, places_of(train), shown)
     feed = Feed(
         learner,
