@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def sigterm_at(read: int) -> Iterator[None]:
     """SIGTERM to this process when so many crops have been read."""
+    with signal_at(read, signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def signal_at(read: int, number: signal.Signals) -> Iterator[None]:
     reads = 0
     whole = CropReader.read
 
@@ -54,7 +61,7 @@ def sigterm_at(read: int) -> Iterator[None]:
         nonlocal reads
         reads += 1
         if reads == read:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return whole(self, index)
 
     CropReader.read = counting  # type: ignore[method-assign]
@@ -113,6 +120,105 @@ def test_a_damaged_crop_does_not_cost_the_checkpoint(folder: Path) -> None:
         patch.setattr(CropReader, "read", damaged)
         train(folder, "kept", **SHORT)
     assert checkpoint.is_file()
+
+
+def unfinished(out: Path) -> Path:
+    """The folder of the only training that was stopped."""
+    (checkpoint,) = (out / "work").rglob(fitting.CHECKPOINT)
+    return checkpoint.parent
+
+
+def test_a_checkpoint_is_never_written_amid_an_accumulation(folder: Path) -> None:
+    with sigterm_at(129), pytest.raises(SystemExit):
+        train(folder, "accumulated", **RICH)
+    state = torch.load(unfinished(folder / "accumulated") / fitting.CHECKPOINT, weights_only=True)
+    batches = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+    assert batches["processed"] == RICH["accumulate"]
+    assert "gradients" not in state
+
+
+#: An epoch without a step that is not its last.
+ONE_BATCH: dict[str, Any] = {"epochs": 4, "batch": 104, "ema": 0.9, "early_stop": 3, "frozen_epochs": 1}
+
+
+@pytest.mark.parametrize("read", [1, 110, 129, 250])
+def test_a_batch_an_epoch(folder: Path, read: int) -> None:
+    name = f"one-batch-{read}"
+    with sigterm_at(read), pytest.raises(SystemExit):
+        train(folder, name, **ONE_BATCH)
+    assert unfinished(folder / name)
+    assert_same(train(folder, name, **ONE_BATCH), train(folder, "one-batch", **ONE_BATCH))
+
+
+@pytest.mark.parametrize("settings", [SHORT, RICH, ONE_BATCH], ids=["short", "rich", "one batch"])
+def test_a_run_that_ends_at_any_moment_goes_on_from_the_last_epochs_end(
+    folder: Path, settings: dict[str, Any], capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id
+    with killed_at(2 * 128 + 50), pytest.raises(KeyboardInterrupt):
+        train(folder, f"ended-{name}", **settings)
+    capfd.readouterr()
+    again = train(folder, f"ended-{name}", **settings)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "epoch" in line]
+    assert lines[0].startswith("classifier: epoch 3/")
+    assert_same(again, train(folder, f"not-ended-{name}", **settings))
+
+
+@contextmanager
+def killed_at(read: int) -> Iterator[None]:
+    """As after kill -9, nothing is written from there on."""
+
+    def end(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, end)
+    try:
+        with signal_at(read, signal.SIGUSR1):
+            yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_training_that_is_done_does_not_stop(folder: Path) -> None:
+    with sigterm_at(2 * 128 + 110):  # in the last validation
+        out = train(folder, "done", **SHORT)
+    assert_same(out, train(folder, "not-signalled", **SHORT))
+
+
+def test_the_curves_so_far_lie_beside_the_checkpoint(folder: Path) -> None:
+    with sigterm_at(2 * 128 + 50), pytest.raises(SystemExit):
+        train(folder, "watched", **SHORT)
+    found = (unfinished(folder / "watched") / "curves/train/loss.tsv").read_text()
+    whole = (train(folder, "watched", **SHORT) / "curves/train/loss.tsv").read_text()
+    assert found.count("\n") == 3
+    assert whole.startswith(found)
+
+
+def test_a_checkpoint_needs_no_other_file_system(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with sigterm_at(20), pytest.raises(SystemExit):
+        train(folder, "beside", **SHORT)
+    assert sorted(path.name for path in unfinished(folder / "beside").iterdir()) == [fitting.CHECKPOINT]
+
+
+@pytest.mark.parametrize("left", [0, 1000, -1000], ids=["empty", "beginning", "without its end"])
+def test_a_damaged_checkpoint_is_none(folder: Path, left: int, capfd: pytest.CaptureFixture[str]) -> None:
+    name = f"damaged-{left}"
+    with sigterm_at(200), pytest.raises(SystemExit):
+        train(folder, name, **SHORT)
+    checkpoint = unfinished(folder / name) / fitting.CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:left])
+    part = checkpoint.with_name(f".{checkpoint.name}.part-1")
+    part.touch()
+    capfd.readouterr()
+    with sigterm_at(1), pytest.raises(SystemExit):
+        train(folder, name, **SHORT)
+    assert not part.exists()
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("classifier: ")]
+    assert told[0].startswith(f"classifier: {checkpoint} is damaged (")
+    assert told[0].endswith("), so training begins anew")
+    assert len(told) == 2
+    assert_same(train(folder, name, **SHORT), train(folder, "not-damaged", **SHORT))
 
 
 def damaged(*_: Any) -> Any:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,21 +16,24 @@ from typing import Any
 import lightning
 import torch
 from dvclive import Live
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from instar.classifier.data import Draws, Item, loader
+from instar.classifier.memory import naming_short_memory
 from instar.classifier.train import Epoch, Learner, LostLossError
 from instar.errors import InputError
 from instar.files import remove, replacing
 
 #: Between two lines of progress within an epoch, seconds.
 LINE_INTERVAL_S = 60.0
-#: Between two checkpoints within an epoch, seconds: so much work a kill -9 costs.
+#: Between two checkpoints within an epoch, seconds.
 CHECKPOINT_INTERVAL_S = 600.0
-CHECKPOINT, BEST = "last.ckpt", "best.ckpt"
+CHECKPOINT, BEST, CURVES = "last.ckpt", "best.ckpt", "curves"
 
 
 class Feed(lightning.LightningDataModule):
@@ -104,9 +107,13 @@ class Feed(lightning.LightningDataModule):
 
 
 class Lines(lightning.Callback):
-    """A line on standard error for each epoch, and now and then within a long one; stops where the loss is lost."""
+    """A line on standard error for each epoch, and now and then within a long one; stops where the loss is lost.
 
-    def __init__(self) -> None:
+    The curves so far are written at each epoch's end, too.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self._curves = work / CURVES
         self._start = self._last = self._begun = 0.0
         self._waited = self._worked = 0.0
         self._first = 0
@@ -147,6 +154,8 @@ class Lines(lightning.Callback):
         top1 = "" if done.validation_top1 is None else f", validation top-1 {done.validation_top1:.3f}"
         waited = self._waited / max(self._waited + self._worked, 1e-9)
         self._line(trainer, f"loss {done.train_loss:.4g}{top1}, {waited:.0%} of the time waiting for data")
+        if trainer.is_global_zero:
+            write_curves(self._curves, learner.epochs)
 
     def _line(self, trainer: lightning.Trainer, text: str) -> None:
         self._last = time.monotonic()
@@ -160,10 +169,11 @@ class Lines(lightning.Callback):
 
 
 class Checkpoints(lightning.Callback):
-    """Writes ``last.ckpt`` after a batch: now and then, and before SIGTERM ends the run, as SLURM sends it.
+    """Writes ``last.ckpt`` behind each epoch, behind a step now and then, and before SIGTERM ends the run.
 
-    Only there is all of a training's state in what Lightning writes; its own callback also writes during validation,
-    from where a training does not go on as it would have.
+    Only there is all of a training's state in what Lightning writes: not amid an accumulation, whose gradients each
+    process has for itself, nor between an epoch's last batch and its end, where validation would be lost. So SIGTERM,
+    as SLURM sends it before a time limit, ends the run at the next such place.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -171,9 +181,10 @@ class Checkpoints(lightning.Callback):
         self._told = False
 
     def on_train_start(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
-        """Lightning's handler sends to the other processes from within the signal, amid what they send each other."""
-        if trainer.world_size > 1:
-            signal.signal(signal.SIGTERM, lambda *_: self._tell(trainer))
+        """Lightning's handler stops anywhere, and with several processes sends amid what they send each other."""
+        self._told = trainer.received_sigterm
+        trainer._signal_connector.received_sigterm = False
+        signal.signal(signal.SIGTERM, lambda *_: self._tell(trainer))
 
     def _tell(self, trainer: lightning.Trainer) -> None:
         if not self._told and trainer.strategy.launcher is not None:
@@ -183,22 +194,59 @@ class Checkpoints(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, learner: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Also after an epoch's first batch, when the one before is whole; never after its last, which validation
-        follows that would be lost.
-        """
-        begun = batch_idx == 0 and trainer.current_epoch > 0
+        """Behind a step, but for an epoch's last."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or batch_idx + 1 == trainer.num_training_batches:
+            return
+        stopped = self._stopped(trainer)
         late = time.monotonic() - self._last > CHECKPOINT_INTERVAL_S
-        # all processes write and stop together or none: their clocks differ, and signals reach one after the other
-        decide = trainer.strategy.reduce_boolean_decision
-        stopped = decide(self._told or trainer.received_sigterm, all=False)
-        if decide(begun or late or stopped, all=False) and batch_idx + 1 < trainer.num_training_batches:
+        # all processes write together or none: their clocks differ
+        if trainer.strategy.reduce_boolean_decision(late or stopped, all=False):
             self._save(trainer)
-        if stopped:
-            trainer._signal_connector.received_sigterm = True
+        trainer._signal_connector.received_sigterm = stopped
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
+        """Behind an epoch, but for the last, from whose end Lightning would not end the training as it does."""
+        if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
+            return
+        self._save(trainer)
+        trainer._signal_connector.received_sigterm = self._stopped(trainer)
+
+    def _stopped(self, trainer: lightning.Trainer) -> bool:
+        """All processes or none: signals reach one after the other."""
+        return trainer.strategy.reduce_boolean_decision(self._told, all=False)
 
     def _save(self, trainer: lightning.Trainer) -> None:
         trainer.save_checkpoint(self._path)
         self._last = time.monotonic()
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place first: Lightning's is whole only where the folder for temporary files is
+    on the same file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Called in the first process alone."""
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def averaging(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
+    """Exponential moving average of weights w after each step: a ← d·a + (1 - d)·w, d = min(decay, (1 + n)/(10 + n)).
+
+    n, the updates so far, is kept in checkpoints with the averaged weights. A fixed decay of 0.999 would leave 81 % of
+    the first step's weights in the average of 210 steps. The formula is that of TensorFlow's
+    ``tf.train.ExponentialMovingAverage`` with ``num_updates``; the decay reaches 0.999 after 8,990 steps.
+
+    Returns:
+        ``multi_avg_fn`` of ``torch.optim.swa_utils.AveragedModel``.
+    """
+
+    def average(averaged: Any, current: Any, updates: torch.Tensor | int) -> None:
+        n = int(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, updates)
+
+    return average
 
 
 class Best(lightning.Callback):
@@ -244,7 +292,7 @@ def fit(learner: Learner, feed: Feed, work: Path) -> list[Epoch]:
             precision=precision,
             deterministic="warn",
             # one task whatever the cluster says: Lightning would take SLURM's task count for its own
-            plugins=[LightningEnvironment()],
+            plugins=[LightningEnvironment(), WholeFiles()],
             callbacks=_callbacks(learner, feed, work),
             logger=False,
             enable_checkpointing=False,
@@ -254,11 +302,33 @@ def fit(learner: Learner, feed: Feed, work: Path) -> list[Epoch]:
             use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1,
         )
-        last = work / CHECKPOINT
-        trainer.fit(learner, feed, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        trainer.fit(learner, feed, ckpt_path=_checkpoint(work), weights_only=True)
     if (work / BEST).is_file():
         learner.network.load_state_dict(torch.load(work / BEST, weights_only=True))
     return learner.epochs
+
+
+def _checkpoint(work: Path) -> str | None:
+    """Path of the checkpoint that a stopped run left; a damaged one is deleted, and there is none.
+
+    The first process is here before the others begin.
+
+    Raises:
+        pickle.UnpicklingError: if it holds what no checkpoint of ours does.
+    """
+    for part in work.glob(".*.part-*"):  # of a killed run
+        remove(part)
+    path = work / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # all but the tensors' values
+    except (EOFError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        print(f"classifier: {path} is damaged ({reason}), so training begins anew", file=sys.stderr)
+        remove(path)
+        return None
+    return str(path)
 
 
 def machine(devices: int, precision: str) -> tuple[str, int, Any]:
@@ -276,13 +346,13 @@ def machine(devices: int, precision: str) -> tuple[str, int, Any]:
 
 def _callbacks(learner: Learner, feed: Feed, work: Path) -> list[lightning.Callback]:
     recipe = learner.recipe
-    found: list[lightning.Callback] = [Lines()]
+    found: list[lightning.Callback] = [Lines(work)]
     if recipe.early_stop and feed.validates:
         found.append(Best(work, recipe.early_stop))
     elif recipe.early_stop:
         print("classifier: no crop is for validation, so early_stop has no effect", file=sys.stderr)
     if recipe.ema:
-        found.append(EMAWeightAveraging(decay=recipe.ema))  # behind Best, which keeps what was averaged
+        found.append(WeightAveraging(multi_avg_fn=averaging(recipe.ema)))  # behind Best, which keeps what was averaged
     found.append(Checkpoints(work))  # behind the others, whose state of this batch it keeps
     return found
 
@@ -291,7 +361,8 @@ def _callbacks(learner: Learner, feed: Feed, work: Path) -> list[lightning.Callb
 def _stopping(work: Path) -> Iterator[None]:
     """Turn what ends a training early into one line."""
     try:
-        yield
+        with naming_short_memory():
+            yield
     except LostLossError:
         # its checkpoint would lose it again
         remove(work / CHECKPOINT)
@@ -309,18 +380,6 @@ def _stopping(work: Path) -> Iterator[None]:
     except pickle.UnpicklingError:
         remove(work / CHECKPOINT)
         raise InputError(f"{work / CHECKPOINT}: no checkpoint of ours, so it is deleted; start again") from None
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise InputError(_out_of_memory(error)) from None
-    except RuntimeError as error:
-        # PyTorch's allocator of the CPU
-        if "can't allocate memory" not in str(error):
-            raise
-        raise InputError(_out_of_memory(error)) from None
-
-
-def _out_of_memory(error: BaseException) -> str:
-    told = " ".join(str(error).split())[:150]
-    return f"out of memory ({told}); lower classifier.batch and raise classifier.accumulate by as much"
 
 
 @contextmanager

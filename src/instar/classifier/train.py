@@ -115,9 +115,9 @@ class Learner(lightning.LightningModule):
         )
         self._train = torch.zeros(2, dtype=torch.float64)  # sums of loss, batches
         self._validation = torch.zeros(3, dtype=torch.float64)  # sums of loss, hits, crops
-        self._gradients: dict[str, torch.Tensor] = {}
         self.epochs: list[Epoch] = []
-        self.resumed_epoch = self.resumed_batches = 0  # where a checkpoint was written: in this epoch, behind so many
+        # where a checkpoint was written: in this epoch, behind so many of its batches
+        self.resumed_epoch = self.resumed_batches = 0
 
     @property
     def frozen(self) -> bool:
@@ -231,28 +231,27 @@ class Learner(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not keep: the figures so far, and gradients that wait for their step."""
+        """Add what Lightning does not keep: the figures so far, those of this epoch over all processes.
+
+        Gradients that wait for their step are in no checkpoint: each process has others. So write none amid an
+        accumulation.
+        """
         checkpoint["epochs"] = [tuple(vars(epoch).values()) for epoch in self.epochs]
-        checkpoint["train_sums"] = self._train.clone()
-        waiting = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
-        checkpoint["gradients"] = waiting if self.recipe.accumulate > 1 else {}
+        checkpoint["train_sums"] = self._reduced(self._train)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
         self.epochs = [Epoch(*fields) for fields in checkpoint["epochs"]]
-        self._train.copy_(checkpoint["train_sums"])
-        self._gradients = checkpoint["gradients"]
+        self._train.zero_()
+        if self.global_rank == 0:  # the sum over all processes counts once
+            self._train.copy_(checkpoint["train_sums"])
         progress = checkpoint["loops"]["fit_loop"]
-        self.resumed_epoch = progress["epoch_progress"]["current"]["processed"]
-        self.resumed_batches = progress["epoch_loop.batch_progress"]["current"]["processed"]
+        epoch = progress["epoch_progress"]["current"]
+        self.resumed_epoch = epoch["processed"]
+        # behind an epoch's end the batches are still that epoch's
+        within = epoch["ready"] > epoch["processed"]
+        self.resumed_batches = progress["epoch_loop.batch_progress"]["current"]["processed"] if within else 0
 
     def on_fit_start(self) -> None:
         """What is no module of this one is not moved with it."""
         self._fixed = self._fixed.to(self.device)
-
-    def on_train_start(self) -> None:
-        """Gradients of an interrupted accumulation."""
-        for name, parameter in self.named_parameters():
-            if name in self._gradients:
-                parameter.grad = self._gradients[name].to(parameter.device)
-        self._gradients = {}
