@@ -1,6 +1,7 @@
 """Tests of instar.ablations."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,8 +160,33 @@ class Study:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setattr("instar.ablations.table.LEAST_OBSERVATIONS", 1)  # as few as the tests of the other things have
     return Study(tmp_path)
+
+
+def test_few_observations_get_no_verdict(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for seed in (0, 1):
+        study.say("loss_flat", seed, {label: ["B q"] for label in RIGHT})
+    found = study.table()
+    flat = found.loc[("loss marginal or flat", "species, top 1")]
+    assert (flat["low"], flat["high"], flat["observations"], flat["verdict"]) == (1, 1, 3, "too few observations")
+    assert set(found["verdict"]) == {"too few observations"}
+    text = (tmp_path / "table.md").read_text()
+    assert "| +1.000 (+1.000 to +1.000) | too few observations | 4 of 3 observations" in text
+    assert "fewer than 10 observations get no verdict" in text
+
+
+def test_the_note_says_what_the_intervals_are_worth(study: Study) -> None:
+    assert len(study.table()) == 25
+    text = (study.folder / "table.md").read_text()
+    assert "The table has 25 lines and no interval is corrected for their number" in text
+    assert (
+        "By simulation with three trainings and 5, 14, 43 observations they hold the truth in "
+        "86%, 93%, 94% where only observations differ; 89%, 91%, 92% where trainings differ as much; "
+        "81%, 81%, 81% where only trainings differ." in text
+    )
 
 
 def test_equal_variants_are_not_told_apart(study: Study) -> None:
@@ -204,7 +230,8 @@ def test_a_variant_that_is_always_worse_is_told_so(study: Study) -> None:
         "| loss marginal or flat | species, top 1 | 1.000 | 0.000 | +1.000 (+1.000 to +1.000) | better | 4 of" in text
     )
     assert "But for what a line compares: loss marginal, balance sampler, place late, image_px 96." in text
-    assert "the variance of n trainings times n / (n - 1); one training gets no verdict." in text
+    assert "resample observations and trainings, the variance of n of either times n / (n - 1)." in text
+    assert "One training and fewer than" in text
 
 
 def test_one_training_gets_no_verdict(study: Study) -> None:
@@ -349,8 +376,10 @@ def test_questions_follow_the_variants_there_are() -> None:
 
 def test_verdicts() -> None:
     bounds = [(0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1), (0.0, 0.1), (1e-17, 0.1), (-0.1, -1e-17)]
-    assert [verdict(*pair, trainings=2) for pair in bounds] == ["better", "worse", *["not told apart"] * 4]
-    assert {verdict(*pair, trainings=1) for pair in bounds} == {"one training"}
+    found = [verdict(*pair, trainings=2, observations=10) for pair in bounds]
+    assert found == ["better", "worse", *["not told apart"] * 4]
+    assert {verdict(*pair, trainings=1, observations=10) for pair in bounds} == {"one training"}
+    assert {verdict(*pair, trainings=2, observations=9) for pair in bounds} == {"too few observations"}
 
 
 def test_means() -> None:
@@ -573,6 +602,25 @@ def test_one_command_plans_every_variant_and_training(tmp_path: Path) -> None:
     command = project.run("snakemake", "-n", "-p", "data/demo/ablations/loss_flat/1.parquet")
     assert '"loss": "flat"' in command
     assert '"seed": 1' in command
+
+
+def test_as_many_trainings_run_at_once_as_their_threads_allow(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", [*TINY, "ablations.threads=3"])
+    path = "data/demo/ablations/base/0.parquet"
+    assert "--threads 3" in project.run("snakemake", "-n", "-p", "--cores", "8", path)
+    # a cluster's profile says it for its nodes, and leaves the number of cores open
+    assert re.search(r"ablation +1\n", project.run("snakemake", "--profile", "slurm", "-n", path))
+    assert "--threads 8" in project.run("snakemake", "--profile", "slurm", "--cores", "8", "-n", "-p", path)
+
+
+def test_a_training_has_the_threads_of_the_classifier_unless_the_study_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    rule = (ROOT / "workflow/rules/classifier.smk").read_text()
+    threads = int(re.findall(r"threads: (\d+)", rule)[0])
+    assert yaml.safe_load(compose("ants", []))["ablations"]["threads"] == threads
+    assert yaml.safe_load(compose("demo", []))["ablations"]["threads"] == 1
 
 
 def test_the_profile_of_the_cluster_knows_the_rules() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from instar.metrics import bootstrap
-from instar.metrics.bootstrap import cluster_bootstrap, crossed_bootstrap
+from instar.metrics.bootstrap import COVERAGE, COVERED_CLUSTERS, cluster_bootstrap, crossed_bootstrap
 
 
 def test_nothing() -> None:
@@ -89,9 +89,15 @@ def test_crossed_bootstrap_of_nothing_is_nan() -> None:
 
 
 def test_crossed_bootstrap_of_one_training_resamples_clusters_alone() -> None:
-    """Two clusters, 0 and 1: a resample's mean is 0, 1/2 or 1 with 1/4, 1/2, 1/4."""
+    """Two clusters, 0 and 1, of which one is drawn: a resample's mean is 0 or 1."""
     values, clusters = np.array([[0.0, 0, 1, 1]]), np.array(["a", "a", "b", "b"])
     assert crossed_bootstrap(values, clusters, resamples=1000, seed=0) == (0, 1)
+
+
+def test_crossed_bootstrap_draws_one_cluster_fewer_than_there_are() -> None:
+    """Three of 0, 0, 0 and 1: means 0, 1/3, 2/3 and 1 with 27, 27, 9 and 1 of 64; of four, 3/4 would have 12 of 256."""
+    low, high = crossed_bootstrap(np.array([[0.0, 0, 0, 1]]), np.arange(4), resamples=10_000, seed=0)
+    assert (low, high) == pytest.approx((0, 2 / 3))
 
 
 def test_crossed_bootstrap_of_one_cluster_resamples_trainings_alone() -> None:
@@ -106,13 +112,13 @@ def test_both_what_was_judged_and_what_was_trained_widen_the_interval() -> None:
     """Additive effects of trainings and clusters: the pigeonhole bootstrap's variance is near the sum of both.
 
     With effects a of S trainings and b of C clusters a resample's mean is mean(a*) + mean(b*), whose variances are
-    those of a and b by S and C, that of a with the divisor S - 1, of which three trainings feel most.
+    those of a and b, with the divisors S - 1 and C - 1, by S and C.
     """
     rng = np.random.default_rng(3)
     of_trainings, of_clusters = rng.normal(0, 1, 8), rng.normal(0, 3, 60)
     values = of_trainings[:, None] + of_clusters
     low, high = crossed_bootstrap(values, np.arange(60), resamples=20_000, seed=0)
-    half = 1.96 * np.sqrt(of_trainings.var(ddof=1) / 8 + of_clusters.var() / 60)
+    half = 1.96 * np.sqrt(of_trainings.var(ddof=1) / 8 + of_clusters.var(ddof=1) / 60)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.05)
     alone = crossed_bootstrap(values.mean(axis=0)[None], np.arange(60), resamples=20_000, seed=0)
     assert high - low > 1.15 * (alone[1] - alone[0])
@@ -121,11 +127,33 @@ def test_both_what_was_judged_and_what_was_trained_widen_the_interval() -> None:
 def test_three_trainings_are_not_taken_for_less_variance_than_they_show() -> None:
     """Trainings -1, 0 and 1 (s² = 1) and clusters that vary a little more: the interval of both is near normal."""
     of_clusters = np.random.default_rng(3).normal(0, 1, 40)
-    of_clusters *= np.sqrt(40) * 0.7 / of_clusters.std()
+    of_clusters *= np.sqrt(40) * 0.7 / of_clusters.std(ddof=1)
     values = np.array([-1.0, 0, 1])[:, None] + of_clusters - of_clusters.mean()
     low, high = crossed_bootstrap(values, np.arange(40), resamples=40_000, seed=0)
     half = 1.96 * np.sqrt(1 / 3 + 0.7**2)  # 1.78; 1.65 with two thirds of the trainings' variance
     assert (low, high) == pytest.approx((-half, half), abs=0.05)
+
+
+def test_five_clusters_are_not_taken_for_less_variance_than_they_show() -> None:
+    """Trainings -1, 0, 1 (s² = 1) and clusters -2 to 2 (s² = 5 / 2): the interval of both is near normal."""
+    values = np.array([-1.0, 0, 1])[:, None] + np.arange(-2, 3)
+    low, high = crossed_bootstrap(values, np.arange(5), resamples=40_000, seed=0)
+    half = 1.96 * np.sqrt(1 / 3 + 2.5 / 5)  # 1.79; 1.68 with four fifths of the clusters' variance
+    assert (low, high) == pytest.approx((-half, half), abs=0.05)
+
+
+@pytest.mark.parametrize(("kind", "trainings", "observations"), [(0, 0.0, 1.0), (1, 1.0, 1.0), (2, 1.0, 0.0)])
+def test_the_coverage_told_is_that_of_a_simulation(kind: int, trainings: float, observations: float) -> None:
+    """Normal effects of three trainings and of observations, with these standard errors, about a true mean of 0."""
+    told = list(COVERAGE.values())[kind]
+    for clusters, share in zip(COVERED_CLUSTERS, told, strict=True):
+        rng, held, repeats = np.random.default_rng(0), 0, 400
+        for seed in range(repeats):
+            of_trainings = rng.normal(0, trainings * np.sqrt(3), (3, 1))
+            values = of_trainings + rng.normal(0, observations * np.sqrt(clusters), clusters)
+            low, high = crossed_bootstrap(values, np.arange(clusters), resamples=300, seed=seed)
+            held += low <= 0 <= high
+        assert held / repeats == pytest.approx(share, abs=0.04)
 
 
 def test_crossed_bootstrap_of_groups_is_the_mean_of_their_means() -> None:

@@ -95,20 +95,28 @@ def test_gradient_of_smoothed_losses_is_numerically_right() -> None:
         assert torch.autograd.gradcheck(found, (logits.requires_grad_(),))
 
 
-def test_equal_to_a_loop_over_classes() -> None:
+def written_out(kind: str, p: list[float], label: int) -> float:
+    """What outputs with these probabilities earn, one after the other."""
+    earned = 0.0
+    for output, share in enumerate(p):
+        if output == label or (kind == "marginal" and SPACE.parents[output] == label):
+            earned += share
+        elif kind == "reward" and SPACE.parents[label] == output:
+            earned += 0.2 * share
+        elif kind == "reward" and SPACE.parents[output] == label:
+            earned += 0.8 / SPACE.parents.count(label) * share
+    return earned
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("reward", 5), ("marginal", 3), ("flat", 5)])
+def test_equal_to_a_loop_over_outputs(kind: str, outputs: int) -> None:
     generator = torch.Generator().manual_seed(2)
-    logits, labels = 3 * torch.randn(64, 5, generator=generator), torch.randint(5, (64,), generator=generator)
-    found = HierarchicalLoss(SPACE, "reward", smoothing=0.1)(logits, labels)
+    logits, labels = 3 * torch.randn(64, outputs, generator=generator), torch.randint(5, (64,), generator=generator)
+    assert set(labels.tolist()) == set(range(5))
+    found = HierarchicalLoss(SPACE, kind, smoothing=0.1)(logits, labels)
     for row, label, loss in zip(logits.softmax(1).tolist(), labels.tolist(), found.tolist(), strict=True):
-        reward = 0.0
-        for output, p in enumerate(row):
-            if output == label:
-                reward += p
-            elif SPACE.parents[label] == output:
-                reward += 0.2 * p
-            elif SPACE.parents[output] == label:
-                reward += 0.8 / SPACE.parents.count(label) * p
-        smooth = -sum(math.log(p) for p in row) / 5
+        smooth = -sum(math.log(p) for p in row) / outputs
+        reward = written_out(kind, row, label)
         assert loss == pytest.approx(-0.9 * math.log(reward) + 0.1 * smooth, abs=1e-5)
 
 

@@ -197,6 +197,7 @@ class Evaluation:
 class Ablations:
     seeds: int = _key("trainings of each variant; the seeds count up from seed", ge=1)
     epochs: int = _key("of each training; 0 for as many as the classifier's", ge=0)
+    threads: int = _key("CPU threads of each training; as many run at once, also on one GPU, as the cores allow", ge=1)
     resolutions: list[int] = _key(
         "sides of the network's input to train at beside the classifier's own", ge=16, le=2048
     )

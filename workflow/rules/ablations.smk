@@ -53,8 +53,7 @@ rule ablation:
         seed="|".join(map(str, SEEDS)),
     conda:
         ENVIRONMENT
-    # as many side by side as there are cores: small models use them better than one with all of them
-    threads: 1
+    threads: GRAPH.params.ablations.threads
     params:
         job=lambda wildcards, input, output: f"{job(wildcards, input, output)} --keep",
         flags=ablation_flags,

@@ -11,13 +11,16 @@ import pandas as pd
 from instar.ablations.names import BASE, name_of
 from instar.errors import InputError
 from instar.files import replacing
-from instar.metrics.bootstrap import crossed_bootstrap
+from instar.metrics.bootstrap import COVERAGE, COVERED_CLUSTERS, crossed_bootstrap
 from instar.tables import ABLATION, DATASET, read_table
 
 COLUMNS = ["question", "measure", "first", "second", "first_value", "second_value", "difference", "low", "high"]
 COLUMNS += ["verdict", "judged", "left_out", "observations", "trainings"]
 NO_VERDICT = "nothing to judge"
 ONE_TRAINING = "one training"
+TOO_FEW = "too few observations"
+#: Fewer observations get no verdict: what 95 % intervals of so few miss shows in ``bootstrap.COVERAGE``.
+LEAST_OBSERVATIONS = 10
 #: A bound so near to 0 is 0 but for rounding.
 ROUNDING = 1e-12
 
@@ -67,9 +70,9 @@ def ablations(
 
     The interval resamples observations and trainings (``metrics.bootstrap.crossed_bootstrap``) of paired differences:
     of the same crop by trainings of the same seed. A difference whose interval holds 0 is not told apart. One training
-    says nothing of other seeds, so it gets an interval of the observations and no verdict. What the first one was not
-    judged on, for want of a wrong place or of a whole photograph that can be read, is left out on both sides and
-    counted.
+    says nothing of other seeds, so it gets an interval of the observations and no verdict, and nor do fewer than ten
+    observations. The intervals are not corrected for the number of questions. What the first one was not judged on,
+    for want of a wrong place or of a whole photograph that can be read, is left out on both sides and counted.
 
     Args:
         predictions: folder of ``<variant>/<seed>.parquet``; other files in it are not read.
@@ -190,6 +193,7 @@ class _Judge:
             )
         label, observation = (first.index.get_level_values(level) for level in ("label", "observation_id"))
         groups = np.asarray(label, dtype=object) if question.measure in OVER_SPECIES else None
+        observations = observation.nunique()
         told = {
             "question": question.text,
             "measure": MEASURES[question.measure] + (", of photographs" if question.unit == "photograph" else ""),
@@ -197,7 +201,7 @@ class _Judge:
             "second": _side(question.second),
             "judged": len(first),
             "left_out": asked - len(first),
-            "observations": observation.nunique(),
+            "observations": observations,
             "trainings": first.shape[1],
         }
         if not len(first):
@@ -213,7 +217,7 @@ class _Judge:
             "difference": mean_of(difference, groups),
             "low": low,
             "high": high,
-            "verdict": verdict(low, high, trainings=first.shape[1]),
+            "verdict": verdict(low, high, trainings=first.shape[1], observations=observations),
         }
 
     def _values(self, question: Question, side: Side) -> pd.DataFrame:
@@ -263,10 +267,12 @@ def mean_of(values: np.ndarray, groups: np.ndarray | None) -> float:
     return float(means.mean() if groups is None else pd.Series(means).groupby(groups).mean().mean())
 
 
-def verdict(low: float, high: float, *, trainings: int) -> str:
+def verdict(low: float, high: float, *, trainings: int, observations: int) -> str:
     """What a difference's interval says of the first one."""
     if trainings == 1:
         return ONE_TRAINING
+    if observations < LEAST_OBSERVATIONS:
+        return TOO_FEW
     if low > ROUNDING:
         return "better"
     return "worse" if high < -ROUNDING else "not told apart"
@@ -288,12 +294,23 @@ def table_text(table: pd.DataFrame, base: dict[str, Any], rare_crops: int) -> st
         judged += f", {row['left_out']} left out" if row["left_out"] else ""
         lines.append([row["question"], row["measure"], *figures, row["verdict"], judged])
     told = ", ".join(f"{name} {value}" for name, value in base.items())
-    notes = (
-        f"But for what a line compares: {told}. Rare: at most {rare_crops} training crops. Intervals of 95 % resample "
-    )
-    notes += "observations and trainings, the variance of n trainings times n / (n - 1); one training gets no verdict. "
-    notes += "A photograph without a crop counts as missed."
+    notes = f"But for what a line compares: {told}. Rare: at most {rare_crops} training crops. "
+    notes += "A photograph without a crop counts as missed.\n\n" + _of_intervals(len(table))
     return "\n".join([*_markdown(lines), "", notes]) + "\n"
+
+
+def _of_intervals(lines: int) -> str:
+    """What a reader must know of the intervals before they trust them."""
+    sizes = ", ".join(map(str, COVERED_CLUSTERS))
+    covered = "; ".join(
+        f"{', '.join(f'{share:.0%}' for share in shares)} where {what}" for what, shares in COVERAGE.items()
+    )
+    return (
+        "Intervals of 95 % resample observations and trainings, the variance of n of either times n / (n - 1). By "
+        f"simulation with three trainings and {sizes} observations they hold the truth in {covered}. One training and "
+        f"fewer than {LEAST_OBSERVATIONS} observations get no verdict. The table has {lines} lines and no interval is "
+        "corrected for their number: were there no difference at all, about one line in twenty would still show one."
+    )
 
 
 def _markdown(lines: list[list[str]]) -> Iterator[str]:

@@ -6,6 +6,15 @@ import numpy as np
 
 #: Draws that are counted at a time: resamples times clusters, so that memory stays small.
 CHUNK = 4_000_000
+#: How often the 95 % interval of ``crossed_bootstrap`` holds the truth, with three trainings and so many clusters whose
+#: effects are normal: by 10,000 simulations of 1,000 resamples, and again by a test. Where both differ, they add as
+#: much to the variance of the mean.
+COVERED_CLUSTERS = (5, 14, 43)
+COVERAGE = {
+    "only observations differ": (0.86, 0.93, 0.94),
+    "trainings differ as much": (0.89, 0.91, 0.92),
+    "only trainings differ": (0.81, 0.81, 0.81),
+}
 
 
 def cluster_bootstrap(
@@ -40,7 +49,7 @@ def cluster_bootstrap(
     means = []
     step = max(1, CHUNK // pairs.clusters)
     for start in range(0, resamples, step):
-        drawn = pairs.drawn(rng, min(step, resamples - start))
+        drawn = pairs.drawn(rng, min(step, resamples - start), clusters=pairs.clusters)
         means.append(pairs.means(drawn, drawn * sums))
     return _interval(means)
 
@@ -55,17 +64,27 @@ def crossed_bootstrap(
 ) -> tuple[float, float]:
     """95 % percentile interval of a mean over several trainings that were judged on the same clusters.
 
-    Trainings and clusters are drawn with replacement, each as many as there are and independently of each other, and a
-    value counts as often as both its training and its cluster were drawn: the pigeonhole bootstrap of Owen 2007 (The
-    Annals of Applied Statistics 1, 386-411) for two crossed random effects. It holds both that another seed would have
+    Trainings and clusters are drawn with replacement and independently of each other, and a value counts as often as
+    both its training and its cluster were drawn: the pigeonhole bootstrap of Owen 2007 (The Annals of Applied
+    Statistics 1, 386-411) for two crossed random effects. It holds both that another seed would have
     learnt something else and that other observations would have been judged. For a paired difference of two methods,
     give the differences.
 
-    Plain draws of n trainings would admit only (n - 1) / n of their variance, two thirds with three. So the deviation
-    of each draw from all trainings is stretched by the root of n / (n - 1) (Rao & Wu 1988, Journal of the American
-    Statistical Association 83, 231-241, with as many draws as trainings), and a bound may lie outside the range of the
-    values. So few draws have no far tails: of three normal trainings alone the interval would hold the truth in 81 % of
-    cases. Of one training it knows the clusters alone.
+    As many plain draws as there are, n, would admit only (n - 1) / n of a factor's variance: two thirds with three
+    trainings, four fifths with five clusters. Rao & Wu 1988 (Journal of the American Statistical Association 83,
+    231-241) give m draws the whole of it when each one's deviation is stretched by the root of m / (n - 1). Of the C
+    clusters C - 1 are drawn, whose stretch is 1, so that no weight falls below 0 where the mean is a ratio. Of the S
+    trainings S are drawn, with the stretch k, the root of S / (S - 1), since S - 1 draws of three admit six means only;
+    so a bound may lie outside the range of the values. Where clusters have one value each, m is the mean, a_s, b_c and
+    e_sc are the effects of trainings and clusters and the rest, and p_s and q_c are shares of the draws, a resample is
+
+        m + k sum_s p_s a_s + sum_c q_c b_c + k sum_sc p_s q_c e_sc,
+
+    with the variance A / S + B / C + E / (S C), where A, B and E are the effects' sums of squares by S - 1, C - 1 and
+    (S - 1)(C - 1): what trainings and clusters add is there without bias, and what is neither's counts three times, so
+    the interval is too wide where that is most (Owen 2007). A percentile interval has no longer tails for few draws:
+    ``COVERAGE`` says how often it holds the truth. Of one training it knows the clusters alone, and of one cluster the
+    trainings.
 
     Args:
         values: shape (n_trainings, n).
@@ -89,7 +108,7 @@ def crossed_bootstrap(
     step = max(1, CHUNK // max(pairs.clusters, sums.shape[1]))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        drawn = pairs.drawn(of_clusters, size)
+        drawn = pairs.drawn(of_clusters, size, clusters=max(pairs.clusters - 1, 1))
         shares = of_trainings.multinomial(trainings, np.full(trainings, 1 / trainings), size=size) / trainings
         means.append(pairs.means(drawn, drawn * (centre + shares @ deviations)))
     return _interval(means)
@@ -116,10 +135,10 @@ class _Pairs:
         starts = np.flatnonzero(np.diff(pairs[0], prepend=-1))
         return cls(len(names), pair, pairs[1], np.bincount(pair), starts)
 
-    def drawn(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        """How often each pair comes in each resample, int64 (size, n_pairs): as often as its cluster was drawn."""
+    def drawn(self, rng: np.random.Generator, size: int, *, clusters: int) -> np.ndarray:
+        """How often each pair comes in each resample of so many clusters, int64 (size, n_pairs): as its cluster."""
         shares = np.full(self.clusters, 1 / self.clusters)
-        return rng.multinomial(self.clusters, shares, size=size)[:, self.cluster]
+        return rng.multinomial(clusters, shares, size=size)[:, self.cluster]
 
     def means(self, drawn: np.ndarray, sums: np.ndarray) -> np.ndarray:
         """Mean of the groups' means in each resample, over the groups that it holds, of the pairs' drawn sums."""
