@@ -48,6 +48,7 @@ def test_a_number_of_shards_gets_names(count: int, first: str, last: str) -> Non
         (["demoo"], "demoo: no such study; workflow/conf/study has"),
         (["demo", "beta=2"], "study demo beta=2: beta = 2.0 is not allowed"),
         (["demo", "bet=0"], "unknown key bet; do you mean beta?"),
+        (["demo", "clasifier=resnet10t"], "unknown key clasifier; do you mean classifier?"),
         (["demo", "zzzzzz=0"], "unknown key zzzzzz; 'instar study --help' lists them"),
         (["demo", "beta"], "beta: write key=value"),
         (["demo", "beta=0.9,0.8"], "beta = 0.9,0.8 is not allowed; it is one float"),
@@ -102,6 +103,32 @@ def test_an_edit_is_kept_unless_told(project: Project) -> None:
     assert "beta: 0.5" in (project.root / "params.yaml").read_text()
     shown = project.run("instar", "study", "demo", "beta=0.25", "--force")
     assert "-beta: 0.5\n+beta: 0.25\n" in shown
+
+
+def test_what_a_preset_undoes_is_told(project: Project) -> None:
+    project.run("git", "checkout", "-q", "--", "params.yaml")
+    project.run("instar", "study", "demo", "shards=3", "beta=0.5", "detector.epochs=2")
+    command = ["instar", "study", "demo", "beta=0.25", "detector=yolo11s", "detector.epochs=2"]
+    done = subprocess.run(command, cwd=project.root, env=project.environment, capture_output=True, text=True)
+    told = "instar study: the preset starts afresh, which also undid shards; to keep what you had set, name it again\n"
+    assert done.stderr == told
+    done = subprocess.run(["instar", "study", "own"], cwd=project.root, env=project.environment, capture_output=True)
+    assert done.stderr == b""  # another folder
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["records.source", "detector.weights", "dataset.decisions", "dataset.earlier", "evaluation.other"]
+    + ["evaluation.synonyms"],
+)
+def test_what_a_parameter_names_must_be_there(project: Project, key: str) -> None:
+    project.run("git", "checkout", "-q", "--", "params.yaml")
+    project.run("instar", "study", "demo", f"{key}=nowhere/it.csv")
+    done = subprocess.run(
+        ["snakemake", "-n", "all"], cwd=project.root, env=project.environment, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert f"{key} = nowhere/it.csv: no such file or folder" in done.stderr
 
 
 def test_a_missing_source_is_one_line(project: Project) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from dataclasses import asdict, dataclass, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -116,32 +117,40 @@ def read(params_path: Path = PATH) -> Dag:
     """The DAG of the study in ``params_path``.
 
     Raises:
-        InputError: if the parameters are not valid (see ``instar.params.load``), or dvc.yaml or the source is missing.
+        InputError: if the parameters are not valid (see ``instar.params.load``), or dvc.yaml or what they name is missing.
     """
     params = load(params_path)
     if not DVC_YAML.is_file():
         raise InputError(f"{DVC_YAML}: no such file; run instar from the project's root")
-    if not Path(params.records.source).exists():
-        raise InputError(
-            f"{params_path}: records.source = {params.records.source}: no such file or folder; put the source there or "
-            "name where it lies (an experiment outside the workspace needs an absolute path)"
-        )
     values = OmegaConf.structured(params)
     described: Any = OmegaConf.to_container(OmegaConf.load(DVC_YAML))
     stages = described["stages"]
     wanted = {name: entry for name, entry in stages.items() if _fill(entry.get("foreach", "kept"), values)}
-    return Dag(params, {name: _stage(name, entry.get("do", entry), values) for name, entry in wanted.items()})
+    bodies = {name: entry.get("do", entry) for name, entry in wanted.items()}
+    for key in dict.fromkeys(key for body in bodies.values() for key in _path_keys(body)):
+        value = attrgetter(key)(params)
+        if not Path(value).exists():
+            raise InputError(
+                f"{params_path}: {key} = {value}: no such file or folder; put it there or name where it lies (an "
+                "experiment outside the workspace needs an absolute path)"
+            )
+    return Dag(params, {name: _stage(name, body, values) for name, body in bodies.items()})
 
 
 def _stage(name: str, entry: dict[str, Any], values: Any) -> Stage:
     kinds = ("deps", "outs", "metrics", "plots")
     paths = {kind: [_fill(_path(item), values) for item in entry.get(kind, [])] for kind in kinds}
     named: dict[str, list[str]] = {}
-    for item in entry.get("deps", []):
-        if match := re.fullmatch(r"\$\{(?:\w+\.)*(\w+)\}", item):
-            named.setdefault(match.group(1), []).append(_fill(item, values))
+    for key in _path_keys(entry):
+        named.setdefault(key.rpartition(".")[2], []).append(_fill(f"${{{key}}}", values))
     scatter = entry.get("meta", {}).get("scatter", [])
     return Stage(name=name, params=entry.get("params", []), scatter=scatter, named=named, **paths)
+
+
+def _path_keys(entry: dict[str, Any]) -> list[str]:
+    """The parameters whose values are dependencies of a stage, such as ``records.source``."""
+    matches = [re.fullmatch(r"\$\{((?:\w+\.)*\w+)\}", item) for item in entry.get("deps", [])]
+    return [match.group(1) for match in matches if match]
 
 
 def _path(item: str | dict[str, Any]) -> str:

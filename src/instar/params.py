@@ -269,6 +269,11 @@ def load(path: Path = PATH) -> Params:
     return params
 
 
+def keys() -> list[str]:
+    """The dotted names of all keys."""
+    return list(_fields())
+
+
 def describe() -> str:
     """Every key with its type, range and meaning, one a line."""
     return "\n".join(
@@ -281,7 +286,8 @@ def problem_of(key: str, value: str) -> str | None:
     """What is wrong with ``key=value`` of a command line, as far as the key's name and kind tell; None for nothing."""
     known = _fields()
     if key not in known and not any(name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in known):
-        near = difflib.get_close_matches(key, known, n=1)
+        sections = {name.partition(".")[0] for name in known}
+        near = difflib.get_close_matches(key, [*known, *sections], n=1)
         return f"unknown key {key}; " + (f"do you mean {near[0]}?" if near else "'instar study --help' lists them")
     is_list = key in known and getattr(known[key].type, "__origin__", None) is list
     if is_list and not value.startswith(("[", "${")):

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from instar.errors import InputError
 from instar.files import replacing, sha256_of
-from instar.params import PATH, describe, load, problem_of
+from instar.params import PATH, describe, keys, load, problem_of
 
 CONF = Path("workflow/conf")
 #: The sha256 of what this command wrote last.
@@ -53,6 +54,12 @@ def study(words: list[str]) -> int:
     WRITTEN.parent.mkdir(exist_ok=True)
     WRITTEN.write_text(sha256_of(PATH), encoding="utf-8")
     sys.stdout.writelines(_difference(before, text))
+    if lost := _undone(before, text, options.overrides):
+        print(
+            f"instar study: the preset starts afresh, which also undid {', '.join(lost)}; to keep what you had set, name "
+            "it again",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -133,6 +140,19 @@ def _edited() -> bool:
         return False
     status = subprocess.run(["git", "status", "--porcelain", "--", str(PATH)], capture_output=True, text=True)
     return status.returncode != 0 or status.stdout.strip() != ""
+
+
+def _undone(before: str, after: str, overrides: list[str]) -> list[str]:
+    """Keys that an earlier command for the same folder of artifacts gave another value, and this one does not name."""
+    try:
+        old, new = OmegaConf.create(before), OmegaConf.create(after)
+    except YAMLError:  # spoilt by hand, and overwritten by --force
+        return []
+    if OmegaConf.select(old, "study") != new.study:
+        return []
+    named = [word.partition("=")[0].lstrip("+~") for word in overrides]
+    changed = [key for key in keys() if OmegaConf.select(old, key) not in (None, OmegaConf.select(new, key))]
+    return [key for key in changed if not any(f"{key}.".startswith(f"{name}.") for name in named)]
 
 
 def _difference(before: str, after: str) -> Iterator[str]:

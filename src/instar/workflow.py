@@ -85,7 +85,7 @@ def record() -> int:
         raise InputError(
             f"study {graph.params.study}: something is due; run 'snakemake all' first ('snakemake -n' lists it)"
         )
-    status = subprocess.run([*_DVC, "commit", "--force", "--quiet"]).returncode
+    status = subprocess.run([*_DVC, "commit", "--force"], stdout=subprocess.DEVNULL).returncode
     # DVC has put links to its cache in the files' places, so their times say nothing any more. The next Snakemake start
     # would mend that, but not once a parameter is changed before it.
     _held.pop().close()  # Snakemake takes the workspace itself
