@@ -118,8 +118,14 @@ def test_what_a_preset_undoes_is_told(project: Project) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["records.source", "detector.weights", "dataset.decisions", "dataset.earlier", "evaluation.other"]
-    + ["evaluation.synonyms"],
+    [
+        "records.source",
+        "detector.weights",
+        "dataset.decisions",
+        "dataset.earlier",
+        "evaluation.other",
+        "evaluation.synonyms",
+    ],
 )
 def test_what_a_parameter_names_must_be_there(project: Project, key: str) -> None:
     project.run("git", "checkout", "-q", "--", "params.yaml")

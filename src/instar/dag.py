@@ -117,7 +117,8 @@ def read(params_path: Path = PATH) -> Dag:
     """The DAG of the study in ``params_path``.
 
     Raises:
-        InputError: if the parameters are not valid (see ``instar.params.load``), or dvc.yaml or what they name is missing.
+        InputError: if the parameters are not valid (see ``instar.params.load``), or dvc.yaml or a file or folder that
+            they name is missing.
     """
     params = load(params_path)
     if not DVC_YAML.is_file():

@@ -56,8 +56,8 @@ def study(words: list[str]) -> int:
     sys.stdout.writelines(_difference(before, text))
     if lost := _undone(before, text, options.overrides):
         print(
-            f"instar study: the preset starts afresh, which also undid {', '.join(lost)}; to keep what you had set, name "
-            "it again",
+            f"instar study: the preset starts afresh, which also undid {', '.join(lost)}; to keep what you had set, "
+            "name it again",
             file=sys.stderr,
         )
     return 0
