@@ -283,7 +283,9 @@ def test_a_table_to_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert lines[1].split()[:4] == ["1", "Rubra", "erecta", "species"]
     assert lines[2].startswith("photos/more/lying.jpg: Viridis stricta (species, ")
     assert len(lines) == 4
-    assert printed.err == ""
+    assert [lines[0].endswith(", without a place"), printed.err] == [True, ""]
+    assert identify(["photos/upright.jpg", "--lat", "-3.5", "--lon", "40"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(", at -3.500, 40.000")
 
 
 def test_bad_photographs_are_told_and_the_others_answered(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,8 +112,9 @@ def test_what_a_preset_undoes_is_told(project: Project) -> None:
     done = subprocess.run(command, cwd=project.root, env=project.environment, capture_output=True, text=True)
     told = "instar study: the preset starts afresh, which also undid shards; to keep what you had set, name it again\n"
     assert done.stderr == told
-    done = subprocess.run(["instar", "study", "own"], cwd=project.root, env=project.environment, capture_output=True)
-    assert done.stderr == b""  # another folder
+    command = ["instar", "study", "own"]  # another folder
+    done = subprocess.run(command, cwd=project.root, env=project.environment, capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(

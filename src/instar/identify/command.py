@@ -151,9 +151,9 @@ def _output(options: argparse.Namespace, models: "Models") -> "Output":
 
     if options.csv:
         return Csv(sys.stdout, options.top)
-    if not options.json:
-        return Table(sys.stdout, models.predictor.labels)
     about = models.predictor.description
+    if not options.json:
+        return Table(sys.stdout, about.labels, places=about.place != "none")
     head = {
         "instar": instar.__version__,
         "detector": models.detector.name,

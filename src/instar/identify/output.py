@@ -24,10 +24,16 @@ class Output(Protocol):
 
 
 class Table:
-    """Lines to read: one for each photograph, and one for each of its animals where there are several."""
+    """Lines to read: one for each photograph, and one for each of its animals.
 
-    def __init__(self, file: IO[str], labels: LabelSpace) -> None:
-        self._file = file
+    Args:
+        file: to write to.
+        labels: the classes.
+        places: whether the classifier goes by places.
+    """
+
+    def __init__(self, file: IO[str], labels: LabelSpace, *, places: bool) -> None:
+        self._file, self._places = file, places
         self._wide = max(map(len, [*labels.names, NO_ANSWER]))
 
     def add(self, row: Row) -> None:
@@ -40,10 +46,18 @@ class Table:
         several = f", {len(animals)} animals" if len(animals) > 1 else ""
         if len(animals) > row["animals_counted"]:
             several += f", the answer is from the best {row['animals_counted']}"
-        print(f"{row['photograph']}: {_words(row)}{several}", file=self._file)
+        print(f"{row['photograph']}: {_words(row)}{several}{self._place(row)}", file=self._file)
         for number, animal in enumerate(animals, start=1):
             print(self._animal(number, animal), file=self._file)
         self._file.flush()
+
+    def _place(self, row: Row) -> str:
+        """Of a classifier that goes by places, whether it had one."""
+        if not self._places:
+            return ""
+        if row["latitude"] is None:
+            return ", without a place"
+        return f", at {row['latitude']:.3f}, {row['longitude']:.3f}"
 
     def _animal(self, number: int, animal: Row) -> str:
         answer = animal["answer"] or {"name": NO_ANSWER, "rank": "", "probability": None}
