@@ -357,7 +357,7 @@ def test_a_classifier_of_another_dataset(fixed: Path, folder: Path, tmp_path: Pa
 def copied(folder: Path, to: Path) -> None:
     """The study without its dataset."""
     (to / "crops").symlink_to(folder / "crops")
-    for name in ("taxonomy.parquet", "other.csv", "synonyms.csv"):
+    for name in ("taxonomy.parquet", "annotations.json", "other.csv", "synonyms.csv"):
         (to / name).symlink_to(folder / name)
 
 

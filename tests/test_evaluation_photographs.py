@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from evaluation_study import add_rows, run, validation_rows, write_classifier, write_study
+from photo_shards import write_annotations
 
 from instar.classifier.data import CropReader, places_of, render, whole_window
 from instar.classifier.predict import Predictor
 from instar.dataset.rules import reasons
+from instar.detectors.whole_image import WholeImage
+from instar.errors import InputError
 from instar.evaluation import photographs
 from instar.splits import id_hash
 from instar.tables import CROPS, DATASET, PHOTOGRAPHS, read_shards, read_table, write_table
@@ -35,7 +38,7 @@ def change(folder: Path, change: Any) -> None:
 
 def held_out(folder: Path, predictor: Predictor, boxes: int = 10, seed: int = 0) -> photographs.HeldOut:
     observations = set(validation_rows(folder)["observation_id"])
-    tables = (folder / "crops", folder / "dataset.parquet", folder / "taxonomy.parquet")
+    tables = (folder / "crops", folder / "dataset.parquet", folder / "taxonomy.parquet", folder / "annotations.json")
     return photographs.held_out(*tables, observations, predictor.labels, shards=["a", "b"], seed=seed, boxes=boxes)
 
 
@@ -168,6 +171,49 @@ def test_photographs_that_cannot_be_judged_keep_their_reason(folder: Path) -> No
     assert (compared["points"], compared["photographs_not_judged"]) == ({"ours": 0, "other": 10}, 1)
     dropped = {"named neither to species nor to genus": 2, "no class of the classifier": 1, "near-duplicate": 1}
     assert figures["rows"] == {"in": 11, "out": 7, "dropped": dropped}
+
+
+def annotate(folder: Path, splits: dict[str, str]) -> None:
+    write_annotations(folder / "annotations.json", {key: (split, []) for key, split in splits.items()}, (64, 48))
+
+
+def test_what_the_detector_learnt_from_is_not_judged(folder: Path) -> None:
+    """Of eight photographs one trained the detector and one chose its weights; the crops are judged as they were."""
+    first, second, third, *_ = sorted(set(validation_rows(folder)["photo_key"]))
+    trained = read_table(folder / "dataset.parquet", DATASET).to_pylist()[0]["photo_key"]
+    # of no name either, which is told of those alone that could be judged otherwise
+    missed = {"photo_key": "q", "observation_id": first[2:], "taxon_id": None, "reason": "no animal found"}
+    add_rows(folder, "a", [missed])
+    annotate(folder, {first: "train", second: "validation", third: "test", trained: "train", "q": "train"})
+    figures = run(write_classifier(folder, "fixed"), folder, folder / "out")
+    dropped = {"chose the detector's weights": 1, "trained the detector": 2}
+    assert figures["photographs"]["rows"] == {"in": 9, "out": 6, "dropped": dropped}
+    assert figures["rows"] == {"in": 24, "out": 24, "dropped": {}}
+    judged = {row["key"] for row in read_table(folder / "out/photographs.parquet", PHOTOGRAPHS).to_pylist()}
+    assert third in judged and {first, second, "q"}.isdisjoint(judged)
+
+
+def test_a_detector_that_learns_nothing_leaves_all_photographs(folder: Path) -> None:
+    assert WholeImage.name == photographs.UNTRAINED
+    annotate(folder, dict.fromkeys(validation_rows(folder)["photo_key"], "train"))
+    change(folder, lambda row: row if "split" in row else {**row, "detector": WholeImage.name})
+    given = held_out(folder, Predictor(write_classifier(folder, "fixed")))
+    assert (len(given.photographs), given.dropped) == (8, {})
+
+
+def test_no_photograph_is_left_to_judge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotate(folder, dict.fromkeys(validation_rows(folder)["photo_key"], "train"))
+    figures = run(write_classifier(folder, "fixed"), folder, folder / "out")["photographs"]
+    assert figures["rows"] == {"in": 8, "out": 0, "dropped": {"trained the detector": 8}}
+    assert (figures["missed"], figures["species_accuracy"], figures["genus_accuracy"]) == (0, None, None)
+    assert "no whole photograph can be judged: 8 trained the detector\n" in capsys.readouterr().err
+
+
+def test_without_annotations_the_stage_that_makes_them_is_named(folder: Path) -> None:
+    """Records writes them for every study, empty where nothing is annotated."""
+    (folder / "annotations.json").unlink()
+    with pytest.raises(InputError, match=r"annotations.json: no such file; run the stage records"):
+        held_out(folder, Predictor(write_classifier(folder, "fixed")))
 
 
 def test_a_review_reaches_photographs(folder: Path) -> None:

@@ -26,12 +26,20 @@ from instar.export.folder import check_out
 from instar.export.onnx_file import Whole, batches, exported_program, write_onnx
 from instar.files import write_json
 from instar.identify.command import identify
-from instar.tables import CROPS, read_table, write_table
+from instar.tables import CROPS, PHOTOGRAPHS, read_table, write_table
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose detector learnt from two photographs that the classifier is judged on, and one of its training."""
     root = write_study(tmp_path_factory.mktemp("study"), place="late", epochs=2)
+    data = root / "data/demo"
+    for shard in ("a", "b"):  # a detector that finds the whole photograph stands for one that was trained
+        rows = read_table(data / f"crops/{shard}.parquet", CROPS).to_pylist()
+        write_table(data / f"crops/{shard}.parquet", [{**row, "detector": "ab"} for row in rows], CROPS)
+    write_json(data / "detector" / DESCRIPTION, {"family": "whole_image", "sha256": "ab", "licence": "none"})
+    splits = {"folder-0000": "train", "folder-0024": "train", "folder-0026": "validation", "x": "test"}
+    write_annotations(data / "annotations.json", {key: (split, []) for key, split in splits.items()}, (10, 10))
     evaluate(root)
     return root
 
@@ -78,11 +86,11 @@ def test_labels_are_in_the_order_of_the_probabilities(exported: Path) -> None:
 
 def test_attribution_names_each_training_photograph(exported: Path, study: Path) -> None:
     rows = attribution(exported / "attribution.csv")
-    assert len(rows) == 104
-    assert rows["folder-0000"] == {
-        "key": "folder-0000",
+    assert len(rows) == 106
+    assert rows["folder-0002"] == {
+        "key": "folder-0002",
         "source": "folder",
-        "photo_id": "0000",
+        "photo_id": "0002",
         "creator": "",
         "rights_holder": "",
         "licence": "cc-by",
@@ -99,10 +107,12 @@ def test_the_card_tells_what_was_measured(exported: Path, study: Path) -> None:
     assert f"| 32 | the true place | species | each crop counts once | {share(top1)} |" in card
     assert f"temperature {figures['calibration']['temperature']:.3f}" in card
     assert "| Rubra erecta | species | Rubra | 24 | 6 |" in card
-    assert "| cc-by | 52 |" in card
+    assert "| cc-by | 54 |" in card  # 52 of the classifier's training and two of the detector's
     assert "Training started from random weights" in card
-    assert figures["photographs"]["rows"]["out"] == 24
-    assert "24 were judged" in card
+    # of the 24 held-out photographs one trained the detector and one chose its weights: they are attributed, not judged
+    assert figures["photographs"]["rows"]["out"] == 22
+    assert "22 were judged" in card
+    assert "Left out of these photographs: 1 chose the detector's weights, 1 trained the detector." in card
     for word in ("nan %", "None", "{{", "{%", "Undefined", "classifier.onnx", str(study)):
         assert word not in card, word
     for title in ("Intended use", "Training data", "Licences", "How good it is", "Limits", "Classes"):
@@ -161,8 +171,8 @@ def test_another_classifier_than_the_evaluated_one_is_refused(root: Path) -> Non
 
 
 def test_crops_of_another_detector_are_refused(root: Path) -> None:
-    write_json(root / "data/demo/detector" / DESCRIPTION, {"family": "whole_image", "sha256": "ab"})
-    refused(r"a.parquet: crops of the detector whole_image, but detector.json is of ab; run detections and crops again")
+    write_json(root / "data/demo/detector" / DESCRIPTION, {"family": "whole_image", "sha256": "cd"})
+    refused(r"a.parquet: crops of the detector ab, but detector.json is of cd; run detections and crops again")
 
 
 def test_a_photograph_that_nobody_can_be_named_for(root: Path) -> None:
@@ -191,18 +201,29 @@ def test_what_is_missing_is_named(root: Path, name: str, message: str) -> None:
 
 def test_photographs_of_the_detector_are_attributed(root: Path) -> None:
     data = root / "data/demo"
-    given: dict[str, Any] = {"folder-0000": ("train", []), "folder-0026": ("validation", []), "x": ("test", [])}
-    write_annotations(data / "annotations.json", given, (10, 10))
-    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", early_stop=False)
+    detector = {"family": "yolo", "sha256": "ab"}
+    found = write_attribution(data, ["a", "b"], detector, root / "out.csv", early_stop=False)
     rows = attribution(root / "out.csv")
     assert rows["folder-0000"]["used_for"] == "classifier detector"
-    assert rows["folder-0026"]["used_for"] == "detector"  # a validation crop of the classifier
-    assert found.by_use == {"classifier": 103, "classifier detector": 1, "detector": 1}
-    assert found.by_licence == {"cc-by": 53, "cc0": 52}
+    # the classifier is judged on their crops, which the detector's learning does not touch; they are not judged whole
+    assert rows["folder-0024"]["used_for"] == rows["folder-0026"]["used_for"] == "detector"
+    judged = set(read_table(data / "photographs.parquet", PHOTOGRAPHS)["key"].to_pylist())
+    assert judged.isdisjoint({"folder-0024", "folder-0026"}) and len(judged) == 22
+    assert found.by_use == {"classifier": 103, "classifier detector": 1, "detector": 2}
+    assert found.by_licence == {"cc-by": 54, "cc0": 52}
     # early stopping: validation chose the classifier's weights, too
-    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", early_stop=True)
+    found = write_attribution(data, ["a", "b"], detector, root / "out.csv", early_stop=True)
     assert attribution(root / "out.csv")["folder-0026"]["used_for"] == "classifier detector"
-    assert found.by_use == {"classifier": 126, "classifier detector": 2}
+    assert found.by_use == {"classifier": 125, "classifier detector": 3}
+
+
+def test_a_detector_that_learns_nothing_learnt_from_no_photograph(root: Path) -> None:
+    data = root / "data/demo"
+    for shard in ("a", "b"):
+        rows = read_table(data / f"crops/{shard}.parquet", CROPS).to_pylist()
+        write_table(data / f"crops/{shard}.parquet", [{**row, "detector": "whole_image"} for row in rows], CROPS)
+    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", early_stop=False)
+    assert found.by_use == {"classifier": 104}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instar.annotations import read_annotations
 from instar.classifier.labels import RANKS
 from instar.evaluation.answers import BATCH, Answers, Truth, best_of, joined, pixels_of, without_answer
 from instar.evaluation.calibrated import UNCALIBRATED, Temperatures
@@ -29,9 +30,13 @@ REJECTED = "rejected in review"
 #: The same of whole observations, which the stage dataset set aside.
 OF_OBSERVATIONS = ("of a held-out observer", "held out earlier", "near-duplicate of one held out earlier")
 TWO_LABELS = "crops of two labels"
+#: By the split of the annotated photographs, which is another than the dataset's.
+OF_DETECTOR = {"train": "trained the detector", "validation": "chose the detector's weights"}
+#: What the crops' tables call the detector that learns nothing (``detectors.whole_image``).
+UNTRAINED = "whole_image"
 
 _COLUMNS = ["photo_key", "key", "reason", "score", "observation_id", "taxon_id", "latitude", "longitude"]
-_COLUMNS += ["shard", "offset", "size"]
+_COLUMNS += ["shard", "offset", "size", "detector"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,11 @@ class HeldOut:
         return Truth(self.labels, self.labels.targets(self.photographs["label"]), observations)
 
     @property
+    def told(self) -> str:
+        """Why photographs are left out, with numbers."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items()) or "none is held out"
+
+    @property
     def crops_used(self) -> np.ndarray:
         """int64, shape (n_photographs,): 0 where nothing was found."""
         return np.bincount(self.crops["photograph"], minlength=len(self.photographs))
@@ -73,6 +83,7 @@ def held_out(
     crops: Path,
     dataset: Path,
     taxonomy: Path,
+    annotations: Path,
     observations: set[str],
     labels: "LabelSpace",
     *,
@@ -88,15 +99,23 @@ def held_out(
     out would flatter the detector. So each of these is taken with the chance that an observation of its taxon had to be
     held out.
 
+    What is judged is detector and classifier together, so no photograph counts that trained the detector or chose its
+    weights. Single crops of such photographs are judged all the same: their figures are the classifier's, which learnt
+    from none of them, and the detector decides only which crops there are and where their edges lie.
+
     Args:
         crops: folder of their tables.
         dataset: table of labels and splits.
         taxonomy: names of the taxa.
+        annotations: COCO JSON with a split for each annotated photograph.
         observations: ids of the held-out ones.
         labels: the classes.
         shards: names of the shards.
         seed: of the draw.
         boxes: crops taken of a photograph, those with the highest scores.
+
+    Raises:
+        InputError: if a table or the annotations are missing or damaged.
     """
     paths = [crops / f"{shard}.parquet" for shard in shards]
     in_split, settled = _settled(dataset)
@@ -107,7 +126,7 @@ def held_out(
     ranked = taxa.loc[taxa["rank"].isin(["species", "genus"]), "name"]
     told = _told(dataset, photographs.index)
     label = told["label"].fillna(photographs["taxon_id"].map(ranked))
-    reason = told["reason"]
+    reason = told["reason"].fillna(_of_detector(annotations, photographs["detector"]))
     reason = reason.mask(reason.isna() & label.isna(), NO_LABEL)
     reason = reason.mask(reason.isna() & ~label.isin(labels.names), NO_CLASS)
     # pandas gives an empty table the rows of what is assigned to it
@@ -120,6 +139,18 @@ def held_out(
     cut = cut.assign(photograph=kept.index.get_indexer(pd.Index(cut["photo_key"])))
     no_class = photographs.assign(label=label)[reason == NO_CLASS][["observation_id", "label"]].reset_index()
     return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels, no_class)
+
+
+def _of_detector(annotations: Path, detector: pd.Series) -> pd.Series:
+    """What the detector made of each photograph in its training, by key; missing where nothing.
+
+    Args:
+        annotations: COCO JSON.
+        detector: name of each photograph's, by key.
+    """
+    splits = {one.key: one.split for one in read_annotations(annotations)[0]}
+    used = [OF_DETECTOR.get(splits.get(key, "")) for key in detector.index]
+    return pd.Series(used, detector.index, dtype=object).mask(detector == UNTRAINED)
 
 
 def of_study(crops: Path, shards: list[str], keys: set[str]) -> frozenset[str]:

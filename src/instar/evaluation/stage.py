@@ -1,5 +1,6 @@
 """The stage ``evaluation``."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def evaluation(
     crops: Path,
     dataset: Path,
     taxonomy: Path,
+    annotations: Path,
     other: Path,
     synonyms: Path,
     out: Path,
@@ -74,6 +76,8 @@ def evaluation(
         crops: folder of ``<shard>.tar`` and ``<shard>.parquet`` with the crops.
         dataset: table of their labels and splits.
         taxonomy: table of the photographs' taxa.
+        annotations: COCO JSON with a split for each annotated photograph; one that trained the detector or chose its
+            weights is not judged, its crops are.
         other: CSV of another identifier's answers: photo_key and top1 to top5; a header alone compares nothing.
         synonyms: CSV with the columns name and accepted, or a backbone.jsonl, by which names are compared.
         out: gets the five best species and genera of each judged crop.
@@ -138,8 +142,10 @@ def evaluation(
     calibration["roll_up"] = {"wanted_accuracy": wanted_accuracy, "at": rolled}
     held_out = set(judged["observation_id"])
     given = photographs.held_out(
-        crops, dataset, taxonomy, held_out, labels, shards=shards, seed=seed, boxes=photo_boxes
+        crops, dataset, taxonomy, annotations, held_out, labels, shards=shards, seed=seed, boxes=photo_boxes
     )
+    if given.photographs.empty:
+        print(f"evaluation: no whole photograph can be judged: {given.told}", file=sys.stderr)
     of_photographs = photographs.answers_of(predictor, crops, given, own.temperatures)
     rows = list(photographs.rows_of(given, of_photographs))
     write_table(out_photographs, rows, PHOTOGRAPHS)

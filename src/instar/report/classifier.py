@@ -112,9 +112,11 @@ def photographs_text(metrics: dict[str, Any]) -> str:
     """How many photographs were judged, missed and left out."""
     found = metrics["photographs"]
     rows = found["rows"]
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items())
+    if not rows["out"]:
+        return f"No whole photograph can be judged: {reasons or 'none is held out'}"
     text = f"On {rows['out']:,} whole photographs, {found['missed']:,} of them without a crop, which count as wrong"
     left_out = sum(rows["dropped"].values())
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items())
     return text + (f"; {left_out:,} are left out ({reasons})" if left_out else "")
 
 
