@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from evaluation_study import add_rows, run, validation_rows, write_classifier, write_study
+from evaluation_study import add_rows, run, taxon, validation_rows, write_classifier, write_study
 from photo_shards import write_annotations
 
 from instar.classifier.data import CropReader, places_of, render, whole_window
@@ -167,10 +168,37 @@ def test_photographs_that_cannot_be_judged_keep_their_reason(folder: Path) -> No
     (folder / "other.csv").write_text("photo_key,top1,top2,top3,top4,top5\n" + lines)
     whole = run(write_classifier(folder, "fixed"), folder, folder / "out")
     figures, compared = whole["photographs"], whole["identifiers"]
-    # a species that is no class is worth 0 to us; a photograph of training is not judged
+    # nothing was found on the photograph, so it is worth 0 to us; one of training is not judged
     assert (compared["points"], compared["photographs_not_judged"]) == ({"ours": 0, "other": 10}, 1)
     dropped = {"named neither to species nor to genus": 2, "no class of the classifier": 1, "near-duplicate": 1}
     assert figures["rows"] == {"in": 11, "out": 7, "dropped": dropped}
+
+
+def test_a_species_that_is_no_class_may_still_be_of_a_genus_that_is_named(folder: Path) -> None:
+    """Our answers are Viridis erecta, Rubra stricta, Rubra erecta and Viridis stricta, in this order."""
+    table = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    one = next(row for row in table if row["split"] == "validation")
+    place = {name: one[name] for name in ("observation_id", "offset", "size")}
+    added = {"r": "Rubra alia", "v": "Viridis alia", "c": "Caerulea alia", "w": "Viridis alia"}
+    rows = [
+        {**place, "key": f"{key}-0", "photo_key": key, "reason": None, "score": 0.5, "taxon_id": f"species:{name}"}
+        for key, name in added.items()
+    ]
+    missed = {"observation_id": one["observation_id"], "reason": "no animal found", "taxon_id": "species:Viridis alia"}
+    add_rows(folder, one["shard"], [*rows, {**missed, "photo_key": "m"}])
+    taxonomy = read_table(folder / "taxonomy.parquet", photographs.TAXONOMY).to_pylist()
+    taxonomy += [taxon("species", name) for name in sorted(set(added.values()))]
+    write_table(folder / "taxonomy.parquet", taxonomy, photographs.TAXONOMY)
+    lines = "r,Rubra alia,,,,\nv,Viridis recta,,,,\nc,Caerulea sp.,,,,\nm,Viridis alia,,,,\n"
+    (folder / "other.csv").write_text("photo_key,top1,top2,top3,top4,top5\n" + lines)
+    whole = run(write_classifier(folder, "fixed"), folder, folder / "out")
+    assert whole["photographs"]["rows"] == {"in": 13, "out": 8, "dropped": {"no class of the classifier": 5}}
+    sheet = pd.read_csv(folder / "out/identifiers.csv", keep_default_na=False).set_index("photo_key")
+    # the genus among the five, the genus first, a genus that is no class either, nothing found; w was not asked for
+    assert sheet["ours_points"].to_dict() == {"r": 1, "v": 3, "c": 0, "m": 0}
+    assert sheet["other_points"].to_dict() == {"r": 10, "v": 3, "c": 3, "m": 10}
+    assert sheet["ours_1"].to_dict() == {"r": "Viridis erecta", "v": "Viridis erecta", "c": "Viridis erecta", "m": ""}
+    assert whole["identifiers"]["points"] == {"ours": 4, "other": 26}
 
 
 def annotate(folder: Path, splits: dict[str, str]) -> None:

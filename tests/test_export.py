@@ -119,6 +119,32 @@ def test_the_card_tells_what_was_measured(exported: Path, study: Path) -> None:
         assert f"## {title}\n" in card
 
 
+@pytest.mark.parametrize(
+    ("rolled", "told"),
+    [
+        ({"threshold": None, "at": None}, "At no threshold were 95.0 % of the answers right."),
+        (
+            {"threshold": 0.6, "at": None},
+            "no held-out crop has an answer, so how often answers for other\nobservations",
+        ),
+        (
+            {"threshold": 0.6, "at": {"coverage": 0.5, "accuracy": 0.75}},
+            "50.0 % of the held-out crops get an\nanswer and",
+        ),
+    ],
+)
+def test_the_card_tells_a_threshold_from_what_confirms_it(root: Path, rolled: dict[str, Any], told: str) -> None:
+    path = root / "data/demo/metrics/evaluation.json"
+    figures = json.loads(path.read_text())
+    figures["calibration"]["roll_up"] = {"wanted_accuracy": 0.95, **rolled}
+    write_json(path, figures)
+    export(["--out", "model", "--no-onnx"])
+    card = (root / "model/README.md").read_text()
+    assert told in card
+    assert ("reaches 0.60, the lowest threshold at which 95.0 % of" in card) == (rolled["threshold"] is not None)
+    assert json.loads((root / "model/identify.json").read_text())["threshold"] == (rolled["threshold"] or 0.95)
+
+
 def test_identify_takes_the_folder(exported: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from crop_shards import drawn_crop
 

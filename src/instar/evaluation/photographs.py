@@ -1,7 +1,7 @@
 """Whole photographs of held-out observations: the answers for their animals, summed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,8 @@ class HeldOut:
         dropped: photographs that cannot be judged, by reason.
         keys: of all of them.
         labels: the classes.
-        no_class: ``photo_key``, ``observation_id`` and ``label`` of those dropped since their label is no class.
+        no_class: those dropped since their label is no class, to be compared with another identifier: the answers for
+            them may be of the right genus.
     """
 
     photographs: pd.DataFrame
@@ -58,9 +59,7 @@ class HeldOut:
     dropped: dict[str, int]
     keys: frozenset[str]
     labels: "LabelSpace"
-    no_class: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["photo_key", "observation_id", "label"])
-    )
+    no_class: "HeldOut | None" = None
 
     @property
     def truth(self) -> Truth:
@@ -72,6 +71,13 @@ class HeldOut:
     def told(self) -> str:
         """Why photographs are left out, with numbers."""
         return ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items()) or "none is held out"
+
+    def of_keys(self, keys: set[str]) -> "HeldOut":
+        """Those of the photographs that have one of these keys."""
+        wanted = self.photographs["photo_key"].isin(keys).to_numpy()
+        crops = self.crops[wanted[self.crops["photograph"]]]
+        crops = crops.assign(photograph=(np.cumsum(wanted) - 1)[crops["photograph"]])
+        return HeldOut(self.photographs[wanted], crops, {}, frozenset(), self.labels)
 
     @property
     def crops_used(self) -> np.ndarray:
@@ -129,16 +135,21 @@ def held_out(
     reason = told["reason"].fillna(_of_detector(annotations, photographs["detector"]))
     reason = reason.mask(reason.isna() & label.isna(), NO_LABEL)
     reason = reason.mask(reason.isna() & ~label.isin(labels.names), NO_CLASS)
-    # pandas gives an empty table the rows of what is assigned to it
-    kept = photographs.assign(label=label)[reason.isna()][["observation_id", "label", "latitude", "longitude"]]
-    cut = rows[rows["reason"].isna() & rows["photo_key"].isin(kept.index)]
+    dropped = {str(name): int(count) for name, count in reason.value_counts().sort_index().items()}
+    cut = rows[rows["reason"].isna()]
     cut = cut[~cut["key"].isin([key for keys in told["rejected"] for key in keys])]
+    labelled = photographs.assign(label=label)[["observation_id", "label", "latitude", "longitude"]]
+    no_class = HeldOut(*_with_crops(labelled[reason == NO_CLASS], cut, boxes), {}, frozenset(), labels)
+    kept = _with_crops(labelled[reason.isna()], cut, boxes)
+    return HeldOut(*kept, dropped, frozenset(photographs.index), labels, no_class)
+
+
+def _with_crops(photographs: pd.DataFrame, cut: pd.DataFrame, boxes: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Photographs, given by key, and the best of all crops that are theirs, as ``HeldOut`` has them."""
+    cut = cut[cut["photo_key"].isin(photographs.index)]
     cut = cut.sort_values(["photo_key", "score", "key"], ascending=[True, False, True])
     cut = cut[cut.groupby("photo_key").cumcount() < boxes].reset_index(drop=True)
-    dropped = {str(name): int(count) for name, count in reason.value_counts().sort_index().items()}
-    cut = cut.assign(photograph=kept.index.get_indexer(pd.Index(cut["photo_key"])))
-    no_class = photographs.assign(label=label)[reason == NO_CLASS][["observation_id", "label"]].reset_index()
-    return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels, no_class)
+    return photographs.reset_index(), cut.assign(photograph=photographs.index.get_indexer(pd.Index(cut["photo_key"])))
 
 
 def _of_detector(annotations: Path, detector: pd.Series) -> pd.Series:
@@ -292,18 +303,26 @@ def _means(
         yield best_of(np.stack(means), predictor.labels)
 
 
+def species_of(given: HeldOut, found: Answers) -> list[list[str]]:
+    """The best species of each photograph, best first; none where nothing was found."""
+    names = given.labels.names
+    answers = zip(found["species"].classes, given.crops_used, strict=True)
+    return [[names[place] for place in row] if used else [] for row, used in answers]
+
+
 def rows_of(given: HeldOut, found: Answers) -> Iterator[dict[str, Any]]:
     """Rows of ``tables.PHOTOGRAPHS``."""
     truth = given.truth
     names, genera, used = truth.labels.names, truth.of_rank("genus"), given.crops_used
     species, genus = found["species"], found["genus"]
-    for index, (key, label) in enumerate(zip(given.photographs["photo_key"], given.photographs["label"], strict=True)):
+    columns = (given.photographs["photo_key"], given.photographs["label"], species_of(given, found))
+    for index, (key, label, top) in enumerate(zip(*columns, strict=True)):
         answered = used[index] > 0
         yield {
             "key": key,
             "label": label,
             "genus": names[genera[index]] if genera[index] >= 0 else None,
-            "top": [names[place] for place in species.classes[index]] if answered else [],
+            "top": top,
             "probability": species.probabilities[index].tolist() if answered else [],
             "top_genus": [names[place] for place in genus.classes[index]] if answered else [],
             "crops": int(used[index]),
