@@ -94,6 +94,7 @@ def described(folder: Path, **fields: Any) -> Description:
         "place": "none",
         "labels": labels,
         "train_crops": tuple(int(counts.get(name, 0)) for name in labels.names),
+        "early_stop": 0,
         "licences": {},
         "dataset_md5": md5_of(folder / "dataset.parquet"),
         "code_sha256": "0",

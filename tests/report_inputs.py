@@ -147,6 +147,7 @@ def _write_metrics(folder: Path, labels: bool) -> None:
         figures["evaluation"] = {
             "rows": {"in": 10, "out": 10, "dropped": {}},
             "split": "validation",
+            "judged_chose_epoch": False,
             "crops": 10,
             "observations": 4,
             "species": 2,

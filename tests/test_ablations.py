@@ -35,6 +35,7 @@ from instar.classifier.labels import LabelSpace
 from instar.errors import InputError
 from instar.evaluation.photographs import HeldOut
 from instar.params import Params, load
+from instar.splits import CHOSE_EPOCH
 from instar.study import compose
 from instar.tables import ABLATION, CROPS, DATASET, read_shards, read_table, write_table
 
@@ -152,7 +153,7 @@ class Study:
             "resolutions": [64],
             "pair": ["A x", "A y"],
         }
-        wanted |= {"rare_crops": 1, "bootstrap": 200, "seed": 0, **given}
+        wanted |= {"rare_crops": 1, "bootstrap": 200, "early_stop": 0, "seed": 0, **given}
         out = self.folder / "table.csv"
         ablations(self.folder, self.folder / "dataset.parquet", out, self.folder / "table.md", **wanted)
         return pd.read_csv(out).set_index(["question", "measure"])
@@ -205,6 +206,18 @@ def test_a_variant_that_is_always_worse_is_told_so(study: Study) -> None:
     )
     assert "But for what a line compares: loss marginal, balance sampler, place late, image_px 96." in text
     assert "the variance of n trainings times n / (n - 1); one training gets no verdict." in text
+
+
+def test_the_note_tells_where_the_judged_crops_chose_the_weights(study: Study) -> None:
+    study.table(early_stop=5)
+    assert (study.folder / "table.md").read_text().endswith(f"counts as missed.\n\n{CHOSE_EPOCH}\n")
+    study.table(early_stop=0)
+    assert CHOSE_EPOCH not in (study.folder / "table.md").read_text()
+    rows = read_table(study.folder / "dataset.parquet", DATASET).to_pylist()
+    rows = [{**row, "split": "test"} if row["split"] == "validation" else row for row in rows]
+    write_table(study.folder / "dataset.parquet", rows, DATASET)
+    study.table(early_stop=5)
+    assert CHOSE_EPOCH not in (study.folder / "table.md").read_text()
 
 
 def test_one_training_gets_no_verdict(study: Study) -> None:

@@ -253,6 +253,22 @@ def test_a_test_split_is_judged_and_validation_calibrates(folder: Path, tmp_path
     assert photograph["probability"] == pytest.approx(scaled[:4] / scaled.sum(), rel=1e-4)
 
 
+def test_it_is_told_where_the_judged_crops_chose_the_weights(
+    judged: tuple[Path, Any], folder: Path, tmp_path: Path
+) -> None:
+    """By what the classifier says of its training, and not where the split test is judged."""
+    assert judged[1]["judged_chose_epoch"] is False
+    stopped = write_classifier(folder, "stopped", early_stop=5)
+    assert run(stopped, folder, tmp_path / "validation")["judged_chose_epoch"] is True
+    copied(folder, tmp_path)
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    for row in rows:
+        row["split"] = "test" if row["split"] == "validation" and row["genus"] == "Viridis" else row["split"]
+    write_table(tmp_path / "dataset.parquet", rows, DATASET)
+    stopped = write_classifier(tmp_path, "stopped", early_stop=5)
+    assert run(stopped, tmp_path, tmp_path / "test")["judged_chose_epoch"] is False
+
+
 def test_answers_named_to_genus_count_for_the_genus_alone(folder: Path, tmp_path: Path) -> None:
     copied(folder, tmp_path)
     rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()

@@ -26,6 +26,7 @@ from instar.report.measures import Measure
 from instar.report.pictures import licence_name, may_be_shown, sample, showable
 from instar.report.provenance import licence_counts, weights_licences
 from instar.report.stage import report
+from instar.splits import CHOSE_EPOCH
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,6 +127,15 @@ def test_a_threshold_that_no_other_observation_confirms(tmp_path: Path) -> None:
     text = written(given).text
     assert "crops are right is 0.6. At thresholds that crops of other observations chose no crop has an answer" in text
     assert "At no threshold" not in text
+
+
+def test_figures_of_the_crops_that_chose_the_weights_are_told_to_be_too_good(whole: str, tmp_path: Path) -> None:
+    assert CHOSE_EPOCH not in Page(whole).text
+    given = write_inputs(tmp_path)
+    path = given["metrics"] / "evaluation.json"
+    metrics = json.loads(path.read_text())
+    write_json(path, {**metrics, "judged_chose_epoch": True})
+    assert f"Intervals are from resampling observations. {CHOSE_EPOCH}" in written(given).text
 
 
 def test_no_whole_photograph_is_judged(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ rule ablations:
             "src/instar/ablations/names.py",
             "src/instar/ablations/table.py",
             "src/instar/metrics/bootstrap.py",
+            "src/instar/splits.py",
         ],
     output:
         table=f"{ABLATIONS}/table.csv",
@@ -101,6 +102,7 @@ rule ablations:
                 "pair": GRAPH.params.ablations.pair,
                 "rare_crops": GRAPH.params.ablations.rare_crops,
                 "bootstrap": GRAPH.params.evaluation.bootstrap,
+                "early_stop": GRAPH.params.classifier.early_stop,
                 "seed": GRAPH.params.seed,
             }
         ),
