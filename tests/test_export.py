@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from evaluation_study import described, write_classifier
 from handed_over import answers, evaluate, write_study
 from photo_shards import write_annotations
+from project import TINY, Project
 
 from instar.classifier.model import build_network, load, load_description
 from instar.classifier.model import save as save_classifier
@@ -26,6 +28,7 @@ from instar.export.folder import check_out
 from instar.export.onnx_file import Whole, batches, exported_program, write_onnx
 from instar.files import write_json
 from instar.identify.command import identify
+from instar.splits import CHOSE_EPOCH
 from instar.tables import CROPS, PHOTOGRAPHS, read_table, write_table
 
 
@@ -145,6 +148,20 @@ def test_the_card_tells_a_threshold_from_what_confirms_it(root: Path, rolled: di
     assert json.loads((root / "model/identify.json").read_text())["threshold"] == (rolled["threshold"] or 0.95)
 
 
+def test_the_weights_tell_whether_validation_chose_them(root: Path) -> None:
+    """Whatever params.yaml says by now; the photographs of validation are attributed, too."""
+    export(["--out", "model", "--no-onnx"])
+    assert CHOSE_EPOCH not in (root / "model/README.md").read_text()
+    assert len(attribution(root / "model/attribution.csv")) == 106
+    folder, path = root / "data/demo/classifier", root / "data/demo/metrics/evaluation.json"
+    network, description = load(folder)
+    save_classifier(folder, network, replace(description, early_stop=5))
+    write_json(path, {**json.loads(path.read_text()), "judged_chose_epoch": True})
+    export(["--out", "model", "--no-onnx"])
+    assert CHOSE_EPOCH in (root / "model/README.md").read_text()
+    assert len(attribution(root / "model/attribution.csv")) == 104 + 24
+
+
 def test_identify_takes_the_folder(exported: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from crop_shards import drawn_crop
 
@@ -172,6 +189,31 @@ def test_nothing_else_is_replaced(tmp_path: Path) -> None:
         check_out(tmp_path)
     with pytest.raises(InputError, match="holds something that is no exported model"):
         check_out(tmp_path / "letter.txt")
+
+
+def test_nothing_is_exported_while_something_is_due(tmp_path: Path) -> None:
+    """The settings come from params.yaml, so the data must have been made with it."""
+    project = Project(tmp_path / "project", TINY)
+    assert "instar export: study demo: something is due; run 'snakemake all' first" in exporting(project)
+    targets = project.run(sys.executable, "-c", TARGETS).splitlines()
+    for path in (project.root / target for target in targets):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else path.mkdir(exist_ok=True)
+    project.run("snakemake", "--touch", "--forceall", "--cores", "1", "all")
+    assert "classifier.json: no such file" in exporting(project)  # empty folders, but as Snakemake wants them
+    project.set("margin_percent: 10", "margin_percent: 11")
+    assert "instar export: study demo: something is due; run 'snakemake all' first" in exporting(project)
+    assert not (project.root / "model").exists()
+
+
+#: Prints the outputs of every stage.
+TARGETS = (
+    "from instar import dag; graph = dag.read(); print(*(t for s in graph.stages for t in graph.targets(s)), sep='\\n')"
+)
+
+
+def exporting(project: Project) -> str:
+    return project.run("instar", "export", "--out", "model", check=False)
 
 
 def refused(message: str) -> None:
