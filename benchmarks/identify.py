@@ -107,6 +107,7 @@ def _models(root: Path, sizes: Sizes) -> Models:
         place="late",
         labels=labels,
         train_crops=(1,) * len(labels),
+        early_stop=0,
         licences={},
         dataset_md5="",
         code_sha256="",

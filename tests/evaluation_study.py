@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 from crop_shards import SPECIES, write_crops
+from photo_shards import write_annotations
 
 from instar.classifier.labels import label_space, targets_of
 from instar.classifier.model import Description, build_network, save
@@ -49,6 +50,7 @@ def write_study(folder: Path) -> None:
         write_table(folder / f"crops/{shard}.parquet", crops, CROPS)
     taxa = [taxon("species", name) for name in SPECIES] + [taxon("genus", name) for name in PLACES]
     write_table(folder / "taxonomy.parquet", taxa, TAXONOMY)
+    write_annotations(folder / "annotations.json", {}, (64, 48))
     (folder / "other.csv").write_text("photo_key,top1,top2,top3,top4,top5\n")
     (folder / "synonyms.csv").write_text("name,accepted\n")
 
@@ -92,6 +94,7 @@ def described(folder: Path, **fields: Any) -> Description:
         "place": "none",
         "labels": labels,
         "train_crops": tuple(int(counts.get(name, 0)) for name in labels.names),
+        "early_stop": 0,
         "licences": {},
         "dataset_md5": md5_of(folder / "dataset.parquet"),
         "code_sha256": "0",
@@ -125,7 +128,8 @@ def write_classifier(folder: Path, name: str, *, fixed: bool = True, **fields: A
 def run(classifier: Path, folder: Path, out: Path, **settings: Any) -> Any:
     """Run the stage; its metrics."""
     given = {name: settings.pop(name, folder / f"{name}.csv") for name in ("other", "synonyms")}
-    inputs = [folder / "crops", folder / "dataset.parquet", folder / "taxonomy.parquet", *given.values()]
+    tables = ("dataset.parquet", "taxonomy.parquet", "annotations.json")
+    inputs = [folder / "crops", *(folder / name for name in tables), *given.values()]
     evaluation(classifier, *inputs, *(out / name for name in NAMES), **{**SETTINGS, **settings})
     return json.loads((out / "evaluation.json").read_text())
 

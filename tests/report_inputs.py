@@ -147,6 +147,7 @@ def _write_metrics(folder: Path, labels: bool) -> None:
         figures["evaluation"] = {
             "rows": {"in": 10, "out": 10, "dropped": {}},
             "split": "validation",
+            "judged_chose_epoch": False,
             "crops": 10,
             "observations": 4,
             "species": 2,
@@ -158,7 +159,8 @@ def _write_metrics(folder: Path, labels: bool) -> None:
                 "expected_calibration_error": {"before": 0.123, "after": 0.045},
                 "roll_up": {
                     "wanted_accuracy": 0.95,
-                    "at": {"threshold": 0.6, "coverage": 0.8, "accuracy": 0.96, "species": 0.5, "genus": 0.3},
+                    "threshold": 0.6,
+                    "at": {"coverage": 0.8, "accuracy": 0.96, "species": 0.5, "genus": 0.3},
                 },
             },
             "photographs": {

@@ -14,7 +14,7 @@ import yaml
 from crop_shards import SETTINGS as TRAINING
 from crop_shards import SPECIES
 from evaluation_study import add_rows, write_study
-from photo_shards import encoded, write_images
+from photo_shards import encoded, write_annotations, write_images
 from project import ROOT, TINY, Project
 from test_dag import SOURCE, closure
 
@@ -36,8 +36,9 @@ from instar.classifier.labels import LabelSpace
 from instar.errors import InputError
 from instar.evaluation.photographs import HeldOut
 from instar.params import Params, load
+from instar.splits import CHOSE_EPOCH
 from instar.study import compose
-from instar.tables import ABLATION, CROPS, DATASET, read_table, write_table
+from instar.tables import ABLATION, CROPS, DATASET, read_shards, read_table, write_table
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ class Study:
             "resolutions": [64],
             "pair": ["A x", "A y"],
         }
-        wanted |= {"rare_crops": 1, "bootstrap": 200, "seed": 0, **given}
+        wanted |= {"rare_crops": 1, "bootstrap": 200, "early_stop": 0, "seed": 0, **given}
         out = self.folder / "table.csv"
         ablations(self.folder, self.folder / "dataset.parquet", out, self.folder / "table.md", **wanted)
         return pd.read_csv(out).set_index(["question", "measure"])
@@ -232,6 +233,18 @@ def test_a_variant_that_is_always_worse_is_told_so(study: Study) -> None:
     assert "But for what a line compares: loss marginal, balance sampler, place late, image_px 96." in text
     assert "resample observations and trainings, the variance of n of either times n / (n - 1)." in text
     assert "One training and fewer than" in text
+
+
+def test_the_note_tells_where_the_judged_crops_chose_the_weights(study: Study) -> None:
+    study.table(early_stop=5)
+    assert (study.folder / "table.md").read_text().endswith(f"counts as missed.\n\n{CHOSE_EPOCH}\n")
+    study.table(early_stop=0)
+    assert CHOSE_EPOCH not in (study.folder / "table.md").read_text()
+    rows = read_table(study.folder / "dataset.parquet", DATASET).to_pylist()
+    rows = [{**row, "split": "test"} if row["split"] == "validation" else row for row in rows]
+    write_table(study.folder / "dataset.parquet", rows, DATASET)
+    study.table(early_stop=5)
+    assert CHOSE_EPOCH not in (study.folder / "table.md").read_text()
 
 
 def test_one_training_gets_no_verdict(study: Study) -> None:
@@ -404,7 +417,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, out: Path, **given: Any) -> Any:
     training = {**TRAINING, "epochs": 1, **given}
     wanted: dict[str, Any] = {"view": "crop", "seed": 0, "shards": ["a", "b"], "photo_boxes": 10, "threads": 1}
-    paths = (folder / "crops", folder / "dataset.parquet", folder / "taxonomy.parquet", out, folder / "work")
+    tables = (folder / name for name in ("dataset.parquet", "taxonomy.parquet", "annotations.json"))
+    paths = (folder / "crops", *tables, out, folder / "work")
     ablation(*paths, **wanted, classifier=training)
     return read_table(out, ABLATION).to_pandas()
 
@@ -458,7 +472,7 @@ def test_a_training_runs_in_one_process_whatever_the_study_trains_on(
 def test_a_view_that_there_is_not_is_refused(drawn: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="view = x is not allowed; it must be crop or photograph"):
         ablation(
-            *(drawn, drawn, drawn, tmp_path / "0.parquet", tmp_path),
+            *(drawn, drawn, drawn, drawn, tmp_path / "0.parquet", tmp_path),
             view="x",
             seed=0,
             shards=[],
@@ -508,7 +522,36 @@ def test_photographs_get_label_and_split_of_their_crops() -> None:
     assert dropped == {TWO_LABELS: 1, TWO_SPLITS: 1, NO_CROP: 1, NOT_JUDGED: 1}
 
 
-def make_whole(study: Path, out: Path, gone: frozenset[str] = frozenset()) -> dict[str, Any]:
+def test_whole_photographs_of_the_detector_are_not_judged(drawn: Path, tmp_path: Path) -> None:
+    """Nor are they trained on; a photograph of the classifier's training is, whatever the detector made of it."""
+    rows = read_table(drawn / "dataset.parquet", DATASET).to_pandas()
+    judged, trained = (rows.loc[rows["split"] == split, "photo_key"].tolist() for split in ("validation", "train"))
+    splits = {judged[0]: "train", judged[1]: "validation", judged[2]: "test", trained[0]: "train"}
+    write_annotations(tmp_path / "annotations.json", {key: (split, []) for key, split in splits.items()}, (64, 48))
+    told = make_whole(drawn, tmp_path, annotations=tmp_path / "annotations.json")
+    dropped = {"trained the detector": 1, "chose the detector's weights": 1, NO_CROP: 1}
+    assert told["rows"] == {"in": 130, "out": 127, "dropped": dropped}
+    table = read_table(tmp_path / "whole/dataset.parquet", DATASET).to_pandas()
+    assert {judged[0], judged[1]}.isdisjoint(table["photo_key"])
+    assert {judged[2], trained[0]} < set(table["photo_key"])
+
+
+def test_no_whole_photograph_is_left_to_judge(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = read_shards(drawn / "crops", ["a", "b"], CROPS)["photo_key"].to_pylist()
+    write_annotations(tmp_path / "annotations.json", {key: ("train", []) for key in keys}, (64, 48))
+    told = make_whole(drawn, tmp_path, annotations=tmp_path / "annotations.json")
+    assert told["rows"] == {"in": 130, "out": 104, "dropped": {"trained the detector": 25, NO_CROP: 1}}
+    assert "no whole photograph can be judged: 25 trained the detector\n" in capsys.readouterr().err
+    paths = (tmp_path / "whole/crops", tmp_path / "whole/dataset.parquet", drawn / "taxonomy.parquet", drawn)
+    wanted: dict[str, Any] = {"seed": 0, "shards": ["a", "b"], "photo_boxes": 10, "threads": 1}
+    ablation(*paths, tmp_path / "0.parquet", tmp_path / "work", view="photograph", **wanted, classifier=TRAINING)
+    assert len(read_table(tmp_path / "0.parquet", ABLATION)) == 0
+    assert "no whole photograph to judge, so nothing is trained on them" in capsys.readouterr().err
+
+
+def make_whole(
+    study: Path, out: Path, gone: frozenset[str] = frozenset(), annotations: Path | None = None
+) -> dict[str, Any]:
     """Whole photographs of a drawn study, some of which can't be read; what became of them."""
     rng = np.random.default_rng(0)
     (out / "images").mkdir()
@@ -525,6 +568,7 @@ def make_whole(study: Path, out: Path, gone: frozenset[str] = frozenset()) -> di
         study / "crops",
         study / "dataset.parquet",
         study / "taxonomy.parquet",
+        annotations or study / "annotations.json",
         out / "whole",
         out / "whole.json",
         seed=0,
@@ -548,7 +592,8 @@ def test_whole_photographs_are_stored_and_judged(drawn: Path, tmp_path: Path) ->
     assert {(row["width"], row["height"]) for row in stored} == {(32, 24)}
     (tmp_path / "whole/taxonomy.parquet").symlink_to(drawn / "taxonomy.parquet")
     training = {**TRAINING, "epochs": 1}
-    paths = (tmp_path / "whole/crops", tmp_path / "whole/dataset.parquet", drawn / "taxonomy.parquet")
+    own = (tmp_path / "whole/crops", tmp_path / "whole/dataset.parquet")
+    paths = (*own, drawn / "taxonomy.parquet", drawn / "annotations.json")
     out = tmp_path / "view/0.parquet"
     wanted: dict[str, Any] = {"seed": 0, "shards": ["a", "b"], "photo_boxes": 10, "threads": 1}
     ablation(*paths, out, tmp_path / "work", view="photograph", **wanted, classifier=training)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from instar.evaluation.calibrated import Sure, roll_up_at
+from instar.evaluation.calibrated import Halves, Sure, roll_up_at
 from instar.metrics.calibration import (
     TEMPERATURES,
     answered_rank,
@@ -16,6 +16,7 @@ from instar.metrics.calibration import (
     reliability_curve,
     roll_up_curve,
 )
+from instar.splits import id_hash
 
 
 def of_logits(logits: list[float]) -> Callable[[float], np.ndarray]:
@@ -92,14 +93,36 @@ def test_no_half_chooses_its_own_threshold() -> None:
     sure = Sure(confidence, right, np.array([0, 0, 1, 1]))
     assert [sure.threshold(1.0, half) for half in (0, 1)] == pytest.approx([0.31, 0.71])
     assert sure.threshold(1.0) == pytest.approx(0.71)
-    found = roll_up_at(sure, sure, 1.0, crosswise=True)
+    threshold, found = roll_up_at(sure, sure, 1.0, crosswise=True)
     # of the first half both answer at the other's 0.31, of the second none at 0.71
-    assert found == pytest.approx({"threshold": 0.71, "coverage": 0.5, "accuracy": 0.5, "species": 0.5, "genus": 0})
-    assert roll_up_at(sure, sure, 1.0, crosswise=False) == pytest.approx(
-        {"threshold": 0.71, "coverage": 0.25, "accuracy": 1.0, "species": 0.25, "genus": 0}
-    )
+    assert threshold == pytest.approx(0.71)
+    assert found == pytest.approx({"coverage": 0.5, "accuracy": 0.5, "species": 0.5, "genus": 0})
+    threshold, found = roll_up_at(sure, sure, 1.0, crosswise=False)
+    assert threshold == pytest.approx(0.71)
+    assert found == pytest.approx({"coverage": 0.25, "accuracy": 1.0, "species": 0.25, "genus": 0})
 
 
 def test_no_threshold_is_right_often_enough() -> None:
     never = Sure(np.array([[0.9, 0.9]]), np.array([[False, False]]), np.array([0]))
-    assert roll_up_at(never, never, 0.5, crosswise=False) is None
+    assert roll_up_at(never, never, 0.5, crosswise=False) == (None, None)
+
+
+def test_a_threshold_is_kept_where_nothing_confirms_it() -> None:
+    # two crops of one half, both right: the other half has nothing to choose theirs on
+    sure = Sure(np.array([[0.9, 0.9], [0.6, 0.6]]), np.full((2, 2), True), np.array([0, 0]))
+    assert roll_up_at(sure, sure, 0.95, crosswise=True) == (0, None)
+
+
+def test_halves_are_equal_however_few_observations_there_are() -> None:
+    assert Halves([]).of([]).tolist() == []
+    names = [f"o{number}" for number in range(40)]
+    for count in range(1, 9):
+        for start in range(0, 40, count):
+            several = names[start : start + count]
+            sizes = np.bincount(Halves([*several, *several]).of(several), minlength=2)
+            assert abs(sizes[0] - sizes[1]) <= 1
+    # in the order of their hashes, whatever that of the rows
+    ordered = sorted(names, key=id_hash)
+    assert Halves(names).of(ordered).tolist() == [0, 1] * 20
+    # one that is no observation of validation has a place between two
+    assert set(Halves(names).of([f"p{number}" for number in range(20)])) == {0, 1}

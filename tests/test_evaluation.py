@@ -14,6 +14,7 @@ from evaluation_study import NAMES, run, validation_rows, write_classifier, writ
 from instar.classifier.model import load, save
 from instar.errors import InputError
 from instar.metrics.bootstrap import cluster_bootstrap
+from instar.splits import id_hash
 from instar.tables import DATASET, PHOTOGRAPHS, PREDICTIONS, read_table, write_table
 
 
@@ -94,17 +95,30 @@ def test_roll_up(judged: tuple[Path, Any]) -> None:
     assert np.allclose(curve["species"] + curve["genus"], curve["coverage"])
     genus_only = curve[(curve["species"] == 0) & (curve["genus"] == 1)]
     assert set(genus_only["accuracy"]) == {0.5}
-    assert judged[1]["calibration"]["roll_up"] == {"wanted_accuracy": 0.95, "at": None}
+    assert judged[1]["calibration"]["roll_up"] == {"wanted_accuracy": 0.95, "threshold": None, "at": None}
+
+
+#: Of every crop, at each rank.
+WHAT_IS_SAID = {"label": "Viridis erecta", "genus": "Rubra"}
 
 
 def test_the_threshold_is_the_lowest_that_is_right_often_enough(fixed: Path, folder: Path, tmp_path: Path) -> None:
-    at = run(fixed, folder, tmp_path, wanted_accuracy=0.5)["calibration"]["roll_up"]["at"]
+    rolled = run(fixed, folder, tmp_path, wanted_accuracy=0.5)["calibration"]["roll_up"]
+    at, threshold = rolled["at"], rolled["threshold"]
     curve = pd.read_csv(tmp_path / "rollup.csv").set_index("threshold")
-    assert curve.loc[at["threshold"], "accuracy"] >= 0.5
-    assert (curve["accuracy"][curve.index < at["threshold"]] < 0.5).all()
-    # crosswise: in one half of the observations the genus is right too seldom for any threshold
-    assert (at["species"], at["genus"]) == (0, at["coverage"])
-    assert 0 < at["coverage"] < 1
+    assert curve.loc[threshold, "accuracy"] >= 0.5
+    assert (curve["accuracy"][curve.index < threshold] < 0.5).all()
+    # crosswise: always Viridis erecta, or Rubra; each half gets the species if that is right for half of the other's
+    # crops, else the genus if that is, else nothing
+    rows = validation_rows(folder)
+    ordered = sorted(rows["observation_id"].unique(), key=id_hash)
+    half = rows["observation_id"].map(ordered.index) % 2
+    assert half.value_counts().to_dict() == {0: 12, 1: 12}
+    erecta, rubra = (half[rows[rank] == name].value_counts() / 12 for rank, name in WHAT_IS_SAID.items())
+    ranks = ["species" if erecta.get(other, 0) >= 0.5 else "genus" if rubra[other] >= 0.5 else None for other in (1, 0)]
+    assert at["species"] == ranks.count("species") / 2
+    assert at["genus"] == ranks.count("genus") / 2
+    assert 0 < at["coverage"] == at["species"] + at["genus"]
 
 
 def test_no_observation_calibrates_itself(folder: Path, tmp_path: Path) -> None:
@@ -112,11 +126,11 @@ def test_no_observation_calibrates_itself(folder: Path, tmp_path: Path) -> None:
     from instar.classifier.predict import Predictor
     from instar.evaluation.answers import Logits
     from instar.evaluation.calibrated import temperatures
-    from instar.splits import id_hash
 
     predictor = Predictor(write_classifier(folder, "half"))
     observations = np.array([f"o{number}" for number in range(20)], dtype=object)
-    half = np.array([id_hash(name) & 1 for name in observations])
+    ordered = sorted(observations, key=id_hash)
+    half = np.array([ordered.index(name) % 2 for name in observations])
     targets = np.array([2, 1] * 10)  # Viridis erecta, the likeliest, and another
     with (tmp_path / "logits").open("w+b") as file:
         logits = Logits(file)
@@ -239,6 +253,22 @@ def test_a_test_split_is_judged_and_validation_calibrates(folder: Path, tmp_path
     assert photograph["probability"] == pytest.approx(scaled[:4] / scaled.sum(), rel=1e-4)
 
 
+def test_it_is_told_where_the_judged_crops_chose_the_weights(
+    judged: tuple[Path, Any], folder: Path, tmp_path: Path
+) -> None:
+    """By what the classifier says of its training, and not where the split test is judged."""
+    assert judged[1]["judged_chose_epoch"] is False
+    stopped = write_classifier(folder, "stopped", early_stop=5)
+    assert run(stopped, folder, tmp_path / "validation")["judged_chose_epoch"] is True
+    copied(folder, tmp_path)
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    for row in rows:
+        row["split"] = "test" if row["split"] == "validation" and row["genus"] == "Viridis" else row["split"]
+    write_table(tmp_path / "dataset.parquet", rows, DATASET)
+    stopped = write_classifier(tmp_path, "stopped", early_stop=5)
+    assert run(stopped, tmp_path, tmp_path / "test")["judged_chose_epoch"] is False
+
+
 def test_answers_named_to_genus_count_for_the_genus_alone(folder: Path, tmp_path: Path) -> None:
     copied(folder, tmp_path)
     rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
@@ -357,7 +387,7 @@ def test_a_classifier_of_another_dataset(fixed: Path, folder: Path, tmp_path: Pa
 def copied(folder: Path, to: Path) -> None:
     """The study without its dataset."""
     (to / "crops").symlink_to(folder / "crops")
-    for name in ("taxonomy.parquet", "other.csv", "synonyms.csv"):
+    for name in ("taxonomy.parquet", "annotations.json", "other.csv", "synonyms.csv"):
         (to / name).symlink_to(folder / name)
 
 

@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from evaluation_study import add_rows, run, validation_rows, write_classifier, write_study
+from evaluation_study import add_rows, run, taxon, validation_rows, write_classifier, write_study
+from photo_shards import write_annotations
 
 from instar.classifier.data import CropReader, places_of, render, whole_window
 from instar.classifier.predict import Predictor
 from instar.dataset.rules import reasons
+from instar.detectors.whole_image import WholeImage
+from instar.errors import InputError
 from instar.evaluation import photographs
 from instar.splits import id_hash
 from instar.tables import CROPS, DATASET, PHOTOGRAPHS, read_shards, read_table, write_table
@@ -35,7 +39,7 @@ def change(folder: Path, change: Any) -> None:
 
 def held_out(folder: Path, predictor: Predictor, boxes: int = 10, seed: int = 0) -> photographs.HeldOut:
     observations = set(validation_rows(folder)["observation_id"])
-    tables = (folder / "crops", folder / "dataset.parquet", folder / "taxonomy.parquet")
+    tables = (folder / "crops", folder / "dataset.parquet", folder / "taxonomy.parquet", folder / "annotations.json")
     return photographs.held_out(*tables, observations, predictor.labels, shards=["a", "b"], seed=seed, boxes=boxes)
 
 
@@ -164,10 +168,80 @@ def test_photographs_that_cannot_be_judged_keep_their_reason(folder: Path) -> No
     (folder / "other.csv").write_text("photo_key,top1,top2,top3,top4,top5\n" + lines)
     whole = run(write_classifier(folder, "fixed"), folder, folder / "out")
     figures, compared = whole["photographs"], whole["identifiers"]
-    # a species that is no class is worth 0 to us; a photograph of training is not judged
+    # nothing was found on the photograph, so it is worth 0 to us; one of training is not judged
     assert (compared["points"], compared["photographs_not_judged"]) == ({"ours": 0, "other": 10}, 1)
     dropped = {"named neither to species nor to genus": 2, "no class of the classifier": 1, "near-duplicate": 1}
     assert figures["rows"] == {"in": 11, "out": 7, "dropped": dropped}
+
+
+def test_a_species_that_is_no_class_may_still_be_of_a_genus_that_is_named(folder: Path) -> None:
+    """Our answers are Viridis erecta, Rubra stricta, Rubra erecta and Viridis stricta, in this order."""
+    table = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    one = next(row for row in table if row["split"] == "validation")
+    place = {name: one[name] for name in ("observation_id", "offset", "size")}
+    added = {"r": "Rubra alia", "v": "Viridis alia", "c": "Caerulea alia", "w": "Viridis alia"}
+    rows = [
+        {**place, "key": f"{key}-0", "photo_key": key, "reason": None, "score": 0.5, "taxon_id": f"species:{name}"}
+        for key, name in added.items()
+    ]
+    missed = {"observation_id": one["observation_id"], "reason": "no animal found", "taxon_id": "species:Viridis alia"}
+    add_rows(folder, one["shard"], [*rows, {**missed, "photo_key": "m"}])
+    taxonomy = read_table(folder / "taxonomy.parquet", photographs.TAXONOMY).to_pylist()
+    taxonomy += [taxon("species", name) for name in sorted(set(added.values()))]
+    write_table(folder / "taxonomy.parquet", taxonomy, photographs.TAXONOMY)
+    lines = "r,Rubra alia,,,,\nv,Viridis recta,,,,\nc,Caerulea sp.,,,,\nm,Viridis alia,,,,\n"
+    (folder / "other.csv").write_text("photo_key,top1,top2,top3,top4,top5\n" + lines)
+    whole = run(write_classifier(folder, "fixed"), folder, folder / "out")
+    assert whole["photographs"]["rows"] == {"in": 13, "out": 8, "dropped": {"no class of the classifier": 5}}
+    sheet = pd.read_csv(folder / "out/identifiers.csv", keep_default_na=False).set_index("photo_key")
+    # the genus among the five, the genus first, a genus that is no class either, nothing found; w was not asked for
+    assert sheet["ours_points"].to_dict() == {"r": 1, "v": 3, "c": 0, "m": 0}
+    assert sheet["other_points"].to_dict() == {"r": 10, "v": 3, "c": 3, "m": 10}
+    assert sheet["ours_1"].to_dict() == {"r": "Viridis erecta", "v": "Viridis erecta", "c": "Viridis erecta", "m": ""}
+    assert whole["identifiers"]["points"] == {"ours": 4, "other": 26}
+
+
+def annotate(folder: Path, splits: dict[str, str]) -> None:
+    write_annotations(folder / "annotations.json", {key: (split, []) for key, split in splits.items()}, (64, 48))
+
+
+def test_what_the_detector_learnt_from_is_not_judged(folder: Path) -> None:
+    """Of eight photographs one trained the detector and one chose its weights; the crops are judged as they were."""
+    first, second, third, *_ = sorted(set(validation_rows(folder)["photo_key"]))
+    trained = read_table(folder / "dataset.parquet", DATASET).to_pylist()[0]["photo_key"]
+    # of no name either, which is told of those alone that could be judged otherwise
+    missed = {"photo_key": "q", "observation_id": first[2:], "taxon_id": None, "reason": "no animal found"}
+    add_rows(folder, "a", [missed])
+    annotate(folder, {first: "train", second: "validation", third: "test", trained: "train", "q": "train"})
+    figures = run(write_classifier(folder, "fixed"), folder, folder / "out")
+    dropped = {"chose the detector's weights": 1, "trained the detector": 2}
+    assert figures["photographs"]["rows"] == {"in": 9, "out": 6, "dropped": dropped}
+    assert figures["rows"] == {"in": 24, "out": 24, "dropped": {}}
+    judged = {row["key"] for row in read_table(folder / "out/photographs.parquet", PHOTOGRAPHS).to_pylist()}
+    assert third in judged and {first, second, "q"}.isdisjoint(judged)
+
+
+def test_a_detector_that_learns_nothing_leaves_all_photographs(folder: Path) -> None:
+    assert WholeImage.name == photographs.UNTRAINED
+    annotate(folder, dict.fromkeys(validation_rows(folder)["photo_key"], "train"))
+    change(folder, lambda row: row if "split" in row else {**row, "detector": WholeImage.name})
+    given = held_out(folder, Predictor(write_classifier(folder, "fixed")))
+    assert (len(given.photographs), given.dropped) == (8, {})
+
+
+def test_no_photograph_is_left_to_judge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotate(folder, dict.fromkeys(validation_rows(folder)["photo_key"], "train"))
+    figures = run(write_classifier(folder, "fixed"), folder, folder / "out")["photographs"]
+    assert figures["rows"] == {"in": 8, "out": 0, "dropped": {"trained the detector": 8}}
+    assert (figures["missed"], figures["species_accuracy"], figures["genus_accuracy"]) == (0, None, None)
+    assert "no whole photograph can be judged: 8 trained the detector\n" in capsys.readouterr().err
+
+
+def test_without_annotations_the_stage_that_makes_them_is_named(folder: Path) -> None:
+    """Records writes them for every study, empty where nothing is annotated."""
+    (folder / "annotations.json").unlink()
+    with pytest.raises(InputError, match=r"annotations.json: no such file; run the stage records"):
+        held_out(folder, Predictor(write_classifier(folder, "fixed")))
 
 
 def test_a_review_reaches_photographs(folder: Path) -> None:

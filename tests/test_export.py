@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from evaluation_study import described, write_classifier
 from handed_over import answers, evaluate, write_study
 from photo_shards import write_annotations
+from project import TINY, Project
 
 from instar.classifier.model import build_network, load, load_description
 from instar.classifier.model import save as save_classifier
@@ -26,12 +28,21 @@ from instar.export.folder import check_out
 from instar.export.onnx_file import Whole, batches, exported_program, write_onnx
 from instar.files import write_json
 from instar.identify.command import identify
-from instar.tables import CROPS, read_table, write_table
+from instar.splits import CHOSE_EPOCH
+from instar.tables import CROPS, PHOTOGRAPHS, read_table, write_table
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose detector learnt from two photographs that the classifier is judged on, and one of its training."""
     root = write_study(tmp_path_factory.mktemp("study"), place="late", epochs=2)
+    data = root / "data/demo"
+    for shard in ("a", "b"):  # a detector that finds the whole photograph stands for one that was trained
+        rows = read_table(data / f"crops/{shard}.parquet", CROPS).to_pylist()
+        write_table(data / f"crops/{shard}.parquet", [{**row, "detector": "ab"} for row in rows], CROPS)
+    write_json(data / "detector" / DESCRIPTION, {"family": "whole_image", "sha256": "ab", "licence": "none"})
+    splits = {"folder-0000": "train", "folder-0024": "train", "folder-0026": "validation", "x": "test"}
+    write_annotations(data / "annotations.json", {key: (split, []) for key, split in splits.items()}, (10, 10))
     evaluate(root)
     return root
 
@@ -78,11 +89,11 @@ def test_labels_are_in_the_order_of_the_probabilities(exported: Path) -> None:
 
 def test_attribution_names_each_training_photograph(exported: Path, study: Path) -> None:
     rows = attribution(exported / "attribution.csv")
-    assert len(rows) == 104
-    assert rows["folder-0000"] == {
-        "key": "folder-0000",
+    assert len(rows) == 106
+    assert rows["folder-0002"] == {
+        "key": "folder-0002",
         "source": "folder",
-        "photo_id": "0000",
+        "photo_id": "0002",
         "creator": "",
         "rights_holder": "",
         "licence": "cc-by",
@@ -99,14 +110,56 @@ def test_the_card_tells_what_was_measured(exported: Path, study: Path) -> None:
     assert f"| 32 | the true place | species | each crop counts once | {share(top1)} |" in card
     assert f"temperature {figures['calibration']['temperature']:.3f}" in card
     assert "| Rubra erecta | species | Rubra | 24 | 6 |" in card
-    assert "| cc-by | 52 |" in card
+    assert "| cc-by | 54 |" in card  # 52 of the classifier's training and two of the detector's
     assert "Training started from random weights" in card
-    assert figures["photographs"]["rows"]["out"] == 24
-    assert "24 were judged" in card
+    # of the 24 held-out photographs one trained the detector and one chose its weights: they are attributed, not judged
+    assert figures["photographs"]["rows"]["out"] == 22
+    assert "22 were judged" in card
+    assert "Left out of these photographs: 1 chose the detector's weights, 1 trained the detector." in card
     for word in ("nan %", "None", "{{", "{%", "Undefined", "classifier.onnx", str(study)):
         assert word not in card, word
     for title in ("Intended use", "Training data", "Licences", "How good it is", "Limits", "Classes"):
         assert f"## {title}\n" in card
+
+
+@pytest.mark.parametrize(
+    ("rolled", "told"),
+    [
+        ({"threshold": None, "at": None}, "At no threshold were 95.0 % of the answers right."),
+        (
+            {"threshold": 0.6, "at": None},
+            "no held-out crop has an answer, so how often answers for other\nobservations",
+        ),
+        (
+            {"threshold": 0.6, "at": {"coverage": 0.5, "accuracy": 0.75}},
+            "50.0 % of the held-out crops get an\nanswer and",
+        ),
+    ],
+)
+def test_the_card_tells_a_threshold_from_what_confirms_it(root: Path, rolled: dict[str, Any], told: str) -> None:
+    path = root / "data/demo/metrics/evaluation.json"
+    figures = json.loads(path.read_text())
+    figures["calibration"]["roll_up"] = {"wanted_accuracy": 0.95, **rolled}
+    write_json(path, figures)
+    export(["--out", "model", "--no-onnx"])
+    card = (root / "model/README.md").read_text()
+    assert told in card
+    assert ("reaches 0.60, the lowest threshold at which 95.0 % of" in card) == (rolled["threshold"] is not None)
+    assert json.loads((root / "model/identify.json").read_text())["threshold"] == (rolled["threshold"] or 0.95)
+
+
+def test_the_weights_tell_whether_validation_chose_them(root: Path) -> None:
+    """Whatever params.yaml says by now; the photographs of validation are attributed, too."""
+    export(["--out", "model", "--no-onnx"])
+    assert CHOSE_EPOCH not in (root / "model/README.md").read_text()
+    assert len(attribution(root / "model/attribution.csv")) == 106
+    folder, path = root / "data/demo/classifier", root / "data/demo/metrics/evaluation.json"
+    network, description = load(folder)
+    save_classifier(folder, network, replace(description, early_stop=5))
+    write_json(path, {**json.loads(path.read_text()), "judged_chose_epoch": True})
+    export(["--out", "model", "--no-onnx"])
+    assert CHOSE_EPOCH in (root / "model/README.md").read_text()
+    assert len(attribution(root / "model/attribution.csv")) == 104 + 24
 
 
 def test_identify_takes_the_folder(exported: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +191,31 @@ def test_nothing_else_is_replaced(tmp_path: Path) -> None:
         check_out(tmp_path / "letter.txt")
 
 
+def test_nothing_is_exported_while_something_is_due(tmp_path: Path) -> None:
+    """The settings come from params.yaml, so the data must have been made with it."""
+    project = Project(tmp_path / "project", TINY)
+    assert "instar export: study demo: something is due; run 'snakemake all' first" in exporting(project)
+    targets = project.run(sys.executable, "-c", TARGETS).splitlines()
+    for path in (project.root / target for target in targets):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else path.mkdir(exist_ok=True)
+    project.run("snakemake", "--touch", "--forceall", "--cores", "1", "all")
+    assert "classifier.json: no such file" in exporting(project)  # empty folders, but as Snakemake wants them
+    project.set("margin_percent: 10", "margin_percent: 11")
+    assert "instar export: study demo: something is due; run 'snakemake all' first" in exporting(project)
+    assert not (project.root / "model").exists()
+
+
+#: Prints the outputs of every stage.
+TARGETS = (
+    "from instar import dag; graph = dag.read(); print(*(t for s in graph.stages for t in graph.targets(s)), sep='\\n')"
+)
+
+
+def exporting(project: Project) -> str:
+    return project.run("instar", "export", "--out", "model", check=False)
+
+
 def refused(message: str) -> None:
     with pytest.raises(InputError, match=message):
         export(["--out", "model", "--no-onnx"])
@@ -161,8 +239,8 @@ def test_another_classifier_than_the_evaluated_one_is_refused(root: Path) -> Non
 
 
 def test_crops_of_another_detector_are_refused(root: Path) -> None:
-    write_json(root / "data/demo/detector" / DESCRIPTION, {"family": "whole_image", "sha256": "ab"})
-    refused(r"a.parquet: crops of the detector whole_image, but detector.json is of ab; run detections and crops again")
+    write_json(root / "data/demo/detector" / DESCRIPTION, {"family": "whole_image", "sha256": "cd"})
+    refused(r"a.parquet: crops of the detector ab, but detector.json is of cd; run detections and crops again")
 
 
 def test_a_photograph_that_nobody_can_be_named_for(root: Path) -> None:
@@ -191,18 +269,29 @@ def test_what_is_missing_is_named(root: Path, name: str, message: str) -> None:
 
 def test_photographs_of_the_detector_are_attributed(root: Path) -> None:
     data = root / "data/demo"
-    given: dict[str, Any] = {"folder-0000": ("train", []), "folder-0026": ("validation", []), "x": ("test", [])}
-    write_annotations(data / "annotations.json", given, (10, 10))
-    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", early_stop=False)
+    detector = {"family": "yolo", "sha256": "ab"}
+    found = write_attribution(data, ["a", "b"], detector, root / "out.csv", early_stop=False)
     rows = attribution(root / "out.csv")
     assert rows["folder-0000"]["used_for"] == "classifier detector"
-    assert rows["folder-0026"]["used_for"] == "detector"  # a validation crop of the classifier
-    assert found.by_use == {"classifier": 103, "classifier detector": 1, "detector": 1}
-    assert found.by_licence == {"cc-by": 53, "cc0": 52}
+    # the classifier is judged on their crops, which the detector's learning does not touch; they are not judged whole
+    assert rows["folder-0024"]["used_for"] == rows["folder-0026"]["used_for"] == "detector"
+    judged = set(read_table(data / "photographs.parquet", PHOTOGRAPHS)["key"].to_pylist())
+    assert judged.isdisjoint({"folder-0024", "folder-0026"}) and len(judged) == 22
+    assert found.by_use == {"classifier": 103, "classifier detector": 1, "detector": 2}
+    assert found.by_licence == {"cc-by": 54, "cc0": 52}
     # early stopping: validation chose the classifier's weights, too
-    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", early_stop=True)
+    found = write_attribution(data, ["a", "b"], detector, root / "out.csv", early_stop=True)
     assert attribution(root / "out.csv")["folder-0026"]["used_for"] == "classifier detector"
-    assert found.by_use == {"classifier": 126, "classifier detector": 2}
+    assert found.by_use == {"classifier": 125, "classifier detector": 3}
+
+
+def test_a_detector_that_learns_nothing_learnt_from_no_photograph(root: Path) -> None:
+    data = root / "data/demo"
+    for shard in ("a", "b"):
+        rows = read_table(data / f"crops/{shard}.parquet", CROPS).to_pylist()
+        write_table(data / f"crops/{shard}.parquet", [{**row, "detector": "whole_image"} for row in rows], CROPS)
+    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", early_stop=False)
+    assert found.by_use == {"classifier": 104}
 
 
 @pytest.mark.parametrize(

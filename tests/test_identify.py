@@ -406,7 +406,7 @@ def test_a_wrong_temperature(tmp_path: Path, found: Any) -> None:
 
 @pytest.mark.parametrize("found", [1.5, -0.1, "high", True])
 def test_a_wrong_threshold(tmp_path: Path, found: Any) -> None:
-    figures = {"temperature": 1.5, "roll_up": {"at": {"threshold": found}}}
+    figures = {"temperature": 1.5, "roll_up": {"threshold": found, "at": None}}
     write_json(tmp_path / "evaluation.json", {"calibration": figures})
     with pytest.raises(InputError, match=r"threshold = .* is not in 0 to 1; run evaluation again"):
         calibration_of(tmp_path / "evaluation.json")
@@ -419,16 +419,16 @@ def test_the_threshold_is_what_evaluation_found(root: Path, study: Path, capsys:
     figures = json.loads(metrics.read_text())
     wanted = params.load(Path("params.yaml")).evaluation.wanted_accuracy
 
-    def used(at: dict[str, float] | None, *words: str) -> float:
-        figures["calibration"]["roll_up"] = {"wanted_accuracy": wanted, "at": at}
+    def used(threshold: float | None, *words: str) -> float:
+        figures["calibration"]["roll_up"] = {"wanted_accuracy": wanted, "threshold": threshold, "at": None}
         metrics.write_text(json.dumps(figures))
         capsys.readouterr()
         assert identify(["photos/upright.jpg", "--json", *words]) == 0
         found: float = json.loads(capsys.readouterr().out)["threshold"]
         return found
 
-    assert used({"threshold": 0.375}) == 0.375
-    assert used({"threshold": 0.375}, "--threshold", "0") == 0
+    assert used(0.375) == 0.375
+    assert used(0.375, "--threshold", "0") == 0
     assert used(None) == wanted
 
 

@@ -26,6 +26,7 @@ from instar.report.measures import Measure
 from instar.report.pictures import licence_name, may_be_shown, sample, showable
 from instar.report.provenance import licence_counts, weights_licences
 from instar.report.stage import report
+from instar.splits import CHOSE_EPOCH
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,7 +96,8 @@ def test_what_the_classifier_does_where(whole: str) -> None:
     assert f"region {HOSTILE} 3 25 % " in text  # no species among them
     assert "a temperature of 1.25" in text
     assert "misses its accuracy by 4.5 % on average; before it was 12.3 %." in text
-    assert "A threshold of 0.6 was chosen for answers of which 95 % are right" in text
+    lowest = "The lowest threshold at which 95 % of the answers for the validation crops are right is 0.6. "
+    assert f"{lowest}With each crop's threshold chosen on crops of other observations, 80 % of the crops" in text
     assert "80 % of the crops have an answer, 50 % a species and 30 % a genus, and " in text
     assert "On 7 whole photographs, 1 of them without a crop, which count as wrong; 2 are left out (2 near-dup" in text
     assert "the first guess is the species; every photograph counts once" in text
@@ -109,11 +111,41 @@ def test_without_another_identifier_none_is_mentioned(tmp_path: Path) -> None:
     path = given["metrics"] / "evaluation.json"
     metrics = json.loads(path.read_text())
     metrics["identifiers"] = None
-    metrics["calibration"]["roll_up"]["at"] = None
+    metrics["calibration"]["roll_up"] |= {"threshold": None, "at": None}
     write_json(path, metrics)
     text = written(given).text
     assert "Against another identifier" not in text
     assert "At no threshold are answers at the lowest sure rank right for 95 % of the crops." in text
+
+
+def test_a_threshold_that_no_other_observation_confirms(tmp_path: Path) -> None:
+    given = write_inputs(tmp_path)
+    path = given["metrics"] / "evaluation.json"
+    metrics = json.loads(path.read_text())
+    metrics["calibration"]["roll_up"]["at"] = None
+    write_json(path, metrics)
+    text = written(given).text
+    assert "crops are right is 0.6. At thresholds that crops of other observations chose no crop has an answer" in text
+    assert "At no threshold" not in text
+
+
+def test_figures_of_the_crops_that_chose_the_weights_are_told_to_be_too_good(whole: str, tmp_path: Path) -> None:
+    assert CHOSE_EPOCH not in Page(whole).text
+    given = write_inputs(tmp_path)
+    path = given["metrics"] / "evaluation.json"
+    metrics = json.loads(path.read_text())
+    write_json(path, {**metrics, "judged_chose_epoch": True})
+    assert f"Intervals are from resampling observations. {CHOSE_EPOCH}" in written(given).text
+
+
+def test_no_whole_photograph_is_judged(tmp_path: Path) -> None:
+    given = write_inputs(tmp_path)
+    path = given["metrics"] / "evaluation.json"
+    metrics = json.loads(path.read_text())
+    left = {"in": 9, "out": 0, "dropped": {"trained the detector": 7, "near-duplicate": 2}}
+    metrics["photographs"] |= {"rows": left, "missed": 0, "species_accuracy": None, "genus_accuracy": None}
+    write_json(path, metrics)
+    assert "No whole photograph can be judged: 7 trained the detector, 2 near-duplicate" in written(given).text
 
 
 def test_equal_inputs_give_equal_bytes(whole: str, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from instar.classifier.data import CropReader, Views, batches, places_of
 from instar.classifier.fit import _stopping, averaging
-from instar.classifier.model import WEIGHTS
+from instar.classifier.model import WEIGHTS, load_description
 from instar.classifier.predict import Predictor
+from instar.classifier.stage import JUDGED_CHOOSE
 from instar.errors import InputError
 from instar.tables import DATASET, read_table, write_table
 
@@ -94,6 +95,20 @@ def test_early_stop_without_validation_changes_nothing(
     (tmp_path / "crops").symlink_to(folder / "crops")
     assert metrics(train(tmp_path, epochs=3, early_stop=1))["epochs"] == 3
     assert "no crop is for validation, so early_stop has no effect" in capfd.readouterr().err
+
+
+def test_early_stop_on_what_is_judged_is_told(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = train(folder, "told", epochs=1, early_stop=1)
+    assert capfd.readouterr().err.count(JUDGED_CHOOSE) == 1
+    assert load_description(out / "classifier").early_stop == 1
+    train(folder, "untold", epochs=1)
+    rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
+    held_out = [row for row in rows if row["split"] == "validation"]
+    held_out[0]["split"] = "test"
+    write_table(tmp_path / "dataset.parquet", rows, DATASET)
+    (tmp_path / "crops").symlink_to(folder / "crops")
+    train(tmp_path, epochs=1, early_stop=1)
+    assert JUDGED_CHOOSE not in capfd.readouterr().err
 
 
 def test_averaging_of_a_network_that_does_not_learn_changes_nothing(folder: Path) -> None:

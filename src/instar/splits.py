@@ -3,6 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 
+#: Of figures of the split validation by a classifier with early_stop.
+CHOSE_EPOCH = (
+    "The judged crops also chose the epoch whose weights were kept (early_stop), so the figures are somewhat too good; "
+    "dataset.test_crops makes a split that is apart."
+)
+
 
 def stable_hash(seed: int, name: str) -> int:
     """64 bits of sha256 over the seed and a name; Python's own ``hash`` of a string differs between two processes."""

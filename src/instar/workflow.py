@@ -78,19 +78,32 @@ def record() -> int:
         InputError: if Snakemake would run something, so that data and parameters do not belong together.
     """
     graph = dag.read()
-    settle()
-    take()
-    due = _snakemake("--dry-run", "--", "all", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if due.returncode or b"Nothing to be done" not in due.stdout:
-        raise InputError(
-            f"study {graph.params.study}: something is due; run 'snakemake all' first ('snakemake -n' lists it)"
-        )
+    check_made(graph, "all")
     status = subprocess.run([*_DVC, "commit", "--force"], stdout=subprocess.DEVNULL).returncode
     # DVC has put links to its cache in the files' places, so their times say nothing any more. The next Snakemake start
     # would mend that, but not once a parameter is changed before it.
     _held.pop().close()  # Snakemake takes the workspace itself
     settle()
     return status
+
+
+def check_made(graph: dag.Dag, *targets: str) -> None:
+    """Take the workspace, and refuse to go on with what was made from other parameters, sources or code.
+
+    Args:
+        graph: of the study.
+        targets: of the Snakefile; ``stage_<stage>`` are the outputs of a stage.
+
+    Raises:
+        InputError: if Snakemake would run something for a target, or another run holds the workspace.
+    """
+    settle()
+    take()
+    due = _snakemake("--dry-run", "--", *targets, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if due.returncode or b"Nothing to be done" not in due.stdout:
+        raise InputError(
+            f"study {graph.params.study}: something is due; run 'snakemake all' first ('snakemake -n' lists it)"
+        )
 
 
 def begin(graph: dag.Dag) -> None:

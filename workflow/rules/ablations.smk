@@ -5,6 +5,7 @@ rule whole_photographs:
         crops=ABLATED["crops"],
         dataset=ABLATED["dataset"],
         taxonomy=ABLATED["taxonomy"],
+        annotations=ABLATED["annotations"],
         code=sorted(
             {
                 *code("run", "whole"),
@@ -31,8 +32,8 @@ rule whole_photographs:
         + GRAPH.flags("crops", without=("shards", "confidence", "margin_percent")),
     shell:
         "{params.job} --log {log:q} -- instar whole_photographs --images {params.images:q} --crops {params.crops:q}"
-        " --dataset {input.dataset:q} --taxonomy {input.taxonomy:q} --out {output.photographs:q}"
-        " --out_metrics {output.metrics:q} {params.flags}"
+        " --dataset {input.dataset:q} --taxonomy {input.taxonomy:q} --annotations {input.annotations:q}"
+        " --out {output.photographs:q} --out_metrics {output.metrics:q} {params.flags}"
 
 
 rule ablation:
@@ -40,6 +41,7 @@ rule ablation:
         crops=ABLATED["crops"],
         dataset=ABLATED["dataset"],
         taxonomy=ABLATED["taxonomy"],
+        annotations=ABLATED["annotations"],
         whole=whole,
         code=code("run"),
     output:
@@ -58,8 +60,8 @@ rule ablation:
         job=lambda wildcards, input, output: f"{job(wildcards, input, output)} --keep",
         flags=ablation_flags,
     shell:
-        "{params.job} --log {log:q} -- instar ablation {params.flags} --taxonomy {input.taxonomy:q} --out {output:q}"
-        " --work .instar/ablations --threads {threads}"
+        "{params.job} --log {log:q} -- instar ablation {params.flags} --taxonomy {input.taxonomy:q}"
+        " --annotations {input.annotations:q} --out {output:q} --work .instar/ablations --threads {threads}"
 
 
 rule ablations:
@@ -72,6 +74,7 @@ rule ablations:
             "src/instar/ablations/names.py",
             "src/instar/ablations/table.py",
             "src/instar/metrics/bootstrap.py",
+            "src/instar/splits.py",
         ],
     output:
         table=f"{ABLATIONS}/table.csv",
@@ -98,6 +101,7 @@ rule ablations:
                 "pair": GRAPH.params.ablations.pair,
                 "rare_crops": GRAPH.params.ablations.rare_crops,
                 "bootstrap": GRAPH.params.evaluation.bootstrap,
+                "early_stop": GRAPH.params.classifier.early_stop,
                 "seed": GRAPH.params.seed,
             }
         ),

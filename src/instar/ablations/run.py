@@ -1,5 +1,6 @@
 """The command ``instar ablation``: one training of one variant, and what it answers for held-out crops."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ def ablation(
     crops: Path,
     dataset: Path,
     taxonomy: Path,
+    annotations: Path,
     out: Path,
     work: Path,
     *,
@@ -45,6 +47,7 @@ def ablation(
         crops: folder of ``<shard>.tar`` and ``<shard>.parquet`` with the crops or whole photographs.
         dataset: table of their labels and splits.
         taxonomy: table of the photographs' taxa.
+        annotations: COCO JSON; photographs that trained the detector or chose its weights are not judged.
         out: table to write.
         work: folder of unfinished trainings, from which a killed one goes on.
         view: what a crop shows; of a crop, those of each held-out photograph are summed and its sum is judged, too.
@@ -66,6 +69,10 @@ def ablation(
     if view not in ("crop", "photograph"):
         raise InputError(f"view = {view} is not allowed; it must be crop or photograph")
     judged = judged_rows(read_table(dataset, DATASET).to_pandas())
+    if judged.empty and view == "photograph":  # whole_photographs has told why
+        print(f"ablation: {dataset}: no whole photograph to judge, so nothing is trained on them", file=sys.stderr)
+        write_table(out, [], ABLATION)
+        return
     if judged.empty:
         raise InputError(f"{dataset}: no crop is for validation; lower dataset.validation_crops")
     torch.set_num_threads(threads)
@@ -85,6 +92,7 @@ def ablation(
                 crops,
                 dataset,
                 taxonomy,
+                annotations,
                 observations,
                 predictor.labels,
                 shards=shards,

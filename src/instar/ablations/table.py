@@ -12,6 +12,7 @@ from instar.ablations.names import BASE, name_of
 from instar.errors import InputError
 from instar.files import replacing
 from instar.metrics.bootstrap import COVERAGE, COVERED_CLUSTERS, crossed_bootstrap
+from instar.splits import CHOSE_EPOCH, judged_split
 from instar.tables import ABLATION, DATASET, read_table
 
 COLUMNS = ["question", "measure", "first", "second", "first_value", "second_value", "difference", "low", "high"]
@@ -64,6 +65,7 @@ def ablations(
     pair: list[str],
     rare_crops: int,
     bootstrap: int,
+    early_stop: int,
     seed: int,
 ) -> None:
     """Set the variants against each other, each question with the difference and its 95 % interval.
@@ -86,6 +88,7 @@ def ablations(
         pair: two species that look alike, or none.
         rare_crops: a species with at most so many training crops is rare.
         bootstrap: number of resamples.
+        early_stop: of the trainings; above 0 the table tells where the judged crops chose the weights.
         seed: of the resampling.
 
     Raises:
@@ -108,6 +111,8 @@ def ablations(
     with replacing(out) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
     text = table_text(table, base, rare_crops)
+    if early_stop and judged_split(rows["split"]) == "validation":
+        text += f"\n{CHOSE_EPOCH}\n"
     with replacing(out_text) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -13,7 +13,7 @@ from instar.ablations.run import judged_rows
 from instar.classifier.labels import label_space
 from instar.crops import crops as cut_out
 from instar.detectors.whole_image import WholeImage
-from instar.evaluation.photographs import HeldOut, held_out
+from instar.evaluation.photographs import OF_DETECTOR, HeldOut, held_out
 from instar.files import replacing, write_json
 from instar.splits import judged_split
 from instar.tables import CROPS, DATASET, DETECTIONS, IMAGES, read_shards, read_table, write_table
@@ -31,6 +31,7 @@ def whole_photographs(
     crops: Path,
     dataset: Path,
     taxonomy: Path,
+    annotations: Path,
     out: Path,
     out_metrics: Path,
     *,
@@ -44,13 +45,15 @@ def whole_photographs(
     """Make crops that are whole photographs, with the labels and splits that their crops have.
 
     Training photographs are those with a training crop. The judged ones are all of held-out observations, also those
-    without a crop, of taxa that a training photograph is left of.
+    without a crop, of taxa that a training photograph is left of; those that trained the detector or chose its weights
+    are neither, as in evaluation.
 
     Args:
         images: folder of ``<shard>.tar`` and ``<shard>.parquet`` with the photographs.
         crops: folder of ``<shard>.parquet`` with the crops.
         dataset: table of the crops' labels and splits.
         taxonomy: table of the photographs' taxa.
+        annotations: COCO JSON with a split for each annotated photograph.
         out: folder to write: ``crops``, with the shards, and ``dataset.parquet``.
         out_metrics: gets what became of the photographs, as JSON.
         seed: of the draw of photographs without a crop.
@@ -67,8 +70,11 @@ def whole_photographs(
     judged = judged_rows(rows)
     labels = label_space(rows[rows["split"] == "train"])
     observations = set(judged["observation_id"])
-    given = held_out(crops, dataset, taxonomy, observations, labels, shards=shards, seed=seed, boxes=photo_boxes)
-    wanted, dropped = photograph_rows(rows, given, split=judged_split(rows["split"]))
+    given = held_out(
+        crops, dataset, taxonomy, annotations, observations, labels, shards=shards, seed=seed, boxes=photo_boxes
+    )
+    split = judged_split(rows["split"])
+    wanted, dropped = photograph_rows(rows, given, split=split)
     with replacing(out) as folder:
         (folder / "crops").mkdir(parents=True)
         for shard in shards:
@@ -80,8 +86,12 @@ def whole_photographs(
         learnt = table["label"].isin(label_space(table[table["split"] == "train"]).names)
         left = {"unreadable": len(wanted) - len(table), NOT_LEARNT: int((~learnt).sum())}
         table = table[learnt]
+        if not (table["split"] == split).any():
+            print(f"whole_photographs: no whole photograph can be judged: {given.told}", file=sys.stderr)
+            left[NOT_JUDGED] = int((table["split"] != "train").sum())
+            table = table[table["split"] == "train"]
         write_table(folder / "dataset.parquet", pa.Table.from_pandas(table[DATASET.names], DATASET), DATASET)
-    dropped += Counter(left)
+    dropped = +(dropped + Counter(left))
     counts = {"in": len(given.keys | set(rows["photo_key"])), "out": len(table), "dropped": dict(dropped)}
     if counts["in"] != len(table) + dropped.total():
         raise RuntimeError(f"{out}: photographs do not add up: {counts}")
@@ -111,7 +121,8 @@ def photograph_rows(rows: pd.DataFrame, given: HeldOut, *, split: str) -> tuple[
     used = others[others["split"].notna()]
     photographs = used.groupby("photo_key")
     same_label, same_split = photographs["label"].nunique() == 1, photographs["split"].nunique() == 1
-    dropped = Counter({NOT_JUDGED: len(given.keys) - len(judged)})
+    dropped = Counter({reason: given.dropped.get(reason, 0) for reason in OF_DETECTOR.values()})
+    dropped[NOT_JUDGED] = len(given.keys) - len(judged) - dropped.total()
     dropped[NO_CROP] = others["photo_key"].nunique() - len(same_label)
     dropped[TWO_LABELS] = int((~same_label).sum())
     dropped[TWO_SPLITS] = int((same_label & ~same_split).sum())

@@ -37,6 +37,7 @@ class Description:
     place: str  # none, late or fused: what the network makes of a place
     labels: LabelSpace
     train_crops: tuple[int, ...]  # labelled as each class
+    early_stop: int  # epochs; above 0 the validation crops chose the epoch whose weights these are
     licences: dict[str, int]  # training crops under each licence of their photographs
     dataset_md5: str  # of dataset.parquet, as DVC names that version
     code_sha256: str  # of the source that trained it

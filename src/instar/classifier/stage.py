@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -24,6 +25,11 @@ from instar.unfinished import unfinished
 
 if TYPE_CHECKING:
     from instar.classifier.train import Epoch
+
+JUDGED_CHOOSE = (
+    "early_stop chooses the weights by the validation crops, which evaluation judges, too, so that its figures will be "
+    "somewhat too good; dataset.test_crops makes a split that is apart"
+)
 
 
 def classifier(
@@ -159,6 +165,7 @@ def classifier(
         place=place,
         labels=labels,
         train_crops=tuple(int(count) for count in counts),
+        early_stop=early_stop,
         licences={str(name): int(count) for name, count in about["licence"].value_counts().sort_index().items()},
         dataset_md5=md5_of(dataset),
         code_sha256=_code(),
@@ -171,6 +178,8 @@ def classifier(
         reader = CropReader(crops, part)
         return Views(reader, labels.targets(part["label"]), places_of(part), image_px, shown=part_shown)
 
+    if early_stop and len(validation) and not (rows["split"] == "test").any() and _first():
+        print(f"classifier: {JUDGED_CHOOSE}", file=sys.stderr)
     seed_everything(seed, verbose=False)
     network = build_network(description)
     in_loss = weights if balance == "loss" else np.ones(len(labels))
@@ -271,11 +280,16 @@ def _key(told: Any) -> str:
 @contextmanager
 def _alone(root: Path, key: str) -> Iterator[Path]:
     """``unfinished`` for the first of several processes at one training; the others share its folder."""
-    if int(os.environ.get("LOCAL_RANK", "0")):
-        yield root / key
-    else:
+    if _first():
         with unfinished(root, key) as folder:
             yield folder
+    else:
+        yield root / key
+
+
+def _first() -> bool:
+    """Whether this is the first of several processes at one training."""
+    return not int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def _rows(rows: pd.DataFrame) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How far the classifier's probabilities can be believed, with a temperature from the validation crops."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,30 +19,48 @@ if TYPE_CHECKING:
 THRESHOLDS = np.linspace(0, 1, 101)
 
 
+def _hashes(observations: Iterable[str]) -> np.ndarray:
+    return np.array([id_hash(str(name)) for name in observations], dtype=np.uint64)
+
+
+class Halves:
+    """Two halves of the validation observations: in the order of their hashes, every other one is of the same half.
+
+    So both have the same number of observations, or one has one more, however few there are.
+
+    Args:
+        observations: ids of the validation observations, any number of times each.
+    """
+
+    def __init__(self, observations: Iterable[str]) -> None:
+        self._hashes = np.unique(_hashes(observations))
+
+    def of(self, observations: Iterable[str]) -> np.ndarray:
+        """int64, shape (n,), 0 or 1: the half of each observation; one that is not of validation is in either."""
+        return np.searchsorted(self._hashes, _hashes(observations)) % 2
+
+
 @dataclass(frozen=True)
 class Temperatures:
     """Fitted on validation.
 
     Attributes:
         all: on all validation crops: what to use for new crops.
-        halves: what to judge each half of the observations with, from crops of none of its observations.
+        of_halves: what to judge each half of the observations with, from crops of none of its observations.
+        halves: of the validation observations.
     """
 
     all: float
-    halves: tuple[float, float]
+    of_halves: tuple[float, float]
+    halves: Halves
 
     def of(self, observations: np.ndarray) -> np.ndarray:
         """float64, shape (n,): what to judge crops of these observations with, object (n,)."""
-        return np.array(self.halves)[halves(observations)]
-
-
-def halves(observations: np.ndarray) -> np.ndarray:
-    """int64, shape (n,), 0 or 1: the half that each observation is in."""
-    return np.array([id_hash(str(name)) & 1 for name in observations], dtype=np.int64)
+        return np.array(self.of_halves)[self.halves.of(observations)]
 
 
 #: As the network says it.
-UNCALIBRATED = Temperatures(1.0, (1.0, 1.0))
+UNCALIBRATED = Temperatures(1.0, (1.0, 1.0), Halves([]))
 
 
 def temperatures(
@@ -61,11 +79,12 @@ def temperatures(
     """
     of_validation = np.arange(validation)
     whole = _fitted(predictor, logits, targets, of_validation)
+    halves = Halves(observations[:validation])
     if len(targets) > validation:
-        return Temperatures(whole, (whole, whole))
-    half = halves(observations)
+        return Temperatures(whole, (whole, whole), halves)
+    half = halves.of(observations)
     first, second = (_fitted(predictor, logits, targets, of_validation[half != number]) for number in (0, 1))
-    return Temperatures(whole, (first, second))
+    return Temperatures(whole, (first, second), halves)
 
 
 def _fitted(predictor: "Predictor", logits: Logits, targets: np.ndarray, rows: np.ndarray) -> float:
@@ -133,10 +152,10 @@ class Sure:
     half: np.ndarray
 
     @classmethod
-    def of(cls, found: Answers, truth: Truth) -> "Sure":
+    def of(cls, found: Answers, truth: Truth, halves: Halves) -> "Sure":
         """Of crops whose label says the species."""
         said = truth.of_rank(RANKS[0]) >= 0
-        return cls(*sureness(found, truth), halves(truth.observations[said]))
+        return cls(*sureness(found, truth), halves.of(truth.observations[said]))
 
     def threshold(self, wanted_accuracy: float, without_half: int | None = None) -> float:
         """``lowest_threshold`` of these crops, or of those of the other half."""
@@ -144,8 +163,10 @@ class Sure:
         return lowest_threshold(self.confidence[rows], self.right[rows], wanted_accuracy)
 
 
-def roll_up_at(judged: Sure, validated: Sure, wanted_accuracy: float, *, crosswise: bool) -> dict[str, float] | None:
-    """How often crops get an answer and how often it is right, at a threshold that other crops chose.
+def roll_up_at(
+    judged: Sure, validated: Sure, wanted_accuracy: float, *, crosswise: bool
+) -> tuple[float | None, dict[str, float] | None]:
+    """The threshold for new crops, and how often the judged ones get an answer at one that other crops chose.
 
     Args:
         judged: the crops that are judged.
@@ -154,17 +175,19 @@ def roll_up_at(judged: Sure, validated: Sure, wanted_accuracy: float, *, crosswi
         crosswise: whether both are the same, so that each half is judged at the threshold of the other.
 
     Returns:
-        ``threshold``, of all validation crops, ``coverage``, ``accuracy``, and the share answered at each rank; None
-        where no threshold does it.
+        The threshold of all validation crops, None where none does it; and ``coverage``, ``accuracy`` and the share
+        answered at each rank, None where no judged crop has an answer. A half for which the other half's crops choose
+        no threshold has none.
     """
     whole = validated.threshold(wanted_accuracy)
     if not np.isfinite(whole):
-        return None
+        return None, None
     of_half = np.array([validated.threshold(wanted_accuracy, half) if crosswise else whole for half in (0, 1)])
     rank = answered_rank(judged.confidence, of_half[judged.half][:, None])
     answered = np.flatnonzero(rank >= 0)
-    shares = np.bincount(rank[answered], minlength=len(RANKS)) / max(len(rank), 1)
-    right = judged.right[answered, rank[answered]]
-    accuracy = {"accuracy": float(right.mean())} if len(right) else {}
-    found = {"threshold": whole, "coverage": float(shares.sum()), **accuracy}
-    return found | dict(zip(RANKS, shares.tolist(), strict=True)) if accuracy else None
+    if not len(answered):
+        return whole, None
+    shares = np.bincount(rank[answered], minlength=len(RANKS)) / len(rank)
+    accuracy = float(judged.right[answered, rank[answered]].mean())
+    figures = {"coverage": float(shares.sum()), "accuracy": accuracy}
+    return whole, figures | dict(zip(RANKS, shares.tolist(), strict=True))

@@ -98,7 +98,8 @@ def against(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Score both identifiers on the photographs that the other was asked about, those with a line in its table.
 
-    A line without an answer is worth 0 points to it. Of a species that is no class of ours we have no answer either.
+    A line without an answer is worth 0 points to it. Of a species that is no class of ours we name others, which are
+    worth points where they are of its genus.
 
     Args:
         photographs: ``photo_key``, ``observation_id`` and ``label`` of each.

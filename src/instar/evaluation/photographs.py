@@ -1,7 +1,7 @@
 """Whole photographs of held-out observations: the answers for their animals, summed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instar.annotations import read_annotations
 from instar.classifier.labels import RANKS
 from instar.evaluation.answers import BATCH, Answers, Truth, best_of, joined, pixels_of, without_answer
 from instar.evaluation.calibrated import UNCALIBRATED, Temperatures
@@ -29,9 +30,13 @@ REJECTED = "rejected in review"
 #: The same of whole observations, which the stage dataset set aside.
 OF_OBSERVATIONS = ("of a held-out observer", "held out earlier", "near-duplicate of one held out earlier")
 TWO_LABELS = "crops of two labels"
+#: By the split of the annotated photographs, which is another than the dataset's.
+OF_DETECTOR = {"train": "trained the detector", "validation": "chose the detector's weights"}
+#: What the crops' tables call the detector that learns nothing (``detectors.whole_image``).
+UNTRAINED = "whole_image"
 
 _COLUMNS = ["photo_key", "key", "reason", "score", "observation_id", "taxon_id", "latitude", "longitude"]
-_COLUMNS += ["shard", "offset", "size"]
+_COLUMNS += ["shard", "offset", "size", "detector"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class HeldOut:
         dropped: photographs that cannot be judged, by reason.
         keys: of all of them.
         labels: the classes.
-        no_class: ``photo_key``, ``observation_id`` and ``label`` of those dropped since their label is no class.
+        no_class: those dropped since their label is no class, to be compared with another identifier: the answers for
+            them may be of the right genus.
     """
 
     photographs: pd.DataFrame
@@ -53,15 +59,25 @@ class HeldOut:
     dropped: dict[str, int]
     keys: frozenset[str]
     labels: "LabelSpace"
-    no_class: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["photo_key", "observation_id", "label"])
-    )
+    no_class: "HeldOut | None" = None
 
     @property
     def truth(self) -> Truth:
         """What is known of the photographs."""
         observations = self.photographs["observation_id"].to_numpy(dtype=object)
         return Truth(self.labels, self.labels.targets(self.photographs["label"]), observations)
+
+    @property
+    def told(self) -> str:
+        """Why photographs are left out, with numbers."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items()) or "none is held out"
+
+    def of_keys(self, keys: set[str]) -> "HeldOut":
+        """Those of the photographs that have one of these keys."""
+        wanted = self.photographs["photo_key"].isin(keys).to_numpy()
+        crops = self.crops[wanted[self.crops["photograph"]]]
+        crops = crops.assign(photograph=(np.cumsum(wanted) - 1)[crops["photograph"]])
+        return HeldOut(self.photographs[wanted], crops, {}, frozenset(), self.labels)
 
     @property
     def crops_used(self) -> np.ndarray:
@@ -73,6 +89,7 @@ def held_out(
     crops: Path,
     dataset: Path,
     taxonomy: Path,
+    annotations: Path,
     observations: set[str],
     labels: "LabelSpace",
     *,
@@ -88,15 +105,23 @@ def held_out(
     out would flatter the detector. So each of these is taken with the chance that an observation of its taxon had to be
     held out.
 
+    What is judged is detector and classifier together, so no photograph counts that trained the detector or chose its
+    weights. Single crops of such photographs are judged all the same: their figures are the classifier's, which learnt
+    from none of them, and the detector decides only which crops there are and where their edges lie.
+
     Args:
         crops: folder of their tables.
         dataset: table of labels and splits.
         taxonomy: names of the taxa.
+        annotations: COCO JSON with a split for each annotated photograph.
         observations: ids of the held-out ones.
         labels: the classes.
         shards: names of the shards.
         seed: of the draw.
         boxes: crops taken of a photograph, those with the highest scores.
+
+    Raises:
+        InputError: if a table or the annotations are missing or damaged.
     """
     paths = [crops / f"{shard}.parquet" for shard in shards]
     in_split, settled = _settled(dataset)
@@ -107,19 +132,36 @@ def held_out(
     ranked = taxa.loc[taxa["rank"].isin(["species", "genus"]), "name"]
     told = _told(dataset, photographs.index)
     label = told["label"].fillna(photographs["taxon_id"].map(ranked))
-    reason = told["reason"]
+    reason = told["reason"].fillna(_of_detector(annotations, photographs["detector"]))
     reason = reason.mask(reason.isna() & label.isna(), NO_LABEL)
     reason = reason.mask(reason.isna() & ~label.isin(labels.names), NO_CLASS)
-    # pandas gives an empty table the rows of what is assigned to it
-    kept = photographs.assign(label=label)[reason.isna()][["observation_id", "label", "latitude", "longitude"]]
-    cut = rows[rows["reason"].isna() & rows["photo_key"].isin(kept.index)]
+    dropped = {str(name): int(count) for name, count in reason.value_counts().sort_index().items()}
+    cut = rows[rows["reason"].isna()]
     cut = cut[~cut["key"].isin([key for keys in told["rejected"] for key in keys])]
+    labelled = photographs.assign(label=label)[["observation_id", "label", "latitude", "longitude"]]
+    no_class = HeldOut(*_with_crops(labelled[reason == NO_CLASS], cut, boxes), {}, frozenset(), labels)
+    kept = _with_crops(labelled[reason.isna()], cut, boxes)
+    return HeldOut(*kept, dropped, frozenset(photographs.index), labels, no_class)
+
+
+def _with_crops(photographs: pd.DataFrame, cut: pd.DataFrame, boxes: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Photographs, given by key, and the best of all crops that are theirs, as ``HeldOut`` has them."""
+    cut = cut[cut["photo_key"].isin(photographs.index)]
     cut = cut.sort_values(["photo_key", "score", "key"], ascending=[True, False, True])
     cut = cut[cut.groupby("photo_key").cumcount() < boxes].reset_index(drop=True)
-    dropped = {str(name): int(count) for name, count in reason.value_counts().sort_index().items()}
-    cut = cut.assign(photograph=kept.index.get_indexer(pd.Index(cut["photo_key"])))
-    no_class = photographs.assign(label=label)[reason == NO_CLASS][["observation_id", "label"]].reset_index()
-    return HeldOut(kept.reset_index(), cut, dropped, frozenset(photographs.index), labels, no_class)
+    return photographs.reset_index(), cut.assign(photograph=photographs.index.get_indexer(pd.Index(cut["photo_key"])))
+
+
+def _of_detector(annotations: Path, detector: pd.Series) -> pd.Series:
+    """What the detector made of each photograph in its training, by key; missing where nothing.
+
+    Args:
+        annotations: COCO JSON.
+        detector: name of each photograph's, by key.
+    """
+    splits = {one.key: one.split for one in read_annotations(annotations)[0]}
+    used = [OF_DETECTOR.get(splits.get(key, "")) for key in detector.index]
+    return pd.Series(used, detector.index, dtype=object).mask(detector == UNTRAINED)
 
 
 def of_study(crops: Path, shards: list[str], keys: set[str]) -> frozenset[str]:
@@ -261,18 +303,26 @@ def _means(
         yield best_of(np.stack(means), predictor.labels)
 
 
+def species_of(given: HeldOut, found: Answers) -> list[list[str]]:
+    """The best species of each photograph, best first; none where nothing was found."""
+    names = given.labels.names
+    answers = zip(found["species"].classes, given.crops_used, strict=True)
+    return [[names[place] for place in row] if used else [] for row, used in answers]
+
+
 def rows_of(given: HeldOut, found: Answers) -> Iterator[dict[str, Any]]:
     """Rows of ``tables.PHOTOGRAPHS``."""
     truth = given.truth
     names, genera, used = truth.labels.names, truth.of_rank("genus"), given.crops_used
     species, genus = found["species"], found["genus"]
-    for index, (key, label) in enumerate(zip(given.photographs["photo_key"], given.photographs["label"], strict=True)):
+    columns = (given.photographs["photo_key"], given.photographs["label"], species_of(given, found))
+    for index, (key, label, top) in enumerate(zip(*columns, strict=True)):
         answered = used[index] > 0
         yield {
             "key": key,
             "label": label,
             "genus": names[genera[index]] if genera[index] >= 0 else None,
-            "top": [names[place] for place in species.classes[index]] if answered else [],
+            "top": top,
             "probability": species.probabilities[index].tolist() if answered else [],
             "top_genus": [names[place] for place in genus.classes[index]] if answered else [],
             "crops": int(used[index]),

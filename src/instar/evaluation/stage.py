@@ -1,5 +1,6 @@
 """The stage ``evaluation``."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def evaluation(
     crops: Path,
     dataset: Path,
     taxonomy: Path,
+    annotations: Path,
     other: Path,
     synonyms: Path,
     out: Path,
@@ -74,6 +76,8 @@ def evaluation(
         crops: folder of ``<shard>.tar`` and ``<shard>.parquet`` with the crops.
         dataset: table of their labels and splits.
         taxonomy: table of the photographs' taxa.
+        annotations: COCO JSON with a split for each annotated photograph; one that trained the detector or chose its
+            weights is not judged, its crops are.
         other: CSV of another identifier's answers: photo_key and top1 to top5; a header alone compares nothing.
         synonyms: CSV with the columns name and accepted, or a backbone.jsonl, by which names are compared.
         out: gets the five best species and genera of each judged crop.
@@ -132,27 +136,35 @@ def evaluation(
     _write_csv(out_groups, groups)
     sure = sureness(found, truth), sureness(own.calibrated, truth)
     calibration = _calibration(*sure, out_reliability, out_rollup)
-    of_judged = Sure.of(own.calibrated, truth)
-    at = roll_up_at(of_judged, own.validated, wanted_accuracy, crosswise=judged is validation)
-    rolled = None if at is None else {name: rounded(figure) for name, figure in at.items()}
-    calibration["roll_up"] = {"wanted_accuracy": wanted_accuracy, "at": rolled}
+    of_judged = Sure.of(own.calibrated, truth, own.temperatures.halves)
+    threshold, at = roll_up_at(of_judged, own.validated, wanted_accuracy, crosswise=judged is validation)
+    calibration["roll_up"] = {
+        "wanted_accuracy": wanted_accuracy,
+        "threshold": None if threshold is None else rounded(threshold),
+        "at": None if at is None else {name: rounded(figure) for name, figure in at.items()},
+    }
     held_out = set(judged["observation_id"])
     given = photographs.held_out(
-        crops, dataset, taxonomy, held_out, labels, shards=shards, seed=seed, boxes=photo_boxes
+        crops, dataset, taxonomy, annotations, held_out, labels, shards=shards, seed=seed, boxes=photo_boxes
     )
+    if given.photographs.empty:
+        print(f"evaluation: no whole photograph can be judged: {given.told}", file=sys.stderr)
     of_photographs = photographs.answers_of(predictor, crops, given, own.temperatures)
-    rows = list(photographs.rows_of(given, of_photographs))
-    write_table(out_photographs, rows, PHOTOGRAPHS)
+    write_table(out_photographs, photographs.rows_of(given, of_photographs), PHOTOGRAPHS)
     compared: tuple[pd.DataFrame, dict[str, Any] | None] = (sheet([], [], [], []), None)
     if told:
-        ours = [row["top"] for row in rows] + [[]] * len(given.no_class)
-        both = pd.concat([given.photographs, given.no_class], ignore_index=True)
+        assert given.no_class is not None
+        unknown = given.no_class.of_keys(set(told))
+        of_unknown = photographs.answers_of(predictor, crops, unknown, own.temperatures)
+        ours = photographs.species_of(given, of_photographs) + photographs.species_of(unknown, of_unknown)
+        both = pd.concat([given.photographs, unknown.photographs], ignore_index=True)
         known = photographs.of_study(crops, shards, set(told))
         compared = against(both, ours, told, other, accepted, known=known, **resampling)
     _write_csv(out_identifiers, compared[0])
     metrics = {
         "rows": {"in": len(judged), "out": len(truth.targets), "dropped": {}},
         "split": judged["split"].iloc[0],
+        "judged_chose_epoch": description.early_stop > 0 and judged is validation,
         **_numbers(truth, places_of(judged), places),
         **{f"{rank}_accuracy": table[0][f"{rank}_accuracy"] for rank in RANKS},
         "resolutions": _nested(table),
@@ -250,7 +262,7 @@ def _judge(
         each = fitted.of(seen.observations[at])
         first = np.arange(len(validation))
         of_validation = answers_at(predictor, logits, first, fitted.of(seen.observations[first]))
-        validated = Sure.of(of_validation, seen.of_rows(first))
+        validated = Sure.of(of_validation, seen.of_rows(first), fitted.halves)
         return _Own(found, answers_at(predictor, logits, at, each), fitted, validated)
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from instar.annotations import read_annotations
 from instar.detectors import DESCRIPTION
 from instar.errors import InputError
+from instar.evaluation.photographs import OF_DETECTOR, UNTRAINED
 from instar.files import replacing
 from instar.tables import CROPS, DATASET, read_batches
 
@@ -51,9 +52,11 @@ def write_attribution(
     """
     splits = ["train", "validation"] if early_stop else ["train"]
     of_classifier = _of_classifier(root / "dataset.parquet", splits)
-    used = {"classifier": of_classifier, "detector": _of_detector(root / "annotations.json")}
-    wanted = pa.array(sorted(set().union(*used.values())), pa.string())
+    used = {"classifier": of_classifier, "detector": set()}
     name = detector.get("sha256", detector["family"])
+    if name != UNTRAINED:
+        used["detector"] = _of_detector(root / "annotations.json")
+    wanted = pa.array(sorted(set().union(*used.values())), pa.string())
     found, written = Photographs(), set()
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -89,7 +92,7 @@ def _of_detector(annotations: Path) -> set[str]:
     if not annotations.is_file():
         return set()
     photographs, _ = read_annotations(annotations)
-    return {one.key for one in photographs if one.split in ("train", "validation")}
+    return {one.key for one in photographs if one.split in OF_DETECTOR}
 
 
 def _rows(path: Path, wanted: pa.Array, detector: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from instar.errors import InputError
 from instar.export.attribution import Photographs
 from instar.params import Params
+from instar.splits import CHOSE_EPOCH
 
 if TYPE_CHECKING:
     from instar.classifier.model import Description
@@ -117,6 +118,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "narrow": narrow(facts.photographs.by_licence),
         "backbone": backbone_licence(about.model, pretrained=about.pretrained),
         "places": PLACES,
+        "chose_epoch": CHOSE_EPOCH if evaluation["judged_chose_epoch"] else "",
     }
 
 

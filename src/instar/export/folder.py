@@ -75,7 +75,7 @@ def write_folder(root: Path, study: Params, out: Path, *, onnx: bool) -> None:
             inputs = sample.pixels, sample.places
             difference = write_onnx(folder, folder / ONNX, *inputs, temperature=temperature)
         labels_table(description).to_csv(folder / LABELS, index=False, lineterminator="\n")
-        chosen = study.classifier.early_stop > 0
+        chosen = description.early_stop > 0
         photographs = write_attribution(root, study.shards, detector, folder / ATTRIBUTION, early_stop=chosen)
         facts = Facts(study, description, detector, read_figures(root), photographs, temperature, difference)
         (folder / CARD).write_text(card(facts), encoding="utf-8")

@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         type=Path,
         metavar="FOLDER",
-        help="that 'instar export' wrote; the detector and classifier of the study in params.yaml if not given",
+        help="that 'instar export' wrote; if not given the models of the study in params.yaml, with the "
+        "settings that stand there now",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write one JSON document instead of lines to read")

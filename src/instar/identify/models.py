@@ -114,8 +114,7 @@ def calibration_of(metrics: Path) -> Calibration | None:
     try:
         figures = json.loads(metrics.read_text(encoding="utf-8"))
         found = figures["calibration"]
-        temperature, at = found["temperature"], found.get("roll_up", {}).get("at")
-        threshold = at["threshold"] if at else None
+        temperature, threshold = found["temperature"], found.get("roll_up", {}).get("threshold")
     except (FileNotFoundError, KeyError):
         return None
     except (ValueError, TypeError, AttributeError):

@@ -93,17 +93,22 @@ def calibration_text(metrics: dict[str, Any]) -> str:
     """Temperature, calibration error and the threshold for the wanted accuracy, in sentences."""
     found = metrics["calibration"]
     error = found["expected_calibration_error"]
-    wanted, at = found["roll_up"]["wanted_accuracy"], found["roll_up"]["at"]
+    wanted, threshold, at = (found["roll_up"][name] for name in ("wanted_accuracy", "threshold", "at"))
     text = f"The logits are divided by a temperature of {found['temperature']:.2f}, fitted on validation crops. "
     if error["after"] is not None:
         before, after = (percent(error[when], 1) for when in ("before", "after"))
         text += f"Then the classifier's confidence misses its accuracy by {after} on average; before it was {before}. "
-    if at is None:
+    if threshold is None:
         return text + f"At no threshold are answers at the lowest sure rank right for {percent(wanted)} of the crops."
-    text += (
-        f"A threshold of {at['threshold']:g} was chosen for answers of which {percent(wanted)} are right, each crop's "
-    )
-    text += f"on crops of other observations. So {percent(at['coverage'])} of the crops have an answer, "
+    text += f"The lowest threshold at which {percent(wanted)} of the answers for the validation crops are right is "
+    text += f"{threshold:g}. "
+    if at is None:
+        return text + (
+            "At thresholds that crops of other observations chose no crop has an answer, so how often answers for "
+            "other observations are right is not known."
+        )
+    text += "With each crop's threshold chosen on crops of other observations, "
+    text += f"{percent(at['coverage'])} of the crops have an answer, "
     text += f"{percent(at['species'])} a species and {percent(at['genus'])} a genus, "
     return text + f"and {percent(at['accuracy'])} of the answers are right."
 
@@ -112,9 +117,11 @@ def photographs_text(metrics: dict[str, Any]) -> str:
     """How many photographs were judged, missed and left out."""
     found = metrics["photographs"]
     rows = found["rows"]
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items())
+    if not rows["out"]:
+        return f"No whole photograph can be judged: {reasons or 'none is held out'}"
     text = f"On {rows['out']:,} whole photographs, {found['missed']:,} of them without a crop, which count as wrong"
     left_out = sum(rows["dropped"].values())
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items())
     return text + (f"; {left_out:,} are left out ({reasons})" if left_out else "")
 
 

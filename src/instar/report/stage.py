@@ -12,6 +12,7 @@ from instar.report.pictures import Picture, sampled_photographs, showable
 from instar.report.provenance import licence_counts, packages, parameter_sections, weights_licences
 from instar.report.sheet import Sheet, sheet_by_class, sheet_of_sample
 from instar.report.summary import sentence, tiles
+from instar.splits import CHOSE_EPOCH
 
 #: What a held-out crop can share with a training one, as metrics/dataset.json calls it and as people do.
 RELATIONS = {
@@ -118,6 +119,7 @@ def _judged(inputs: Inputs) -> dict[str, Any]:
         "calibration_text": classifier.calibration_text(metrics),
         "photographs_text": classifier.photographs_text(metrics),
         "of_photographs": classifier.measures(metrics["photographs"], "photograph"),
+        "chose_epoch": CHOSE_EPOCH if metrics["judged_chose_epoch"] else "",
         "identifiers_text": classifier.identifiers_text(metrics),
     }
 
