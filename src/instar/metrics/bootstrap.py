@@ -83,7 +83,8 @@ def crossed_bootstrap(
     with the variance A / S + B / C + E / (S C), where A, B and E are the effects' sums of squares by S - 1, C - 1 and
     (S - 1)(C - 1): what trainings and clusters add is there without bias, and what is neither's counts three times, so
     the interval is too wide where that is most (Owen 2007). A percentile interval has no longer tails for few draws:
-    ``COVERAGE`` says how often it holds the truth. Of one training it knows the clusters alone, and of one cluster the
+    ``COVERAGE`` says how often it holds the truth. Groups have the factor of all clusters and not of their own: of two
+    with 7 clusters each it held the truth in 92 %. Of one training it knows the clusters alone, and of one cluster the
     trainings.
 
     Args:
