@@ -149,7 +149,7 @@ class Learner(lightning.LightningModule):
         logits = self.network.classify(features, places)
         loss = mixed_loss(partial(self._balanced, logits), targets, partner, share)
         counted = torch.stack([loss.detach().double(), loss.new_ones((), dtype=torch.float64)])
-        self._train += counted.to(self._train.device)
+        self._train += counted
         return loss
 
     def _balanced(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -169,7 +169,7 @@ class Learner(lightning.LightningModule):
         hits = (lowest[logits[:, : len(lowest)].argmax(1)] == targets).sum()
         loss = self._fixed.plain_loss(logits, targets).sum()
         counted = torch.stack([loss.double(), hits.double(), loss.new_tensor(len(targets)).double()])
-        self._validation += counted.to(self._validation.device)
+        self._validation += counted
 
     def validation_top1(self) -> float:
         """Of the validation that has just ended, over all processes."""
@@ -177,10 +177,10 @@ class Learner(lightning.LightningModule):
         return hits / count
 
     def _reduced(self, sums: torch.Tensor) -> torch.Tensor:
-        """Sums of all processes, on the CPU."""
+        """Sums of all processes."""
         # reduced in place where there are several
-        found: torch.Tensor = self.trainer.strategy.reduce(sums.to(self.device, copy=True), reduce_op="sum")
-        return found.to(sums.device)
+        found: torch.Tensor = self.trainer.strategy.reduce(sums.clone(), reduce_op="sum")
+        return found
 
     def mean_loss(self) -> float:
         """Of the batches of this epoch so far.
@@ -255,3 +255,5 @@ class Learner(lightning.LightningModule):
     def on_fit_start(self) -> None:
         """What is no module of this one is not moved with it."""
         self._fixed = self._fixed.to(self.device)
+        # beside the loss: a sum elsewhere would make each step wait for it
+        self._train, self._validation = self._train.to(self.device), self._validation.to(self.device)
