@@ -108,7 +108,7 @@ def classifier(
         cache_features: in these, show whole crops and their mirror images, whose features are worked out once.
         schedule: of the learning rate's fall, cosine or linear.
         warmup: share of the steps in which the learning rate rises.
-        ema: decay of the moving average of the weights; 0 for none.
+        ema: decay of the moving average of the weights, which rises to it with the steps; 0 for none.
         early_stop: epochs without a better top-1 on validation that end the training; 0 for none.
         label_smoothing: share of the target spread over all classes.
         place_noise_deg: by which training moves places at most.
