@@ -101,7 +101,10 @@ def test_answers_are_read_best_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("photo_key,top1,top2,top3,top4\n", "column top5 is missing"),
+        (
+            "photo_key,top1,top2,top3,top4\n",
+            r"column top5 is missing among photo_key, top1, top2, top3, top4; it needs photo_key, top1,",
+        ),
         (HEADER + "p1,a,b,c,d,e\np1,a,b,c,d,e\n", "line 3: photo_key = 'p1' is empty or stands twice"),
         (HEADER + ",a,b,c,d,e\n", "line 2: photo_key = '' is empty or stands twice"),
         (HEADER + "p1,a,,c,,\n", "line 2: an answer stands behind an empty one"),
@@ -130,6 +133,24 @@ def test_points_of_both(tmp_path: Path, taxonomy: Path) -> None:
     counts = ("without_answer", "photographs_not_judged", "answers_not_understood")
     assert [figures[name] for name in counts] == [1, 1, 1]
     assert figures["difference"] == {"value": 0, "low": -10, "high": 10}
+
+
+def test_names_that_the_study_does_not_have(tmp_path: Path, taxonomy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = accepted(tmp_path, taxonomy)
+
+    def unknown(*given: str) -> int:
+        figures = against(
+            PHOTOGRAPHS, [[], []], {"p2": [*given]}, tmp_path, names, known=frozenset({"p2"}), resamples=100, seed=0
+        )[1]
+        return int(figures["answers_not_in_taxonomy"])
+
+    assert unknown("Formica rufa", "Lasius", "Lasius nigerr") == 1
+    assert unknown() == 0
+    assert capsys.readouterr().err == ""
+    assert unknown("Formica rufa", "Lasius nigerr", "Lasius flavvus") == 2
+    assert "2 of 3 answers are names that the study's taxonomy does not have, such as 'Lasius nigerr'" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_photograph_that_nobody_knows(tmp_path: Path, taxonomy: Path) -> None:

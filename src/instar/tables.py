@@ -290,7 +290,10 @@ def csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
             reader = csv.DictReader(file, strict=True)
             for column in columns:
                 if column not in (reader.fieldnames or ()):
-                    raise InputError(f"{path}: column {column} is missing; its columns are {', '.join(columns)}")
+                    raise InputError(
+                        f"{path}: column {column} is missing among {', '.join(reader.fieldnames or ())}; "
+                        f"it needs {', '.join(columns)}"
+                    )
             for row in reader:
                 if None in row or None in row.values():
                     raise InputError(f"{path}: line {reader.line_num}: not {len(reader.fieldnames or ())} fields")

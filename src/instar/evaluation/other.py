@@ -1,5 +1,6 @@
 """Another identifier's answers for the same photographs, and names that mean the same species."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Accepted:
         self._names = Names(read_backbone(synonyms) if is_backbone else None, confidence=name_confidence)
         self._accepted = {} if is_backbone else _synonyms(synonyms)
         taxa = read_table(taxonomy, TAXONOMY).to_pandas()
+        self._known = frozenset(taxa.loc[taxa["rank"].isin(["species", "genus"]), "name"])
         self._genera = taxa[taxa["rank"] == "species"].set_index("name")["genus"].to_dict()
 
     def name(self, text: str | None) -> Name:
@@ -43,6 +45,10 @@ class Accepted:
         while (key := found.species or found.genus or "") in self._accepted:
             found = self._names.place(self._accepted[key], _UNKNOWN, trusted=True).lineage
         return Name(found.species, self._genera.get(found.species or "", found.genus))
+
+    def knows(self, name: Name) -> bool:
+        """Whether the study's taxonomy has the name."""
+        return (name.species or name.genus) in self._known
 
 
 def _synonyms(path: Path) -> dict[str, str]:
@@ -114,14 +120,18 @@ def against(
     Returns:
         The sheet of ``scoring.sheet`` and the figures of ``scoring.compared``, with the numbers of photographs
         ``without_answer`` of the other, of its ``photographs_not_judged``, which are not held out or have no label, and
-        of its ``answers_not_understood``, which name no species or genus.
+        of its ``answers_not_understood``, which name no species or genus, and ``answers_not_in_taxonomy``, which name
+        one that the study's taxonomy does not have. Where more than half are so, a line says it: perhaps they are
+        other names for the same.
 
     Raises:
         InputError: if a key of the other is not among ``known``.
     """
-    for key in other:
-        if key not in known:
-            raise InputError(f"{path}: photo_key = {key!r} is no photograph of this study; remove its line")
+    if strange := [key for key in other if key not in known]:
+        raise InputError(
+            f"{path}: photo_key = {strange[0]!r} is no photograph of this study (nor are {len(strange)} of "
+            f"{len(other)} lines); keys are those in photographs.parquet: remove its line"
+        )
     asked = photographs["photo_key"].isin(other.keys()).to_numpy()
     photographs, ours = photographs[asked], [given for given, at in zip(ours, asked, strict=True) if at]
     keys = photographs["photo_key"].tolist()
@@ -135,9 +145,23 @@ def against(
     )
     first, second = (table[f"{who}_points"].to_numpy(np.int64) for who in ("ours", "other"))
     observations = photographs["observation_id"].to_numpy(dtype=object)
+    understood = [
+        (name, text)
+        for names, texts in zip(named, answers, strict=True)
+        for name, text in zip(names, texts, strict=True)
+        if name != _NOTHING
+    ]
+    foreign = [text for name, text in understood if not accepted.knows(name)]
+    if 2 * len(foreign) > len(understood):
+        print(
+            f"evaluation: {path}: {len(foreign)} of {len(understood)} answers are names that the study's taxonomy does "
+            f"not have, such as {foreign[0]!r}, and count as wrong; evaluation.synonyms tells which mean the same",
+            file=sys.stderr,
+        )
     return table, {
         **compared(first, second, observations, resamples=resamples, seed=seed),
         "without_answer": sum(not given for given in answers),
         "photographs_not_judged": len(set(other) - set(keys)),
         "answers_not_understood": sum(name == _NOTHING for given in named for name in given),
+        "answers_not_in_taxonomy": len(foreign),
     }
