@@ -36,7 +36,6 @@ class Accepted:
         self._names = Names(read_backbone(synonyms) if is_backbone else None, confidence=name_confidence)
         self._accepted = {} if is_backbone else _synonyms(synonyms)
         taxa = read_table(taxonomy, TAXONOMY).to_pandas()
-        self._known = frozenset(taxa.loc[taxa["rank"].isin(["species", "genus"]), "name"])
         self._genera = taxa[taxa["rank"] == "species"].set_index("name")["genus"].to_dict()
 
     def name(self, text: str | None) -> Name:
@@ -47,8 +46,8 @@ class Accepted:
         return Name(found.species, self._genera.get(found.species or "", found.genus))
 
     def knows(self, name: Name) -> bool:
-        """Whether the study's taxonomy has the name."""
-        return (name.species or name.genus) in self._known
+        """Whether the study's taxonomy has the species, or the genus that is named alone."""
+        return name.species in self._genera if name.species else name.genus in self._genera.values()
 
 
 def _synonyms(path: Path) -> dict[str, str]:
