@@ -48,6 +48,11 @@ def test_a_number_of_shards_gets_names(count: int, first: str, last: str) -> Non
         (["demoo"], "demoo: no such study; workflow/conf/study has"),
         (["demo", "beta=2"], "study demo beta=2: beta = 2.0 is not allowed"),
         (["demo", "bet=0"], "unknown key bet; do you mean beta?"),
+        (
+            ["demo", "classifier.frozen_epochs=99"],
+            "frozen_epochs = 99 is not allowed; it must be at most classifier.epochs",
+        ),
+        (["demo", "classifier.model=vit_nope"], "vit_nope"),
         (["demo", "clasifier=resnet10t"], "unknown key clasifier; do you mean classifier?"),
         (["demo", "zzzzzz=0"], "unknown key zzzzzz; 'instar study --help' lists them"),
         (["demo", "beta"], "beta: write key=value"),

@@ -346,6 +346,11 @@ def _problems(params: Params) -> Iterator[str]:
         yield f"ablations.pair = {params.ablations.pair} is not allowed; it must hold two species or none"
     if params.detector.image_px % 32:
         yield f"detector.image_px = {params.detector.image_px} is not allowed; it must be a multiple of 32"
+    if params.classifier.frozen_epochs > params.classifier.epochs:
+        yield (
+            f"classifier.frozen_epochs = {params.classifier.frozen_epochs} is not allowed; it must be at most "
+            f"classifier.epochs = {params.classifier.epochs}"
+        )
     shares = params.records.annotation_validation_share + params.records.annotation_test_share
     if shares >= 1:
         yield f"records.annotation_validation_share and _test_share sum to {shares}; they must leave some for training"

@@ -110,6 +110,10 @@ def _checked(word: str) -> str:
             raise InputError(f"{word}: no such preset; {CONF / key} has {', '.join(names(key))}")
     elif problem := problem_of(key, value):
         raise InputError(problem)
+    elif key == "classifier.model":
+        from instar.classifier.model import check_model  # takes seconds, which a preset's name need not
+
+        check_model(value)
     # free keys below it, which Hydra wants to be told
     return f"++{key}={value}" if key.startswith("detector.options") else word
 
