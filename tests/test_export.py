@@ -163,6 +163,8 @@ def test_the_card_tells_a_threshold_from_what_confirms_it(root: Path, rolled: di
     export(["--out", "model", "--no-onnx"])
     card = (root / "model/README.md").read_text()
     assert told in card
+    itself = "takes the wanted\naccuracy itself, 0.95, as its threshold"
+    assert (itself in card) == (rolled["threshold"] is None)
     assert ("reaches 0.60, the lowest threshold at which 95.0 % of" in card) == (rolled["threshold"] is not None)
     assert json.loads((root / "model/identify.json").read_text())["threshold"] == (rolled["threshold"] or 0.95)
 
@@ -532,6 +534,9 @@ def test_the_card_tells_where_the_data_come_from(exported: Path, study: Path) ->
 
 def test_the_card_without_a_drawn_world_and_with_many_regions(root: Path) -> None:
     set_params(root, "records.kind=tables", "records.source=elsewhere")
+    crops = root / "data/demo/crops/a.parquet"
+    rows = read_table(crops, CROPS).to_pylist()
+    write_table(crops, [{**row, "licence": "cc-by-nc"} for row in rows], CROPS)
     path = root / "data/demo/plots/groups.csv"
     groups = pd.read_csv(path)
     some = groups[groups["by"] == "region"].iloc[:1]
@@ -540,6 +545,8 @@ def test_the_card_without_a_drawn_world_and_with_many_regions(root: Path) -> Non
     export(["--out", "model", "--no-onnx"])
     card = (root / "model/README.md").read_text()
     assert "drawn" not in card
+    told = " ".join(card.split())
+    assert "Licences of some photographs do not allow commercial use (54 photographs)." in told
     assert "| region 19 | 81 |" in card and "region 20" not in card
     assert "2 regions with fewer crops are left out." in card
 
