@@ -107,6 +107,8 @@ def _models(root: Path, sizes: Sizes) -> Models:
         place="late",
         labels=labels,
         train_crops=(1,) * len(labels),
+        train_crops_with_place=1,
+        train_box=(0.0, 0.0, 0.0, 0.0),
         early_stop=0,
         licences={},
         dataset_md5="",
@@ -123,6 +125,7 @@ def _models(root: Path, sizes: Sizes) -> Models:
         slicing=Slicing(tile_px=4096, tile_overlap=0.2, merge_threshold=0.5, batch=16),
         limits=Limits(floor=0.05, nms_iou=0.5, max_boxes=300),
         cut=Cut(margin_percent=10.0, max_px=448, jpeg_quality=90),
+        region_deg=30.0,
     )
     return load_models(root / "detector", root / "classifier", settings)
 

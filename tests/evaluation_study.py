@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
 from crop_shards import SPECIES, write_crops
 from photo_shards import write_annotations
 
+from instar.classifier.data import places_of
 from instar.classifier.labels import label_space, targets_of
 from instar.classifier.model import Description, build_network, save
+from instar.classifier.place import bounding_box
 from instar.evaluation.stage import evaluation
 from instar.files import md5_of
 from instar.splits import id_hash
@@ -94,6 +97,7 @@ def described(folder: Path, **fields: Any) -> Description:
         "place": "none",
         "labels": labels,
         "train_crops": tuple(int(counts.get(name, 0)) for name in labels.names),
+        **places_told(train),
         "early_stop": 0,
         "licences": {},
         "dataset_md5": md5_of(folder / "dataset.parquet"),
@@ -101,6 +105,13 @@ def described(folder: Path, **fields: Any) -> Description:
         "instar": "0",
     }
     return Description(**{**about, **fields})
+
+
+def places_told(train: pd.DataFrame) -> dict[str, Any]:
+    """What a description says of the places of training crops."""
+    places = places_of(train)
+    known = ~np.isnan(places).any(axis=1)
+    return {"train_crops_with_place": int(known.sum()), "train_box": bounding_box(places)}
 
 
 def write_classifier(folder: Path, name: str, *, fixed: bool = True, **fields: Any) -> Path:

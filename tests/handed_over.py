@@ -69,7 +69,8 @@ def evaluate(root: Path) -> None:
         (data / "judged" / name).rename(data / name)
     (data / "judged" / "evaluation.json").replace(data / "metrics" / "evaluation.json")
     (data / "plots").mkdir()
-    (data / "judged" / "classes.csv").rename(data / "plots" / "classes.csv")
+    for name in ("classes.csv", "groups.csv"):
+        (data / "judged" / name).rename(data / "plots" / name)
     rows = {"rows": {"in": 130, "out": 129, "dropped": {"no licence": 1}}}
     for stage in ("records", "dataset", "classifier", "detector", "detection_metrics"):
         write_json(data / "metrics" / f"{stage}.json", rows)

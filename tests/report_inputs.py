@@ -152,6 +152,7 @@ def _write_metrics(folder: Path, labels: bool) -> None:
             "observations": 4,
             "species": 2,
             "species_in_training_only": 1,
+            "crops_without_place": 0,
             "species_accuracy": accuracies,
             "genus_accuracy": accuracies,
             "calibration": {

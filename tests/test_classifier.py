@@ -103,7 +103,7 @@ def described(model: str, image_px: int, *, pretrained: bool = False) -> Descrip
     """A classifier of three species without a genus."""
     labels = LabelSpace(("a", "b", "c"), ("species",) * 3, (-1,) * 3)
     numbers: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "train_crops": (1, 1, 1), "licences": {}}
-    numbers |= {"early_stop": 0}
+    numbers |= {"early_stop": 0, "train_crops_with_place": 0, "train_box": None}
     made: Any = {"dataset_md5": "", "code_sha256": "", "instar": ""}
     return Description(model, pretrained, image_px, labels=labels, loss="flat", place="none", **numbers, **made)
 

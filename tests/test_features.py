@@ -49,7 +49,7 @@ def description() -> Description:
     labels = LabelSpace(tuple(SPECIES), ("species",) * 4, (-1,) * 4)
     half = (0.5, 0.5, 0.5)
     return Description(
-        "drawn", False, IMAGE_PX, half, half, "flat", "none", labels, (5,) * 4, 0, {}, "md5", "code", "version"
+        "drawn", False, IMAGE_PX, half, half, "flat", "none", labels, (5,) * 4, 0, None, 0, {}, "md5", "code", "version"
     )
 
 

@@ -447,3 +447,15 @@ def test_a_folder_that_was_not_exported(root: Path) -> None:
         InputError, match=r"photos/identify.json: no such file; name a folder that 'instar export' wrote"
     ):
         identify(["photos/upright.jpg", "--model", "photos"])
+
+
+def test_a_place_far_from_training_is_told_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Places of training lie in latitude -29 to 47, longitude -100 to 20; a region is 30 degrees."""
+    about = "lies 50 degrees outside those of training (latitude "
+    for longitude, times in (("70", 1), ("50", 0), ("-100", 0)):
+        assert identify(["photos", "--csv", "--lat", "0", "--lon", longitude]) == 0
+        printed = capsys.readouterr().err
+        assert printed.count(about) == printed.count("its place") == times
+        assert (f"photos/upright.jpg: its place 0.000, {longitude}.000 {about}" in printed) == bool(times)
+    assert identify(["photos", "--csv"]) == 0
+    assert "outside" not in capsys.readouterr().err

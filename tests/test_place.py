@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from instar.classifier.network import Network, parameter_groups
-from instar.classifier.place import PlaceEncoder, fourier_features, jitter
+from instar.classifier.place import PlaceEncoder, bounding_box, degrees_outside, fourier_features, jitter
 
 UNKNOWN = torch.full((1, 2), float("nan"))
 
@@ -149,3 +149,40 @@ def test_tokens_and_position_embeddings_do_not_decay(model: str, excepted: set[s
     matrices = {name for name, p in whole.backbone.named_parameters() if name.endswith(".weight") and p.ndim > 1}
     assert matrices
     assert not matrices & still
+
+
+def test_the_box_of_no_place() -> None:
+    assert bounding_box(np.zeros((0, 2), np.float32)) is None
+    assert bounding_box(np.array([[np.nan, 4.0], [3.0, np.nan]], np.float32)) is None
+
+
+@pytest.mark.parametrize(
+    ("places", "box"),
+    [
+        ([[10.0, 20.0]], (10.0, 20.0, 10.0, 20.0)),
+        ([[10.0, 20.0], [-5.0, -30.5], [np.nan, np.nan], [0.0, 40.0]], (-5.0, -30.5, 10.0, 40.0)),
+        ([[1.0, 170.0], [2.0, -175.0], [3.0, 179.0]], (1.0, 170.0, 3.0, -175.0)),  # across 180°
+    ],
+)
+def test_the_box_of_places_by_hand(places: list[list[float]], box: tuple[float, ...]) -> None:
+    assert bounding_box(np.array(places, np.float32)) == box
+
+
+@pytest.mark.parametrize(
+    ("place", "outside"),
+    [
+        ((0.0, 0.0), 0),
+        ((10.0, 20.0), 0),
+        ((25.0, 0.0), 15),
+        ((-14.0, 23.0), 4),
+        ((0.0, 32.5), 12.5),
+        ((0.0, -179.0), 159),
+    ],
+)
+def test_degrees_outside_by_hand(place: tuple[float, float], outside: float) -> None:
+    assert degrees_outside(place, (-10.0, -20.0, 10.0, 20.0)) == outside
+
+
+@pytest.mark.parametrize(("longitude", "outside"), [(175.0, 0), (-178.0, 0), (180.0, 0), (160.0, 10), (-170.0, 5)])
+def test_degrees_outside_a_box_across_180_degrees(longitude: float, outside: float) -> None:
+    assert degrees_outside((0.0, longitude), (-10.0, 170.0, 10.0, -175.0)) == outside

@@ -92,8 +92,10 @@ def test_what_the_classifier_does_where(whole: str) -> None:
     text = Page(whole).text
     assert "96 px true 10 71 % (64–78 %)" in text
     assert "96 px none given 10 61 % (54–68 %)" in text
-    assert "source field 7 50 % (50–50 %) 100 % (100–100 %)" in text
+    assert "source field 7 50 % 100 % region" in text
     assert f"region {HOSTILE} 3 25 % " in text  # no species among them
+    assert "crops species, top 1 genus, top 1 96 px" in text
+    assert "No top 5 is given for a rank of at most five classes (species, genus)" in text and "top 5," not in text
     assert "a temperature of 1.25" in text
     assert "misses its accuracy by 4.5 % on average; before it was 12.3 %." in text
     lowest = "The lowest threshold at which 95 % of the answers for the validation crops are right is 0.6. "
@@ -116,6 +118,40 @@ def test_without_another_identifier_none_is_mentioned(tmp_path: Path) -> None:
     text = written(given).text
     assert "Against another identifier" not in text
     assert "At no threshold are answers at the lowest sure rank right for 95 % of the crops." in text
+    assert "Then instar identify takes 0.95 itself as its threshold." in text
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize(("after", "worse"), [(0.123, False), (0.2, True)])
+def test_calibration_that_made_it_worse(tmp_path: Path, split: str, after: float, worse: bool) -> None:
+    given = write_inputs(tmp_path)
+    path = given["metrics"] / "evaluation.json"
+    metrics = json.loads(path.read_text())
+    metrics["calibration"]["expected_calibration_error"]["after"] = after
+    write_json(path, {**metrics, "split": split, "crops_without_place": 3})
+    text = written(given).text
+    assert ("calibration made it worse here" in text) == worse
+    assert ("each half of the observations at the temperature of the other" in text) == (split == "validation")
+    assert "96 px true, where known (7 of 10 crops) 10" in text
+
+
+def test_a_rank_of_six_classes_has_a_top_5(tmp_path: Path) -> None:
+    given = write_inputs(tmp_path)
+    path = given["plots"] / "classes.csv"
+    with path.open("a") as file:
+        file.writelines(f"Velomyrma s{number},Velomyrma,2,0,,\n" for number in range(3))
+    text = written(given).text
+    assert "crops species, top 1 species, top 5 genus, top 1 96 px" in text
+    assert "at most five classes (genus)" in text
+    assert "the species is among the first five guesses" in text
+
+
+def test_a_detector_that_was_taken_as_it_was(tmp_path: Path) -> None:
+    given = write_inputs(tmp_path)
+    write_json(given["metrics"] / "detector.json", {"family": "yolo", "parameters": 0})
+    text = written(given).text
+    assert "Nothing was trained: the detector (yolo) was taken as it was." in text
+    assert "every photograph is one box" not in text
 
 
 def test_a_threshold_that_no_other_observation_confirms(tmp_path: Path) -> None:
@@ -248,7 +284,7 @@ def test_detector_that_needs_no_training(tmp_path: Path) -> None:
     write_json(path, figures)
     page = written(given)
     assert "Nothing was trained" in page.text
-    assert "the detector finds 0 % (0–0 %) of the annotated animals" in page.text
+    assert "the detector finds 0 % of the annotated animals" in page.text
 
 
 def test_study_without_annotations(tmp_path: Path) -> None:
@@ -510,6 +546,9 @@ def test_figures_are_worded() -> None:
     assert measure.interval_text == "64.0 to 78.0\xa0%"
     assert measure.short == "71\xa0% (64–78\xa0%)"
     assert Measure("recall", 1.0, None, None, "").short == "100\xa0%"
+    of_no_width = Measure("recall", 0.5, 0.5, 0.5, "")
+    assert (of_no_width.short, of_no_width.interval_text, of_no_width.low) == ("50\xa0%", "", None)
+    assert Measure("recall", 1.0, 0.5, 1.0, "").short == "100\xa0% (50–100\xa0%)"
 
 
 def test_licences_of_weights(tmp_path: Path) -> None:

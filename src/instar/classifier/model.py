@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from instar.classifier.augment import normalised
 from instar.classifier.labels import LabelSpace, targets_of
 from instar.classifier.network import Network
+from instar.classifier.place import Box
 from instar.errors import InputError
 from instar.files import write_json
 
@@ -37,11 +39,18 @@ class Description:
     place: str  # none, late or fused: what the network makes of a place
     labels: LabelSpace
     train_crops: tuple[int, ...]  # labelled as each class
+    train_crops_with_place: int
+    train_box: Box | None  # of these places, see place.bounding_box
     early_stop: int  # epochs; above 0 the validation crops chose the epoch whose weights these are
     licences: dict[str, int]  # training crops under each licence of their photographs
     dataset_md5: str  # of dataset.parquet, as DVC names that version
     code_sha256: str  # of the source that trained it
     instar: str  # version
+
+    @property
+    def takes_place(self) -> bool:
+        """Whether training showed what a place means; without any the weights of places are as they were drawn."""
+        return self.place != "none" and self.train_crops_with_place > 0
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """The network's input from uint8 (n, 3, height, width), on the device that the pixels are on."""
@@ -141,11 +150,28 @@ def load_description(folder: Path) -> Description:
         place = {name: index for index, name in enumerate(names)}
         space = LabelSpace(tuple(names), tuple(ranks), tuple(-1 if name is None else place[name] for name in parents))
         mean, std = tuple(fields.pop("mean")), tuple(fields.pop("std"))
-        return Description(labels=space, train_crops=tuple(counts), mean=mean, std=std, **fields)
+        box = _box(fields.pop("train_box"), fields["train_crops_with_place"], sum(counts))
+        return Description(labels=space, train_crops=tuple(counts), mean=mean, std=std, train_box=box, **fields)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run classifier") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no description of a classifier ({error!r}); run classifier again") from None
+
+
+def _box(given: list[float] | None, placed: int, crops: int) -> Box | None:
+    """The box of the places of so many crops.
+
+    Raises:
+        ValueError: if both do not fit.
+    """
+    if type(placed) is not int or not 0 <= placed <= crops or (given is None) != (placed == 0):
+        raise ValueError(f"train_crops_with_place = {placed!r}")
+    if given is None:
+        return None
+    south, west, north, east = (float(side) for side in given)
+    if not (-90 <= south <= north <= 90 and all(math.isfinite(side) for side in (west, east))):
+        raise ValueError(f"train_box = {given}")
+    return south, west, north, east
 
 
 def quiet_timm() -> None:

@@ -9,6 +9,8 @@ import torch
 OCTAVES = 6
 #: Width of the place's hidden layers.
 WIDTH = 128
+#: South, west, north and east side in degrees; west is above east where it reaches across 180°.
+Box = tuple[float, float, float, float]
 
 
 def jitter(rng: np.random.Generator, place: np.ndarray, *, noise_deg: float, drop: float) -> np.ndarray:
@@ -29,6 +31,30 @@ def jitter(rng: np.random.Generator, place: np.ndarray, *, noise_deg: float, dro
     latitude = np.clip(place[0] + north, -90.0, 90.0)
     longitude = (place[1] + east + 180.0) % 360.0 - 180.0
     return np.array([latitude, longitude], dtype=np.float32)
+
+
+def bounding_box(places: np.ndarray) -> Box | None:
+    """The smallest box that holds all known places; None where none is known.
+
+    Args:
+        places: float32, shape (n, 2), latitude and longitude in degrees; NaN where unknown.
+    """
+    known = places[~np.isnan(places).any(axis=1)].astype(np.float64)
+    if not len(known):
+        return None
+    east = np.unique(known[:, 1])
+    widest = int(np.argmax(np.diff(east, append=east[0] + 360)))  # the box begins where the widest gap ends
+    sides = known[:, 0].min(), east[(widest + 1) % len(east)], known[:, 0].max(), east[widest]
+    south, west, north, east_side = (round(float(side), 4) for side in sides)
+    return south, west, north, east_side
+
+
+def degrees_outside(place: tuple[float, float], box: Box) -> float:
+    """By how many degrees of latitude or longitude, whichever are more, a place lies outside a box; 0 inside it."""
+    (latitude, longitude), (south, west, north, east) = place, box
+    outside = 0.0 if (longitude - west) % 360 <= (east - west) % 360 else 360.0
+    by_longitude = min((west - longitude) % 360, (longitude - east) % 360, outside)
+    return max(south - latitude, latitude - north, by_longitude, 0.0)
 
 
 def fourier_features(places: torch.Tensor) -> torch.Tensor:

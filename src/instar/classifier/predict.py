@@ -42,10 +42,13 @@ class Predictor:
 
         Args:
             pixels: uint8, shape (n, 3, px, px), RGB.
-            places: float32, shape (n, 2), latitude and longitude in degrees; NaN where unknown.
+            places: float32, shape (n, 2), latitude and longitude in degrees; NaN where unknown. A classifier that was
+                trained without places takes no notice.
         """
         with torch.inference_mode():
             normalised = self.description.normalise(pixels.to(self.device))
+            if not self.description.takes_place:
+                places = torch.full_like(places, torch.nan)
             logits: torch.Tensor = self.network(normalised, places.to(self.device))
             return logits.float()
 

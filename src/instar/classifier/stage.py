@@ -137,6 +137,7 @@ def classifier(
     from instar.classifier.features import Features, cached_features
     from instar.classifier.fit import Feed, fit, machine, write_curves
     from instar.classifier.model import Description, build_network, check_model, normalisation, quiet_timm, save
+    from instar.classifier.place import bounding_box
     from instar.classifier.train import Learner, Recipe
 
     quiet_timm()
@@ -153,7 +154,7 @@ def classifier(
     counts = np.bincount(labels.targets(train["label"]), minlength=len(labels))
     weights = class_weights(counts, beta=beta, max_weight=max_weight)
     mean, std = normalisation(model)
-    about = _crops(crops, train)
+    about, places = _crops(crops, train), places_of(train)
     crops_sha256 = sha256_of_texts(about["sha256"])
     description = Description(
         model=model,
@@ -165,6 +166,8 @@ def classifier(
         place=place,
         labels=labels,
         train_crops=tuple(int(count) for count in counts),
+        train_crops_with_place=int((~np.isnan(places).any(axis=1)).sum()),
+        train_box=bounding_box(places),
         early_stop=early_stop,
         licences={str(name): int(count) for name, count in about["licence"].value_counts().sort_index().items()},
         dataset_md5=md5_of(dataset),
@@ -198,7 +201,7 @@ def classifier(
             batch=batch,
             precision=machine(devices, precision)[2],
         )
-        frozen = Features(kept, targets, places_of(train), shown)
+        frozen = Features(kept, targets, places, shown)
     feed = Feed(
         learner,
         views(train, shown),

@@ -66,10 +66,10 @@ def evaluation(
     """Judge the classifier on held-out crops and photographs: the split test where there is one, else validation.
 
     Species are ranked among species and genera among genera; a genus's probability holds that of its species.
-    Intervals are of 95 %, by resampling observations. Where the classifier takes a place, it is judged with the true
-    one, with none, and with a wrong one, the place of another crop at least 1,000 km away; crops that have no wrong
-    place are left out of the last. The temperature is fitted on validation; where validation is also judged, each half
-    of its observations is judged with the other half's. Photographs are judged at it, too, as identify answers.
+    Intervals are of 95 %, by resampling observations. Where the classifier learnt from places, it is judged with the
+    true one, with none, and with a wrong one, the place of another crop at least 1,000 km away; crops that have no
+    wrong place are left out of the last. The temperature is fitted on validation; where validation is also judged, each
+    half of its observations is judged with the other half's. Photographs are judged at it, too, as identify answers.
 
     Args:
         classifier: folder with the trained weights and their description.
@@ -222,7 +222,7 @@ def _places(rows: pd.DataFrame, description: "Description", seed: int) -> dict[s
 
     true = places_of(rows)
     nowhere = np.full_like(true, np.nan)
-    if description.place == "none":
+    if not description.takes_place:
         return {"none": nowhere}
     return {"true": true, "none": nowhere, "wrong": wrong_places(true, rows["key"], seed=seed, least_km=WRONG_KM)}
 

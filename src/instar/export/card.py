@@ -1,6 +1,7 @@
 """The model card: what the models learnt from, how good they are, and where they end."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pandas as pd
 
+from instar.classifier.labels import RANKS, targets_of
+from instar.classifier.views import PADDING_RGB
 from instar.errors import InputError
+from instar.evaluation.answers import TOP
+from instar.evaluation.photographs import UNTRAINED as UNSEARCHED
+from instar.evaluation.places import UNKNOWN
 from instar.export.attribution import Photographs
 from instar.params import Params
 from instar.splits import CHOSE_EPOCH
@@ -20,8 +26,11 @@ if TYPE_CHECKING:
 FEW_CROPS = 30
 #: Of metrics/<stage>.json.
 STAGES = ("records", "detector", "detection_metrics", "dataset", "classifier", "evaluation")
+#: Rows of the table of regions.
+MOST_REGIONS = 20
 PLACES = {"true": "the true place", "none": "no place", "wrong": "a wrong place, 1,000 km away or more"}
 _MEANS = {"micro": "each crop counts once", "macro": "each class counts once"}
+_GROUPS = ["by", "group", "crops", *(f"{rank}_{name}" for rank in RANKS for name in ("top1", "low", "high"))]
 #: Licences of photographs that forbid, or are said to forbid, something about what is made of them.
 _NARROW = {"nc": "commercial use", "nd": "derived works", "sa": "another licence for derived works"}
 
@@ -33,10 +42,12 @@ class Figures:
     Attributes:
         metrics: of each of ``STAGES``.
         classes: ``label``, ``held_out_crops`` and ``top1`` of each class.
+        groups: accuracies ``by`` class size, source and region.
     """
 
     metrics: dict[str, dict[str, Any]]
     classes: pd.DataFrame
+    groups: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -67,14 +78,17 @@ def read_figures(root: Path) -> Figures:
             raise InputError(f"{path}: no such file; run {stage}") from None
         except ValueError:
             raise InputError(f"{path}: no JSON; run {stage} again") from None
-    path = root / "plots" / "classes.csv"
+    classes = _table(root / "plots" / "classes.csv", ["label", "held_out_crops", "top1"])
+    return Figures(metrics, classes, _table(root / "plots" / "groups.csv", _GROUPS))
+
+
+def _table(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
-        classes = pd.read_csv(path, keep_default_na=False, na_values=[""])
-        return Figures(metrics, classes[["label", "held_out_crops", "top1"]])
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])[columns]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run evaluation") from None
     except (ValueError, KeyError):
-        raise InputError(f"{path}: not the table of classes; run evaluation again") from None
+        raise InputError(f"{path}: not the table of {path.stem}; run evaluation again") from None
 
 
 def card(facts: Facts) -> str:
@@ -95,29 +109,39 @@ def card(facts: Facts) -> str:
 
 def context(facts: Facts) -> dict[str, Any]:
     """What the template is given."""
-    about, metrics = facts.description, facts.figures.metrics
+    about, study, metrics = facts.description, facts.study, facts.figures.metrics
     evaluation = metrics["evaluation"]
     classes = _classes(facts)
+    numbers = {rank: int((classes["rank"] == rank).sum()) for rank in RANKS}
+    few_classes = {rank for rank, number in numbers.items() if number <= TOP}
     return {
         "facts": facts,
-        "study": facts.study,
+        "study": study,
         "about": about,
         "detector": facts.detector,
         "records": metrics["records"]["rows"],
         "dataset": metrics["dataset"]["rows"],
         "evaluation": evaluation,
         "calibration": evaluation["calibration"],
-        "accuracies": list(accuracies(evaluation)),
+        "accuracies": list(accuracies(evaluation, few_classes)),
+        "no_top5": few_classes,
+        "of_genus": int(classes.loc[classes["rank"] == "genus", "held_out"].sum()),
+        "regions": _regions(facts.figures.groups),
+        "most_regions": MOST_REGIONS,
+        "outputs": outputs(about),
+        "cut": study.crops,
+        "padding": PADDING_RGB,
+        "unsearched": facts.detector["family"] == UNSEARCHED,
+        "adopted": study.detector.epochs == 0,
         "detections": detector_rows(metrics["detection_metrics"]),
         "classes": classes,
-        "species": int((classes["rank"] == "species").sum()),
-        "genera": int((classes["rank"] == "genus").sum()),
+        "species": numbers["species"],
+        "genera": numbers["genus"],
         "few_crops": FEW_CROPS,
         "few": _names(classes[(classes["train"] < FEW_CROPS) & (classes["rank"] == "species")]),
         "unjudged": _names(classes[(classes["held_out"] == 0) & (classes["rank"] == "species")]),
         "narrow": narrow(facts.photographs.by_licence),
         "backbone": backbone_licence(about.model, pretrained=about.pretrained),
-        "places": PLACES,
         "chose_epoch": CHOSE_EPOCH if evaluation["judged_chose_epoch"] else "",
     }
 
@@ -144,17 +168,74 @@ def _names(classes: pd.DataFrame) -> list[str]:
     return sorted(classes["name"])
 
 
-def accuracies(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """Lines of the table of accuracies: by resolution and kind of place, by rank, over crops and over classes."""
+@dataclass(frozen=True)
+class Outputs:
+    """What the outputs of ONNX are.
+
+    Attributes:
+        logits: classes that have one, in the order of these.
+        every: whether that is every class.
+        species_sum: whether the species' probabilities sum to 1.
+        genera_sum: whether the genera's do.
+    """
+
+    logits: list[str]
+    every: bool
+    species_sum: bool
+    genera_sum: bool
+
+
+def outputs(about: "Description") -> Outputs:
+    """What follows from the classes and the loss."""
+    labels = about.labels
+    found = targets_of(labels, about.loss).outputs.tolist()
+    tops = {labels.ranks[lineage[-1]] for lineage in labels.lineages}
+    species = {labels.ranks[output] for output in found} == {"species"}
+    return Outputs([labels.names[output] for output in found], len(found) == len(labels), species, tops == {"genus"})
+
+
+def _regions(groups: pd.DataFrame) -> list[dict[str, Any]]:
+    """Lines of the table of regions, those with most crops first; none where no place is known."""
+    found = groups[groups["by"] == "region"].sort_values(["crops", "group"], ascending=[False, True])
+    if set(found["group"]) <= {UNKNOWN}:
+        return []
+    return [
+        {"region": row["group"], "crops": int(row["crops"])} | {rank: _top1(row, rank) for rank in RANKS}
+        for row in found.to_dict("records")
+    ]
+
+
+def _top1(row: dict[Any, Any], rank: str) -> dict[str, Any] | None:
+    ends = {name: row[f"{rank}_{name}"] for name in ("top1", "low", "high")}
+    value, low, high = (None if pd.isna(figure) else figure for figure in ends.values())
+    return None if value is None else {"value": value, "low": low, "high": high}
+
+
+def accuracies(evaluation: dict[str, Any], few_classes: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Lines of the table of accuracies: by resolution and kind of place, by rank, over crops and over classes.
+
+    Args:
+        evaluation: of metrics/evaluation.json.
+        few_classes: ranks with so few classes that the right one is always among the first five.
+    """
     found = []
     for image_px, by_place in evaluation["resolutions"].items():
         for place, ranks in by_place.items():
             for rank in ("species", "genus"):
                 figures = ranks[f"{rank}_accuracy"]
                 for mean, weighing in _MEANS.items() if figures else ():
-                    line = {"image_px": image_px, "place": PLACES[place], "rank": rank, "mean": weighing}
-                    found.append({**line, "top1": figures[f"top1_{mean}"], "top5": figures[f"top5_{mean}"]})
+                    told = _place(place, evaluation["crops"], evaluation["crops_without_place"])
+                    line = {"image_px": image_px, "place": told, "crops": ranks["crops"], "rank": rank}
+                    top5 = None if rank in few_classes else figures[f"top5_{mean}"]
+                    found.append({**line, "mean": weighing, "top1": figures[f"top1_{mean}"], "top5": top5})
     return found
+
+
+def _place(place: str, crops: int, without: int) -> str:
+    """Which place crops are judged with; without a known one they have none."""
+    if place != "true" or not without:
+        return PLACES[place]
+    return f"{PLACES[place]}, where known ({crops - without:,} of {crops:,} crops)"
 
 
 def detector_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -180,7 +261,7 @@ def narrow(licences: dict[str, int]) -> list[str]:
         if count := sum(number for name, number in licences.items() if part in name.split("-")):
             found.append(f"{forbidden} ({count:,} photographs)")
     if count := sum(licences.get(name, 0) for name in ("all-rights-reserved", "unknown")):
-        found.append(f"everything that its author did not allow ({count:,} photographs)")
+        found.append(f"any use that the author has not allowed ({count:,} photographs)")
     return found
 
 
@@ -196,12 +277,14 @@ def backbone_licence(model: str, *, pretrained: bool) -> str:
 
 
 def share(figure: dict[str, Any] | float | None) -> str:
-    """``71.2 % (64.0–78.1 %)``, ``71.2 %`` without an interval, an empty text for no figure."""
+    """``71.2 % (64.0–78.1 %)``, ``71.2 %`` where there is no interval or none of any width, an empty text for none."""
     if figure is None or figure != figure:  # NaN in a table
         return ""
     if not isinstance(figure, dict):
         return f"{100 * figure:.1f} %"
-    interval = "" if figure["low"] is None else f" ({100 * figure['low']:.1f}–{100 * figure['high']:.1f} %)"
+    low, high = figure["low"], figure["high"]
+    varies = low is not None and not low == high == figure["value"]  # resamples that are all alike tell nothing
+    interval = f" ({100 * low:.1f}–{100 * high:.1f} %)" if varies else ""
     return f"{share(figure['value'])}{interval}"
 
 

@@ -1,17 +1,21 @@
 """The classifier as ONNX, and whether it says what torch says."""
 
+import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from instar.classifier.labels import targets_of
 from instar.classifier.losses import NodeProbabilities
 from instar.classifier.model import Description, load
 from instar.classifier.network import Network
 from instar.errors import InputError
 
 INPUTS, OUTPUTS = ("pixels", "places"), ("probabilities", "logits")
+#: The number of crops is left open.
+OPEN = {name: {0: torch.export.Dim("n")} for name in INPUTS}
 #: By which no output may differ from torch's.
 TOLERANCE = 1e-4
 #: A known place, where crops have none.
@@ -30,6 +34,7 @@ class Whole(torch.nn.Module):
     def __init__(self, network: Network, description: Description, *, temperature: float) -> None:
         super().__init__()
         self.network, self.temperature = network, temperature
+        self.takes_place = description.takes_place
         self.nodes = NodeProbabilities(description.labels, description.loss)
         self.register_buffer("mean", torch.tensor(description.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(description.std).view(1, 3, 1, 1))
@@ -43,6 +48,8 @@ class Whole(torch.nn.Module):
             pixels: uint8, shape (n, 3, px, px), RGB.
             places: float32, shape (n, 2), latitude and longitude in degrees, NaN where unknown.
         """
+        if not self.takes_place:
+            places = torch.full_like(places, torch.nan)
         logits = self.network((pixels.float() / 255 - self.mean) / self.std, places).float()
         return self.nodes(logits / self.temperature), logits
 
@@ -69,9 +76,12 @@ def write_onnx(folder: Path, out: Path, pixels: torch.Tensor, places: torch.Tens
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's own, about its parts
-            torch.onnx.export(
-                program, f=str(out), input_names=INPUTS, output_names=OUTPUTS, external_data=False, verbose=False
+            written = torch.onnx.export(
+                program, input_names=INPUTS, output_names=OUTPUTS, dynamic_shapes=OPEN, verbose=False
             )
+            assert written is not None  # it is where no file is named
+            written.model.metadata_props.update(about(description, temperature=temperature))
+            written.save(out, external_data=False)
     except (torch.onnx.errors.OnnxExporterError, ValueError) as error:  # the latter above 2 GB
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{description.model} can't be written as ONNX ({reason}); use --no-onnx") from None
@@ -83,14 +93,26 @@ def write_onnx(folder: Path, out: Path, pixels: torch.Tensor, places: torch.Tens
     return difference
 
 
+def about(description: Description, *, temperature: float) -> dict[str, str]:
+    """What the file says of itself, as texts; ``labels`` is a JSON list in the order of the probabilities, and
+    ``logits`` one of the classes in the order of the logits."""
+    labels = description.labels
+    outputs = targets_of(labels, description.loss).outputs
+    return {
+        "instar": description.instar,
+        "dataset_md5": description.dataset_md5,
+        "temperature": repr(temperature),
+        "labels": json.dumps(labels.names, ensure_ascii=False),
+        "logits": json.dumps([labels.names[output] for output in outputs], ensure_ascii=False),
+    }
+
+
 def exported_program(whole: Whole, image_px: int) -> torch.export.ExportedProgram:
     """The graph, whose number of crops is left open."""
-    batch = torch.export.Dim("batch")
     # two examples: torch takes a size of 1 for a constant
     examples = torch.zeros(2, 3, image_px, image_px, dtype=torch.uint8), torch.tensor([SOMEWHERE, SOMEWHERE])
-    shapes = {name: {0: batch} for name in INPUTS}
     with torch.no_grad():
-        return torch.export.export(whole, examples, dynamic_shapes=shapes)
+        return torch.export.export(whole, examples, dynamic_shapes=OPEN)
 
 
 def batches(pixels: torch.Tensor, places: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:

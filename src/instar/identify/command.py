@@ -1,6 +1,7 @@
 """`instar identify`: what is on photographs."""
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -99,7 +100,9 @@ def _identify(options: argparse.Namespace, place: "Place | None") -> int:
     overlays = Overlays(options.overlay, paths) if options.overlay else None
     models = _models(options)
     labels, counted = models.predictor.labels, models.settings.photo_boxes
-    output = _output(options, models)
+    output, far = _output(options, models), _Far(models)
+    if place is not None and not models.predictor.description.takes_place:
+        _complain("--lat and --lon are ignored: the classifier was trained without places")
     identifier = Identifier(models, keep_pixels=overlays is not None)
     bad = len(problems)
     for found in _shown(identifier.found(read_all(paths, place, threads=THREADS)), len(paths)):
@@ -107,6 +110,7 @@ def _identify(options: argparse.Namespace, place: "Place | None") -> int:
         if overlays:
             drawn = None if found.pixels is None else str(overlays.write(found.pixels, row))
             row["overlay"] = drawn
+        far.look(found)
         if found.problem:
             bad += 1
             _complain(f"{found.name}: {found.problem}")
@@ -115,6 +119,35 @@ def _identify(options: argparse.Namespace, place: "Place | None") -> int:
     if bad:
         _complain(f"{bad} of the photographs and folders named could not be read")
     return 1 if bad else 0
+
+
+class _Far:
+    """Tells of the first photograph that was taken far outside the places of training.
+
+    Args:
+        models: whose training is meant.
+    """
+
+    def __init__(self, models: "Models") -> None:
+        self._box, self._least = models.predictor.description.train_box, models.settings.region_deg
+        self._told = False
+
+    def look(self, found: "Found") -> None:
+        """Look at a photograph's place."""
+        from instar.classifier.place import degrees_outside
+
+        if self._told or self._box is None or math.isnan(found.place[0]):
+            return
+        outside = degrees_outside(found.place, self._box)
+        if outside > self._least:
+            self._told = True
+            south, west, north, east = self._box
+            latitude, longitude = found.place
+            _complain(
+                f"{found.name}: its place {latitude:.3f}, {longitude:.3f} lies {outside:.0f} degrees outside those of "
+                f"training (latitude {south:.1f} to {north:.1f}, longitude {west:.1f} to {east:.1f}): animals there "
+                "may be of no class that is known; other photographs may be far outside, too"
+            )
 
 
 def _complain(text: str) -> None:
@@ -154,7 +187,7 @@ def _output(options: argparse.Namespace, models: "Models") -> "Output":
         return Csv(sys.stdout, options.top)
     about = models.predictor.description
     if not options.json:
-        return Table(sys.stdout, about.labels, places=about.place != "none")
+        return Table(sys.stdout, about.labels, places=about.takes_place)
     head = {
         "instar": instar.__version__,
         "detector": models.detector.name,

@@ -46,6 +46,7 @@ class Settings:
         slicing: of photographs into tiles.
         limits: of what the detector keeps.
         cut: how crops are made.
+        region_deg: side of a region; a place farther outside those of training is told.
     """
 
     temperature: float
@@ -55,6 +56,7 @@ class Settings:
     slicing: Slicing
     limits: Limits
     cut: Cut
+    region_deg: float
 
     def asked(self, *, batch: int | None, threshold: float | None) -> "Settings":
         """The same with another ``threshold`` and number of tiles and crops at a time; None changes nothing."""
@@ -80,6 +82,7 @@ def settings_of(params: Params, found: Calibration | None) -> Settings:
         slicing=Slicing(given.tile_px, given.tile_overlap, given.merge_threshold, given.batch),
         limits=Limits(given.floor, given.nms_iou, given.max_boxes),
         cut=Cut(crops.margin_percent, crops.max_px, crops.jpeg_quality),
+        region_deg=params.evaluation.region_deg,
     )
 
 

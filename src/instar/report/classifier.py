@@ -1,5 +1,6 @@
 """The section on the classifier: its figures with intervals, genera mixed up, class sizes, training."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ _GROUPS = ["by", "group", "crops", "species_top1", "species_low", "species_high"
 _GROUPS += ["genus_top1", "genus_low", "genus_high"]
 _PLACES = {"true": "true", "none": "none given", "wrong": "wrong by 1,000 km or more"}
 
+#: The stage evaluation judges the first guess and the first so many.
+TOP = 5
 _RANKS = {"species": "species_accuracy", "genus": "genus_accuracy"}
 _MEANS = {"micro": "every {unit} counts once", "macro": "every class counts once"}
 
@@ -28,17 +31,26 @@ _CURVES = {
 }
 
 
-def measures(metrics: dict[str, Any], unit: str = "crop") -> list[Measure]:
+def few_classes(inputs: Inputs) -> frozenset[str]:
+    """Ranks with so few classes that the right one is always among the first five."""
+    classes = inputs.curve("classes.csv", CLASSES)
+    of_genus = int((classes["label"] == classes["genus"]).sum())
+    numbers = {"species": len(classes) - of_genus, "genus": of_genus}
+    return frozenset(rank for rank, number in numbers.items() if number <= TOP)
+
+
+def measures(metrics: dict[str, Any], unit: str = "crop", few: Collection[str] = ()) -> list[Measure]:
     """Top-1 and top-5 of species and genus, of crops or photographs, first over these, then over classes.
 
     Args:
         metrics: of metrics/evaluation.json, or its part on photographs.
         unit: what counts once, crop or photograph.
+        few: ranks that get no top 5, see ``few_classes``.
     """
     found = []
     for mean, weighing in _MEANS.items():
         for rank, key in _RANKS.items():
-            for k in (1, 5) if metrics[key] else ():
+            for k in (1, *(() if rank in few else (TOP,))) if metrics[key] else ():
                 name = f"{rank}, top {k}" + (", by class" if mean == "macro" else "")
                 right = f"the first guess is the {rank}" if k == 1 else f"the {rank} is among the first five guesses"
                 found.append(
@@ -56,17 +68,27 @@ class Line:
     figures: list[str]
 
 
-def settings(inputs: Inputs) -> list[Line]:
-    """Top-1 and top-5 of species and genus at each resolution with each kind of place."""
-    table = inputs.curve("accuracy.csv", _ACCURACY)
-    return [
+def settings(inputs: Inputs) -> tuple[list[str], list[Line]]:
+    """Top-1 and top-5 of species and genus at each resolution with each kind of place: their titles, and the lines."""
+    table, few = inputs.curve("accuracy.csv", _ACCURACY), few_classes(inputs)
+    columns = {
+        f"{rank}_top{k}_micro": f"{rank}, top {k}" for rank in _RANKS for k in (1, *(() if rank in few else (TOP,)))
+    }
+    lines = [
         Line(
-            [f"{row['image_px']} px", _PLACES.get(row["place"], row["place"])],
+            [f"{row['image_px']} px", _place(row["place"], inputs.metrics["evaluation"])],
             int(row["crops"]),
-            [_share(row, name, f"{name}_low", f"{name}_high") for name in _ACCURACY[3:]],
+            [_share(row, name, f"{name}_low", f"{name}_high") for name in columns],
         )
         for _, row in table.iterrows()
     ]
+    return list(columns.values()), lines
+
+
+def _place(place: str, metrics: dict[str, Any]) -> str:
+    if place == "true" and (without := metrics["crops_without_place"]):
+        return f"true, where known ({metrics['crops'] - without:,} of {metrics['crops']:,} crops)"
+    return _PLACES.get(place, place)
 
 
 def groups(inputs: Inputs) -> list[Line]:
@@ -98,8 +120,14 @@ def calibration_text(metrics: dict[str, Any]) -> str:
     if error["after"] is not None:
         before, after = (percent(error[when], 1) for when in ("before", "after"))
         text += f"Then the classifier's confidence misses its accuracy by {after} on average; before it was {before}. "
+        halves = "each half of the observations at the temperature of the other"
+        others = halves if metrics["split"] == "validation" else "which did not fit the temperature"
+        text += f"Both are measured on the judged crops, {others}. "
+        if error["after"] > error["before"]:
+            text += "So calibration made it worse here: there are too few crops to fit it, or the judged ones differ. "
     if threshold is None:
-        return text + f"At no threshold are answers at the lowest sure rank right for {percent(wanted)} of the crops."
+        text += f"At no threshold are answers at the lowest sure rank right for {percent(wanted)} of the crops. "
+        return text + f"Then instar identify takes {wanted:g} itself as its threshold."
     text += f"The lowest threshold at which {percent(wanted)} of the answers for the validation crops are right is "
     text += f"{threshold:g}. "
     if at is None:
@@ -142,7 +170,8 @@ def identifiers_text(metrics: dict[str, Any]) -> str:
 def charts(inputs: Inputs) -> list[tuple[str, Markup]]:
     """Charts with their titles."""
     title = "Named right, with 95 % intervals"
-    found = [(title, intervals("accuracy", title, measures(inputs.metrics["evaluation"])))]
+    shown = measures(inputs.metrics["evaluation"], few=few_classes(inputs))
+    found = [(title, intervals("accuracy", title, shown))]
     curve = inputs.curve("reliability.csv", ["count", "confidence", "accuracy"])
     found.append(("Reliability; a larger dot is more crops", reliability(curve)))
     curve = inputs.curve("rollup.csv", ["coverage", "accuracy", "species"])

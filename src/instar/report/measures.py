@@ -9,9 +9,15 @@ class Measure:
 
     name: str
     value: float
-    low: float | None  # of the 95 % interval; None where none was computed
+    low: float | None  # of the 95 % interval; None where there is none of any width
     high: float | None
     meaning: str
+
+    def __post_init__(self) -> None:
+        # resamples that are all alike, of crops that are all right or one to each class, tell nothing of others
+        if self.low == self.high == self.value:
+            object.__setattr__(self, "low", None)
+            object.__setattr__(self, "high", None)
 
     @property
     def value_text(self) -> str:

@@ -98,7 +98,6 @@ def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:
         "threshold_text": detector.threshold_text(inputs.metrics["detection_metrics"], confidence),
         "detector": detector.measures(inputs, confidence),
         "detector_charts": detector.charts(inputs, confidence),
-        "classifier": classifier.measures(inputs.metrics["evaluation"]) if inputs.has_labels else [],
         "classifier_charts": classifier.charts(inputs) if inputs.has_labels else [],
         **(_judged(inputs) if inputs.has_labels else {}),
         "maps": maps(places),
@@ -112,13 +111,17 @@ def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:
 
 def _judged(inputs: Inputs) -> dict[str, Any]:
     """What the stage evaluation found beyond the figures of crops."""
-    metrics = inputs.metrics["evaluation"]
+    metrics, few = inputs.metrics["evaluation"], classifier.few_classes(inputs)
+    titles, settings = classifier.settings(inputs)
     return {
-        "settings": classifier.settings(inputs),
+        "classifier": classifier.measures(metrics, few=few),
+        "no_top5": sorted(few, reverse=True),
+        "titles": titles,
+        "settings": settings,
         "groups": classifier.groups(inputs),
         "calibration_text": classifier.calibration_text(metrics),
         "photographs_text": classifier.photographs_text(metrics),
-        "of_photographs": classifier.measures(metrics["photographs"], "photograph"),
+        "of_photographs": classifier.measures(metrics["photographs"], "photograph", few),
         "chose_epoch": CHOSE_EPOCH if metrics["judged_chose_epoch"] else "",
         "identifiers_text": classifier.identifiers_text(metrics),
     }
