@@ -289,7 +289,7 @@ def test_what_is_missing_is_named(root: Path, name: str, message: str) -> None:
 def test_photographs_of_the_detector_are_attributed(root: Path) -> None:
     data = root / "data/demo"
     detector = {"family": "yolo", "sha256": "ab"}
-    found = write_attribution(data, ["a", "b"], detector, root / "out.csv", early_stop=False)
+    found = write_attribution(data, ["a", "b"], detector, root / "out.csv", adopted=False, early_stop=False)
     rows = attribution(root / "out.csv")
     assert rows["folder-0000"]["used_for"] == "classifier detector"
     # the classifier is judged on their crops, which the detector's learning does not touch; they are not judged whole
@@ -299,9 +299,12 @@ def test_photographs_of_the_detector_are_attributed(root: Path) -> None:
     assert found.by_use == {"classifier": 103, "classifier detector": 1, "detector": 2}
     assert found.by_licence == {"cc-by": 54, "cc0": 52}
     # early stopping: validation chose the classifier's weights, too
-    found = write_attribution(data, ["a", "b"], detector, root / "out.csv", early_stop=True)
+    found = write_attribution(data, ["a", "b"], detector, root / "out.csv", adopted=False, early_stop=True)
     assert attribution(root / "out.csv")["folder-0026"]["used_for"] == "classifier detector"
     assert found.by_use == {"classifier": 125, "classifier detector": 3}
+    # a detector that was trained elsewhere learnt from nothing here
+    found = write_attribution(data, ["a", "b"], detector, root / "out.csv", adopted=True, early_stop=False)
+    assert found.by_use == {"classifier": 104}
 
 
 def test_a_detector_that_learns_nothing_learnt_from_no_photograph(root: Path) -> None:
@@ -309,7 +312,9 @@ def test_a_detector_that_learns_nothing_learnt_from_no_photograph(root: Path) ->
     for shard in ("a", "b"):
         rows = read_table(data / f"crops/{shard}.parquet", CROPS).to_pylist()
         write_table(data / f"crops/{shard}.parquet", [{**row, "detector": "whole_image"} for row in rows], CROPS)
-    found = write_attribution(data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", early_stop=False)
+    found = write_attribution(
+        data, ["a", "b"], {"family": "whole_image"}, root / "out.csv", adopted=False, early_stop=False
+    )
     assert found.by_use == {"classifier": 104}
 
 

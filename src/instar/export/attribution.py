@@ -36,7 +36,7 @@ class Photographs:
 
 
 def write_attribution(
-    root: Path, shards: list[str], detector: dict[str, Any], out: Path, *, early_stop: bool
+    root: Path, shards: list[str], detector: dict[str, Any], out: Path, *, adopted: bool, early_stop: bool
 ) -> Photographs:
     """Write a row for each photograph that a model learnt from: its creator, rights holder, licence and reference.
 
@@ -45,6 +45,7 @@ def write_attribution(
         shards: names of the shards.
         detector: description of the detector.
         out: CSV to write.
+        adopted: whether the detector was trained elsewhere, on photographs that are not known here.
         early_stop: whether validation crops chose the classifier's weights.
 
     Raises:
@@ -54,7 +55,7 @@ def write_attribution(
     of_classifier = _of_classifier(root / "dataset.parquet", splits)
     used = {"classifier": of_classifier, "detector": set()}
     name = detector.get("sha256", detector["family"])
-    if name != UNTRAINED:
+    if name != UNTRAINED and not adopted:
         used["detector"] = _of_detector(root / "annotations.json")
     wanted = pa.array(sorted(set().union(*used.values())), pa.string())
     found, written = Photographs(), set()

@@ -76,7 +76,14 @@ def write_folder(root: Path, study: Params, out: Path, *, onnx: bool) -> None:
             difference = write_onnx(folder, folder / ONNX, *inputs, temperature=temperature)
         labels_table(description).to_csv(folder / LABELS, index=False, lineterminator="\n")
         chosen = description.early_stop > 0
-        photographs = write_attribution(root, study.shards, detector, folder / ATTRIBUTION, early_stop=chosen)
+        photographs = write_attribution(
+            root,
+            study.shards,
+            detector,
+            folder / ATTRIBUTION,
+            adopted=study.detector.epochs == 0,
+            early_stop=chosen,
+        )
         facts = Facts(study, description, detector, read_figures(root), photographs, temperature, difference)
         (folder / CARD).write_text(card(facts), encoding="utf-8")
 
