@@ -57,7 +57,8 @@ def write_study(root: Path, *, place: str = "none", epochs: int = 12) -> Path:
     (trained / "classifier").rename(data / "classifier")
     (data / "detector").mkdir()
     write_json(data / "detector" / DESCRIPTION, {"family": "whole_image", "licence": "none"})
-    write_json(data / "metrics" / "evaluation.json", {"calibration": {"temperature": 1.25}})
+    calibration = {"temperature": 1.25, "roll_up": {"wanted_accuracy": 0.95, "threshold": 0.8, "at": None}}
+    write_json(data / "metrics" / "evaluation.json", {"calibration": calibration})
     return root
 
 

@@ -1,5 +1,8 @@
 """Tests of instar.classifier.data."""
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -140,3 +143,14 @@ def test_batches_are_in_the_order_of_the_rows(folder: Path, rows: pd.DataFrame) 
     assert torch.equal(found[0], torch.stack([views[index, 0][0] for index in range(len(rows))]))
     assert found[2].tolist() == list(range(len(rows)))
     assert list(batches(views_of(folder, rows[:0], None), batch=10)) == []
+
+
+def test_a_loading_process_outlives_sigterm(folder: Path, rows: pd.DataFrame) -> None:
+    """SLURM sends it to all processes of a job, of which the training one goes on until its next checkpoint."""
+    views = Views(CropReader(folder / "crops", rows), np.zeros(len(rows), np.int64), places_of(rows), 8, shown=None)
+    given = iter(loader(views, Draws(len(rows), seed=0), batch=1, workers=1, drop_last=False))
+    next(given)
+    for process in multiprocessing.active_children():
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGTERM)
+    assert sum(1 for _ in given) == len(rows) - 1

@@ -214,7 +214,7 @@ def test_what_the_detector_learnt_from_is_not_judged(folder: Path) -> None:
     add_rows(folder, "a", [missed])
     annotate(folder, {first: "train", second: "validation", third: "test", trained: "train", "q": "train"})
     figures = run(write_classifier(folder, "fixed"), folder, folder / "out")
-    dropped = {"chose the detector's weights": 1, "trained the detector": 2}
+    dropped = {"annotated to choose a detector's weights": 1, "annotated to train a detector": 2}
     assert figures["photographs"]["rows"] == {"in": 9, "out": 6, "dropped": dropped}
     assert figures["rows"] == {"in": 24, "out": 24, "dropped": {}}
     judged = {row["key"] for row in read_table(folder / "out/photographs.parquet", PHOTOGRAPHS).to_pylist()}
@@ -232,9 +232,9 @@ def test_a_detector_that_learns_nothing_leaves_all_photographs(folder: Path) -> 
 def test_no_photograph_is_left_to_judge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     annotate(folder, dict.fromkeys(validation_rows(folder)["photo_key"], "train"))
     figures = run(write_classifier(folder, "fixed"), folder, folder / "out")["photographs"]
-    assert figures["rows"] == {"in": 8, "out": 0, "dropped": {"trained the detector": 8}}
+    assert figures["rows"] == {"in": 8, "out": 0, "dropped": {"annotated to train a detector": 8}}
     assert (figures["missed"], figures["species_accuracy"], figures["genus_accuracy"]) == (0, None, None)
-    assert "no whole photograph can be judged: 8 trained the detector\n" in capsys.readouterr().err
+    assert "no whole photograph can be judged: 8 annotated to train a detector\n" in capsys.readouterr().err
 
 
 def test_without_annotations_the_stage_that_makes_them_is_named(folder: Path) -> None:

@@ -134,7 +134,10 @@ def test_the_card_tells_what_was_measured(exported: Path, study: Path) -> None:
     # of the 24 held-out photographs one trained the detector and one chose its weights: they are attributed, not judged
     assert figures["photographs"]["rows"]["out"] == 22
     assert "22 were judged" in card
-    assert "Left out of these photographs: 1 chose the detector's weights, 1 trained the detector." in card
+    assert (
+        "Left out of these photographs: 1 annotated to choose a detector's weights, 1 annotated to train a detector."
+        in card
+    )
     for word in ("nan %", "None", "{{", "{%", "Undefined", "classifier.onnx", str(study)):
         assert word not in card, word
     for title in ("Intended use", "Training data", "Licences", "How good it is", "Limits", "Classes"):

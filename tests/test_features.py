@@ -93,3 +93,18 @@ def test_short_memory_is_told_in_one_line(tmp_path: Path, views: Views) -> None:
     assert "\n" not in str(told.value)
     assert not list(tmp_path.iterdir())
     assert len(features(tmp_path, Backbone(limit=7), views, batch=7)) == 20
+
+
+def test_a_backbone_moves_where_its_weights_stay_trainable(tmp_path: Path, views: Views) -> None:
+    class Moved(Backbone):
+        """As on another device: a move makes new weights."""
+
+        def to(self, *_: object, **__: object) -> "Moved":
+            for parameter in self.parameters():
+                parameter.data = parameter.data.clone()
+            return self
+
+    backbone = Moved()
+    features(tmp_path, backbone, views)
+    assert not any(parameter.is_inference() for parameter in backbone.parameters())
+    backbone(torch.ones(2, 3, 4, 4)).sum().backward()

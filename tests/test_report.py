@@ -178,10 +178,10 @@ def test_no_whole_photograph_is_judged(tmp_path: Path) -> None:
     given = write_inputs(tmp_path)
     path = given["metrics"] / "evaluation.json"
     metrics = json.loads(path.read_text())
-    left = {"in": 9, "out": 0, "dropped": {"trained the detector": 7, "near-duplicate": 2}}
+    left = {"in": 9, "out": 0, "dropped": {"annotated to train a detector": 7, "near-duplicate": 2}}
     metrics["photographs"] |= {"rows": left, "missed": 0, "species_accuracy": None, "genus_accuracy": None}
     write_json(path, metrics)
-    assert "No whole photograph can be judged: 7 trained the detector, 2 near-duplicate" in written(given).text
+    assert "No whole photograph can be judged: 7 annotated to train a detector, 2 near-duplicate" in written(given).text
 
 
 def test_equal_inputs_give_equal_bytes(whole: str, tmp_path: Path) -> None:

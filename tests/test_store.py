@@ -223,3 +223,37 @@ def test_an_input_that_changes_while_nothing_is_kept(workspace: Path) -> None:
     assert not Path("out.txt").exists()
     with pytest.raises(InputError, match=r"nowhere: an input of this job is missing"):
         run_job(meddling, [Path("nowhere")], [Path("out.txt")], log=Path("log.txt"), keep=False)
+
+
+def test_a_stopped_command_may_still_print_and_write(workspace: Path) -> None:
+    script = """
+import signal, sys, time
+def stop(*_):
+    time.sleep(0.3)
+    print("writing the last checkpoint", flush=True)
+    open("checkpoint", "w").write("whole")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    job = [
+        sys.executable,
+        "-m",
+        "instar",
+        "job",
+        "--inputs",
+        "in.txt",
+        "--outputs",
+        "out",
+        "--log",
+        "stopped.log",
+        "--",
+    ]
+    with subprocess.Popen([*job, sys.executable, "-c", script, "out"], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().endswith(b"ready\n")
+        process.terminate()
+        assert process.wait(30) == 143
+    assert Path("checkpoint").read_text() == "whole"
+    assert Path("stopped.log").read_text().splitlines()[-1] == "writing the last checkpoint"

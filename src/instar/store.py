@@ -266,6 +266,9 @@ def _run(command: list[str], log: Path) -> int:
                 file.flush()
         except BaseException:
             process.terminate()
+            # until it ends, since what it prints as it writes its last checkpoint would break it with nobody to read
+            for line in process.stdout:
+                file.write(line)
             raise
         return process.wait()
 

@@ -312,9 +312,10 @@ def _of_intervals(lines: int) -> str:
     )
     return (
         "Intervals of 95 % resample observations and trainings, the variance of n of either times n / (n - 1). By "
-        f"simulation with three trainings and {sizes} observations they hold the truth in {covered}. One training and "
-        f"fewer than {LEAST_OBSERVATIONS} observations get no verdict. The table has {lines} lines and no interval is "
-        "corrected for their number: were there no difference at all, about one line in twenty would still show one."
+        f"simulation of normal effects with three trainings and {sizes} observations they hold the truth in {covered}. "
+        f"One training and fewer than {LEAST_OBSERVATIONS} observations get no verdict. The table has {lines} lines "
+        "and no interval is corrected for their number: were there no difference at all, about one line in ten would "
+        "still show one."
     )
 
 

@@ -1,6 +1,7 @@
 """From rows of the dataset and shards of crops to batches of pixels."""
 
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -181,12 +182,15 @@ def loader(views: Dataset[Item], draws: Draws, *, batch: int, workers: int, drop
         drop_last=drop_last,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin,
     )
 
 
-def _one_thread(_: int) -> None:
+def _begin(_: int) -> None:
+    """Of a process that loads."""
     cv2.setNumThreads(0)  # the processes share the cores already
+    # SLURM sends it to all processes of a job, and training takes batches until the next checkpoint
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def batches(views: Views, *, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

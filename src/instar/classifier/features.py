@@ -87,8 +87,11 @@ def cached_features(
         path.touch()
     else:
         half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
-        with naming_short_memory(), replacing(path) as temporary, torch.inference_mode(), half:
-            _write(temporary, backbone.to(device).eval(), description, views, VARIANTS[flip], batch)
+        with naming_short_memory(), replacing(path) as temporary:
+            # outside inference_mode, in which moved weights could never be trained again
+            backbone = backbone.to(device).eval()
+            with torch.inference_mode(), half:
+                _write(temporary, backbone, description, views, VARIANTS[flip], batch)
     found: np.ndarray = np.load(path, mmap_mode="r")
     return found
 

@@ -128,8 +128,8 @@ def against(
     """
     if strange := [key for key in other if key not in known]:
         raise InputError(
-            f"{path}: photo_key = {strange[0]!r} is no photograph of this study (nor are {len(strange)} of "
-            f"{len(other)} lines); keys are those in photographs.parquet: remove its line"
+            f"{path}: photo_key = {strange[0]!r} is no photograph of this study ({len(strange)} of "
+            f"{len(other)} lines name none); keys are those in photographs.parquet: remove such lines"
         )
     asked = photographs["photo_key"].isin(other.keys()).to_numpy()
     photographs, ours = photographs[asked], [given for given, at in zip(ours, asked, strict=True) if at]

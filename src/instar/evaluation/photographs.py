@@ -31,7 +31,7 @@ REJECTED = "rejected in review"
 OF_OBSERVATIONS = ("of a held-out observer", "held out earlier", "near-duplicate of one held out earlier")
 TWO_LABELS = "crops of two labels"
 #: By the split of the annotated photographs, which is another than the dataset's.
-OF_DETECTOR = {"train": "trained the detector", "validation": "chose the detector's weights"}
+OF_DETECTOR = {"train": "annotated to train a detector", "validation": "annotated to choose a detector's weights"}
 #: What the crops' tables call the detector that learns nothing (``detectors.whole_image``).
 UNTRAINED = "whole_image"
 
@@ -105,9 +105,10 @@ def held_out(
     out would flatter the detector. So each of these is taken with the chance that an observation of its taxon had to be
     held out.
 
-    What is judged is detector and classifier together, so no photograph counts that trained the detector or chose its
-    weights. Single crops of such photographs are judged all the same: their figures are the classifier's, which learnt
-    from none of them, and the detector decides only which crops there are and where their edges lie.
+    What is judged is detector and classifier together, so no photograph counts that was annotated to train the detector
+    or to choose its weights, nor if the detector was trained elsewhere, since it may have been on the same ones. Single
+    crops of such photographs are judged all the same: their figures are the classifier's, which learnt from none of
+    them, and the detector decides only which crops there are and where their edges lie.
 
     Args:
         crops: folder of their tables.

@@ -117,13 +117,16 @@ def calibration_of(metrics: Path) -> Calibration | None:
     try:
         figures = json.loads(metrics.read_text(encoding="utf-8"))
         found = figures["calibration"]
-        temperature, threshold = found["temperature"], found.get("roll_up", {}).get("threshold")
+        temperature = found["temperature"]
     except (FileNotFoundError, KeyError):
         return None
     except (ValueError, TypeError, AttributeError):
         raise InputError(f"{metrics}: not the figures of the stage evaluation; run it again") from None
     if not _is_number(temperature) or not 0 < temperature < float("inf"):
         raise InputError(f"{metrics}: temperature = {temperature!r} is no positive number; run evaluation again")
+    if "threshold" not in (rolled := found.get("roll_up", {})):
+        raise InputError(f"{metrics}: tells no threshold; run evaluation again")
+    threshold = rolled["threshold"]
     if threshold is not None and (not _is_number(threshold) or not 0 <= threshold <= 1):
         raise InputError(f"{metrics}: threshold = {threshold!r} is not in 0 to 1; run evaluation again")
     return Calibration(float(temperature), None if threshold is None else float(threshold))
