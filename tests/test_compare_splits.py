@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 import pytest
 from crop_shards import SETTINGS, SPECIES, write_crops
+from photo_shards import write_annotations
 from project import ROOT
 
 from instar.compare.command import compare
@@ -35,6 +36,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     taxa.append({"taxon_id": "genus:Rubra", "name": "Rubra", "rank": "genus", "species": None, "genus": "Rubra"})
     write_table(data / "taxonomy.parquet", taxa, TAXONOMY)
+    write_annotations(data / "annotations.json", {}, (64, 48))
     return data
 
 

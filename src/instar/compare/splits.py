@@ -99,11 +99,11 @@ def _judge(params: Params, study: Path, out: Path) -> None:
     other = out / "other.csv"
     other.write_text(",".join(("photo_key", *TOPS)) + "\n", encoding="utf-8")
     synonyms = Path(given.pop("synonyms"))
-    inputs = (study / "crops", out / "dataset.parquet", study / "taxonomy.parquet", other, synonyms)
+    made = study / "crops", out / "dataset.parquet", study / "taxonomy.parquet", study / "annotations.json"
     names = ["predictions.parquet", "photographs.parquet", "evaluation.json", "classes.csv", "confusion.csv"]
     names += ["accuracy.csv", "groups.csv", "reliability.csv", "rollup.csv", "identifiers.csv"]
     given |= {"seed": params.seed, "shards": params.shards, "name_confidence": params.records.name_confidence}
-    evaluation(out / "classifier", *inputs, *(out / name for name in names), **given)
+    evaluation(out / "classifier", *made, other, synonyms, *(out / name for name in names), **given)
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:
