@@ -412,6 +412,13 @@ def test_a_wrong_threshold(tmp_path: Path, found: Any) -> None:
         calibration_of(tmp_path / "evaluation.json")
 
 
+@pytest.mark.parametrize("figures", [{"temperature": 1.5}, {"temperature": 1.5, "roll_up": None}])
+def test_figures_of_an_older_form(tmp_path: Path, figures: dict[str, Any]) -> None:
+    write_json(tmp_path / "evaluation.json", {"calibration": figures})
+    with pytest.raises(InputError, match="tells no threshold; run evaluation again"):
+        calibration_of(tmp_path / "evaluation.json")
+
+
 def test_the_threshold_is_what_evaluation_found(root: Path, study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "data").unlink()
     shutil.copytree(study / "data", "data")

@@ -52,6 +52,10 @@ class Description:
         """Whether training showed what a place means; without any the weights of places are as they were drawn."""
         return self.place != "none" and self.train_crops_with_place > 0
 
+    def heeded(self, places: torch.Tensor) -> torch.Tensor:
+        """The places, float32 (n, 2), that the network is given: NaN, unknown, where training showed none."""
+        return places if self.takes_place else torch.full_like(places, torch.nan)
+
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """The network's input from uint8 (n, 3, height, width), on the device that the pixels are on."""
         return normalised(pixels, self.mean, self.std)

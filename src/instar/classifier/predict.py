@@ -47,9 +47,7 @@ class Predictor:
         """
         with torch.inference_mode():
             normalised = self.description.normalise(pixels.to(self.device))
-            if not self.description.takes_place:
-                places = torch.full_like(places, torch.nan)
-            logits: torch.Tensor = self.network(normalised, places.to(self.device))
+            logits: torch.Tensor = self.network(normalised, self.description.heeded(places).to(self.device))
             return logits.float()
 
     def nodes(self, logits: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:

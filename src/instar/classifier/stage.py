@@ -20,6 +20,7 @@ from instar.balance import effective_number_weights
 from instar.classifier.labels import RANKS, label_space
 from instar.errors import InputError
 from instar.files import md5_of, replacing, sha256_of, write_json
+from instar.splits import judged_split
 from instar.tables import CROPS, DATASET, read_batches
 from instar.unfinished import unfinished
 
@@ -151,7 +152,8 @@ def classifier(
         )
     if unknown := sorted(set(validation["label"]) - set(labels.names)):
         raise InputError(f"{dataset}: {unknown[0]} is held out and has no training crop; raise dataset.min_class_crops")
-    counts = np.bincount(labels.targets(train["label"]), minlength=len(labels))
+    targets = labels.targets(train["label"])
+    counts = np.bincount(targets, minlength=len(labels))
     weights = class_weights(counts, beta=beta, max_weight=max_weight)
     mean, std = normalisation(model)
     about, places = _crops(crops, train), places_of(train)
@@ -181,13 +183,12 @@ def classifier(
         reader = CropReader(crops, part)
         return Views(reader, labels.targets(part["label"]), places_of(part), image_px, shown=part_shown)
 
-    if early_stop and len(validation) and not (rows["split"] == "test").any() and _first():
+    if early_stop and len(validation) and judged_split(rows["split"]) == "validation" and _first():
         print(f"classifier: {JUDGED_CHOOSE}", file=sys.stderr)
     seed_everything(seed, verbose=False)
     network = build_network(description)
     in_loss = weights if balance == "loss" else np.ones(len(labels))
     learner = Learner(network, description, recipe, from_numpy(in_loss), label_smoothing)
-    targets = labels.targets(train["label"])
     frozen = None
     if cache_features and frozen_epochs:
         whole = views(train, None)

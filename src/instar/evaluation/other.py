@@ -37,6 +37,7 @@ class Accepted:
         self._accepted = {} if is_backbone else _synonyms(synonyms)
         taxa = read_table(taxonomy, TAXONOMY).to_pandas()
         self._genera = taxa[taxa["rank"] == "species"].set_index("name")["genus"].to_dict()
+        self._known = frozenset([*self._genera, *self._genera.values()])
 
     def name(self, text: str | None) -> Name:
         """The accepted name; an empty text, or one that is no name of a species or genus, names nothing."""
@@ -47,7 +48,7 @@ class Accepted:
 
     def knows(self, name: Name) -> bool:
         """Whether the study's taxonomy has the species, or the genus that is named alone."""
-        return name.species in self._genera if name.species else name.genus in self._genera.values()
+        return (name.species or name.genus) in self._known
 
 
 def _synonyms(path: Path) -> dict[str, str]:

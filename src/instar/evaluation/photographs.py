@@ -160,9 +160,15 @@ def _of_detector(annotations: Path, detector: pd.Series) -> pd.Series:
         annotations: COCO JSON.
         detector: name of each photograph's, by key.
     """
-    splits = {one.key: one.split for one in read_annotations(annotations)[0]}
-    used = [OF_DETECTOR.get(splits.get(key, "")) for key in detector.index]
-    return pd.Series(used, detector.index, dtype=object).mask(detector == UNTRAINED)
+    used = learnt_by_detector(annotations)
+    found = [used.get(key) for key in detector.index]
+    return pd.Series(found, detector.index, dtype=object).mask(detector == UNTRAINED)
+
+
+def learnt_by_detector(annotations: Path) -> dict[str, str]:
+    """Annotated photographs that are to train a detector or to choose its weights, by key, with which of both."""
+    photographs, _ = read_annotations(annotations)
+    return {one.key: OF_DETECTOR[one.split] for one in photographs if one.split in OF_DETECTOR}
 
 
 def of_study(crops: Path, shards: list[str], keys: set[str]) -> frozenset[str]:

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instar.annotations import read_annotations
 from instar.detectors import DESCRIPTION
+from instar.detectors.whole_image import WholeImage
 from instar.errors import InputError
-from instar.evaluation.photographs import OF_DETECTOR, UNTRAINED
+from instar.evaluation.photographs import learnt_by_detector
 from instar.files import replacing
 from instar.tables import CROPS, DATASET, read_batches
 
@@ -55,7 +55,7 @@ def write_attribution(
     of_classifier = _of_classifier(root / "dataset.parquet", splits)
     used = {"classifier": of_classifier, "detector": set()}
     name = detector.get("sha256", detector["family"])
-    if name != UNTRAINED and not adopted:
+    if name != WholeImage.name and not adopted:
         used["detector"] = _of_detector(root / "annotations.json")
     wanted = pa.array(sorted(set().union(*used.values())), pa.string())
     found, written = Photographs(), set()
@@ -90,10 +90,7 @@ def _of_classifier(dataset: Path, splits: list[str]) -> set[str]:
 def _of_detector(annotations: Path) -> set[str]:
     """Keys of the annotated photographs that trained the detector or chose its weights; none were annotated here if
     the detector came from elsewhere."""
-    if not annotations.is_file():
-        return set()
-    photographs, _ = read_annotations(annotations)
-    return {one.key for one in photographs if one.split in OF_DETECTOR}
+    return set(learnt_by_detector(annotations)) if annotations.is_file() else set()
 
 
 def _rows(path: Path, wanted: pa.Array, detector: str) -> list[dict[str, Any]]:

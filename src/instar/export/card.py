@@ -11,12 +11,13 @@ import pandas as pd
 
 from instar.classifier.labels import RANKS, targets_of
 from instar.classifier.views import PADDING_RGB
+from instar.detectors.whole_image import WholeImage
 from instar.errors import InputError
 from instar.evaluation.answers import TOP
-from instar.evaluation.photographs import UNTRAINED as UNSEARCHED
 from instar.evaluation.places import UNKNOWN
 from instar.export.attribution import Photographs
 from instar.params import Params
+from instar.report.measures import GROUPS, varies, where_known
 from instar.splits import CHOSE_EPOCH
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ STAGES = ("records", "detector", "detection_metrics", "dataset", "classifier", "
 MOST_REGIONS = 20
 PLACES = {"true": "the true place", "none": "no place", "wrong": "a wrong place, 1,000 km away or more"}
 _MEANS = {"micro": "each crop counts once", "macro": "each class counts once"}
-_GROUPS = ["by", "group", "crops", *(f"{rank}_{name}" for rank in RANKS for name in ("top1", "low", "high"))]
 #: Licences of photographs that forbid, or are said to forbid, something about what is made of them.
 _NARROW = {"nc": "commercial use", "nd": "derived works", "sa": "another licence for derived works"}
 
@@ -79,7 +79,7 @@ def read_figures(root: Path) -> Figures:
         except ValueError:
             raise InputError(f"{path}: no JSON; run {stage} again") from None
     classes = _table(root / "plots" / "classes.csv", ["label", "held_out_crops", "top1"])
-    return Figures(metrics, classes, _table(root / "plots" / "groups.csv", _GROUPS))
+    return Figures(metrics, classes, _table(root / "plots" / "groups.csv", GROUPS))
 
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -131,7 +131,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "outputs": outputs(about),
         "cut": study.crops,
         "padding": PADDING_RGB,
-        "unsearched": facts.detector["family"] == UNSEARCHED,
+        "unsearched": facts.detector["family"] == WholeImage.name,
         "adopted": study.detector.epochs == 0,
         "detections": detector_rows(metrics["detection_metrics"]),
         "classes": classes,
@@ -224,18 +224,11 @@ def accuracies(evaluation: dict[str, Any], few_classes: Collection[str] = ()) ->
             for rank in ("species", "genus"):
                 figures = ranks[f"{rank}_accuracy"]
                 for mean, weighing in _MEANS.items() if figures else ():
-                    told = _place(place, evaluation["crops"], evaluation["crops_without_place"])
+                    told = PLACES[place] + (where_known(evaluation) if place == "true" else "")
                     line = {"image_px": image_px, "place": told, "crops": ranks["crops"], "rank": rank}
                     top5 = None if rank in few_classes else figures[f"top5_{mean}"]
                     found.append({**line, "mean": weighing, "top1": figures[f"top1_{mean}"], "top5": top5})
     return found
-
-
-def _place(place: str, crops: int, without: int) -> str:
-    """Which place crops are judged with; without a known one they have none."""
-    if place != "true" or not without:
-        return PLACES[place]
-    return f"{PLACES[place]}, where known ({crops - without:,} of {crops:,} crops)"
 
 
 def detector_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -283,8 +276,7 @@ def share(figure: dict[str, Any] | float | None) -> str:
     if not isinstance(figure, dict):
         return f"{100 * figure:.1f} %"
     low, high = figure["low"], figure["high"]
-    varies = low is not None and not low == high == figure["value"]  # resamples that are all alike tell nothing
-    interval = f" ({100 * low:.1f}–{100 * high:.1f} %)" if varies else ""
+    interval = f" ({100 * low:.1f}–{100 * high:.1f} %)" if varies(figure["value"], low, high) else ""
     return f"{share(figure['value'])}{interval}"
 
 

@@ -33,13 +33,8 @@ class Whole(torch.nn.Module):
 
     def __init__(self, network: Network, description: Description, *, temperature: float) -> None:
         super().__init__()
-        self.network, self.temperature = network, temperature
-        self.takes_place = description.takes_place
+        self.network, self.description, self.temperature = network, description, temperature
         self.nodes = NodeProbabilities(description.labels, description.loss)
-        self.register_buffer("mean", torch.tensor(description.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(description.std).view(1, 3, 1, 1))
-        self.mean: torch.Tensor
-        self.std: torch.Tensor
 
     def forward(self, pixels: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Node probabilities float32 (n, n_classes) and logits float32 (n, n_outputs).
@@ -48,9 +43,7 @@ class Whole(torch.nn.Module):
             pixels: uint8, shape (n, 3, px, px), RGB.
             places: float32, shape (n, 2), latitude and longitude in degrees, NaN where unknown.
         """
-        if not self.takes_place:
-            places = torch.full_like(places, torch.nan)
-        logits = self.network((pixels.float() / 255 - self.mean) / self.std, places).float()
+        logits = self.network(self.description.normalise(pixels), self.description.heeded(places)).float()
         return self.nodes(logits / self.temperature), logits
 
 

@@ -115,18 +115,18 @@ def calibration_of(metrics: Path) -> Calibration | None:
         InputError: if the figures are damaged, or are no numbers in their range.
     """
     try:
-        figures = json.loads(metrics.read_text(encoding="utf-8"))
-        found = figures["calibration"]
+        found = json.loads(metrics.read_text(encoding="utf-8"))["calibration"]
         temperature = found["temperature"]
     except (FileNotFoundError, KeyError):
         return None
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError):
         raise InputError(f"{metrics}: not the figures of the stage evaluation; run it again") from None
     if not _is_number(temperature) or not 0 < temperature < float("inf"):
         raise InputError(f"{metrics}: temperature = {temperature!r} is no positive number; run evaluation again")
-    if "threshold" not in (rolled := found.get("roll_up", {})):
-        raise InputError(f"{metrics}: tells no threshold; run evaluation again")
-    threshold = rolled["threshold"]
+    try:
+        threshold = found["roll_up"]["threshold"]
+    except (KeyError, TypeError):
+        raise InputError(f"{metrics}: tells no threshold; run evaluation again") from None
     if threshold is not None and (not _is_number(threshold) or not 0 <= threshold <= 1):
         raise InputError(f"{metrics}: threshold = {threshold!r} is not in 0 to 1; run evaluation again")
     return Calibration(float(temperature), None if threshold is None else float(threshold))

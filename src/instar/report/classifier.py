@@ -10,13 +10,11 @@ from markupsafe import Markup
 
 from instar.report.figures import DASHED, class_sizes, confusion, intervals, reliability, roll_up, training_curve
 from instar.report.inputs import Inputs, read_csv
-from instar.report.measures import Measure, percent
+from instar.report.measures import GROUPS, Measure, percent, where_known
 from instar.report.sheet import CLASSES
 
 #: Columns that the page shows of the tables of the stage evaluation.
 _ACCURACY = ["image_px", "place", "crops", *(f"{rank}_top{k}_micro" for rank in ("species", "genus") for k in (1, 5))]
-_GROUPS = ["by", "group", "crops", "species_top1", "species_low", "species_high"]
-_GROUPS += ["genus_top1", "genus_low", "genus_high"]
 _PLACES = {"true": "true", "none": "none given", "wrong": "wrong by 1,000 km or more"}
 
 #: The stage evaluation judges the first guess and the first so many.
@@ -86,14 +84,12 @@ def settings(inputs: Inputs) -> tuple[list[str], list[Line]]:
 
 
 def _place(place: str, metrics: dict[str, Any]) -> str:
-    if place == "true" and (without := metrics["crops_without_place"]):
-        return f"true, where known ({metrics['crops'] - without:,} of {metrics['crops']:,} crops)"
-    return _PLACES.get(place, place)
+    return _PLACES.get(place, place) + (where_known(metrics) if place == "true" else "")
 
 
 def groups(inputs: Inputs) -> list[Line]:
     """Top-1 of species and genus by class size, by source and by region."""
-    table = inputs.curve("groups.csv", _GROUPS)
+    table = inputs.curve("groups.csv", GROUPS)
     return [
         Line(
             [row["by"], str(row["group"])],

@@ -1,6 +1,11 @@
 """Figures of the detector and the classifier with their intervals, worded for the page."""
 
 from dataclasses import dataclass
+from typing import Any
+
+#: Columns of plots/groups.csv.
+GROUPS = ["by", "group", "crops", "species_top1", "species_low", "species_high"]
+GROUPS += ["genus_top1", "genus_low", "genus_high"]
 
 
 @dataclass(frozen=True)
@@ -14,8 +19,7 @@ class Measure:
     meaning: str
 
     def __post_init__(self) -> None:
-        # resamples that are all alike, of crops that are all right or one to each class, tell nothing of others
-        if self.low == self.high == self.value:
+        if not varies(self.value, self.low, self.high):
             object.__setattr__(self, "low", None)
             object.__setattr__(self, "high", None)
 
@@ -34,6 +38,18 @@ class Measure:
         """``71 % (64–78 %)``, for a sentence."""
         low_high = "" if self.low is None or self.high is None else f" ({100 * self.low:.0f}–{percent(self.high)})"
         return percent(self.value) + low_high
+
+
+def varies(value: float, low: float | None, high: float | None) -> bool:
+    """Whether an interval is worth telling: resamples that are all alike, of crops that are all right or one to each
+    class, tell nothing of others."""
+    return low is not None and not low == high == value
+
+
+def where_known(metrics: dict[str, Any]) -> str:
+    """Of the true place, of how many crops it is one, from metrics/evaluation.json; an empty text if of all."""
+    crops, without = metrics["crops"], metrics["crops_without_place"]
+    return f", where known ({crops - without:,} of {crops:,} crops)" if without else ""
 
 
 def percent(share: float, digits: int = 0) -> str:
