@@ -139,7 +139,7 @@ def test_detections_of_whole_image(tmp_path: Path, whole_image: Path) -> None:
     detections(whole_image, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
     rows = read_table(tmp_path / "out.parquet", DETECTIONS).to_pylist()
     box = {"x_min": 0, "y_min": 0, "x_max": 250, "y_max": 90, "score": 1, "detector": "whole_image", "reason": None}
-    assert rows[0] == {"photo_key": "a-1", "key": "a-1-000", **box}
+    assert rows[0] == {**dict.fromkeys(DETECTIONS.names), "photo_key": "a-1", "key": "a-1-000", **box}
     assert rows[1] == {
         **dict.fromkeys(DETECTIONS.names),
         "photo_key": "a-3",

@@ -134,6 +134,7 @@ def test_a_specimen(tmp_path: Path) -> None:
         "rights_holder": "B. Pictor",
         "creator": "B. Pictor",
         "reference": "https://www.gbif.org/occurrence/1",
+        "region": None,
     }
 
 

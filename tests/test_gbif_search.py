@@ -67,6 +67,7 @@ def test_a_row(tmp_path: Path) -> None:
         "rights_holder": None,
         "creator": None,
         "reference": "https://www.gbif.org/occurrence/1",
+        "region": None,
     }
 
 
@@ -177,6 +178,7 @@ class TestRecordedAnswers:
             "rights_holder": "Max Roberts",
             "creator": "Max Roberts",
             "reference": "https://www.inaturalist.org/photos/345081211",
+            "region": None,
         }
 
     def test_mushrooms_with_synonyms(self, tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_a_row_says_what_the_tables_say(tables: Path) -> None:
         "rights_holder": 'Anna "Ant" O\'Neil',
         "creator": 'Anna "Ant" O\'Neil',
         "reference": "https://www.inaturalist.org/photos/1",
+        "region": None,
     }
     assert rows["1"]["observed_at"].isoformat() == "2011-05-30T00:00:00+00:00"
     assert (rows["3"]["latitude"], rows["3"]["longitude"], rows["3"]["observed_at"]) == (None, None, None)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar.errors import InputError
+from instar.masks import Masks, from_polygons, from_rle, joined_masks
 from instar.tables import IMAGES, read_table
 
 SPLITS = ("train", "validation", "test")
@@ -27,6 +28,7 @@ class Annotated:
         height: likewise.
         boxes_xyxy: float64, shape (n, 4), pixels, max exclusive; n is 0 where there is no animal.
         crowded: whether some box holds a crowd of animals (COCO's iscrowd), not one.
+        masks: n of them, in pixels, where every animal has one; else None.
     """
 
     key: str
@@ -35,6 +37,7 @@ class Annotated:
     height: int
     boxes_xyxy: np.ndarray
     crowded: bool
+    masks: Masks | None = None
 
 
 def read_annotations(path: Path) -> tuple[list[Annotated], list[str]]:
@@ -46,11 +49,10 @@ def read_annotations(path: Path) -> tuple[list[Annotated], list[str]]:
     try:
         coco = json.loads(path.read_text(encoding="utf-8"))
         names = [str(category["name"]) for category in coco["categories"]]
-        boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in coco["images"]}
+        animals: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
         for annotation in coco["annotations"]:
-            boxes[annotation["image_id"]].append(_box_xyxy(annotation, path))
-        crowded = {annotation["image_id"] for annotation in coco["annotations"] if annotation.get("iscrowd")}
-        photographs = [_annotated(image, boxes[image["id"]], image["id"] in crowded, path) for image in coco["images"]]
+            animals[annotation["image_id"]].append(annotation)
+        photographs = [_annotated(image, animals[image["id"]], path) for image in coco["images"]]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage records") from None
     except (ValueError, TypeError, AttributeError) as error:
@@ -67,11 +69,25 @@ def _box_xyxy(annotation: dict[str, Any], path: Path) -> list[float]:
     return [x_min, y_min, x_min + width, y_min + height]
 
 
-def _annotated(image: dict[str, Any], boxes: list[list[float]], crowded: bool, path: Path) -> Annotated:
+def _annotated(image: dict[str, Any], animals: list[dict[str, Any]], path: Path) -> Annotated:
     if image["split"] not in SPLITS:
         raise InputError(f"{path}: image {image['file_name']}: split = {image['split']!r}; it must be one of {SPLITS}")
-    boxes_xyxy = np.array(boxes, np.float64).reshape(-1, 4)
-    return Annotated(image["file_name"], image["split"], int(image["width"]), int(image["height"]), boxes_xyxy, crowded)
+    boxes_xyxy = np.array([_box_xyxy(animal, path) for animal in animals], np.float64).reshape(-1, 4)
+    crowded = any(animal.get("iscrowd") for animal in animals)
+    size = int(image["width"]), int(image["height"])
+    return Annotated(image["file_name"], image["split"], *size, boxes_xyxy, crowded, _masks(animals, *size))
+
+
+def _masks(animals: list[dict[str, Any]], width: int, height: int) -> Masks | None:
+    """The masks of a photograph's animals; None where one has none. Without animals there are none to lack."""
+    outlines: list[Any] = [animal.get("segmentation") for animal in animals]
+    if not all(outlines):
+        return None
+    parts = [
+        from_rle([outline]) if isinstance(outline, dict) else from_polygons([outline], height, width)
+        for outline in outlines
+    ]
+    return joined_masks(parts)
 
 
 def read_images(images: Path, shards: list[str], photographs: list[Annotated]) -> pa.Table:

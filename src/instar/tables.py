@@ -38,6 +38,8 @@ RECORDS = pa.schema(
         pa.field("rights_holder", pa.string()),
         pa.field("creator", pa.string()),  # who took the photograph, where the source tells it
         pa.field("reference", pa.string()),  # the page of the photograph or of its record
+        # x_min, y_min, x_max, y_max in pixels, max exclusive: the part that is searched; null for the whole photograph
+        pa.field("region", pa.list_(pa.int32())),
         pa.field("shard", pa.string(), nullable=False),
     ]
 )
@@ -91,6 +93,9 @@ DETECTIONS = pa.schema(
         pa.field("y_max", pa.float32()),
         pa.field("score", pa.float32()),
         pa.field("detector", pa.string(), nullable=False),  # sha256 of the weights, or the detector's name
+        pa.field("mask", pa.binary()),  # COCO's compressed RLE counts over the whole photograph; null for a mere box
+        pa.field("area", pa.int32()),  # of the mask, pixels
+        pa.field("cut", pa.bool_()),  # whether every tile that found it cut it off; null where there were no tiles
     ]
 )
 
@@ -100,7 +105,7 @@ _ANCESTRY += ["basis", "licence", "rights_holder", "creator", "reference", "shar
 #: crops/<shard>.parquet: one row per box of detections, with the ancestry of the photograph.
 CROPS = pa.schema(
     [
-        *DETECTIONS,
+        *DETECTIONS.remove(DETECTIONS.get_field_index("mask")),
         *(RECORDS.field(name) for name in _ANCESTRY),
         pa.field("photo_sha256", pa.string()),  # of the photograph's file
         pa.field("photo_phash", pa.uint64()),  # of the photograph

@@ -17,6 +17,7 @@ import numpy as np
 
 from instar.errors import InputError
 from instar.files import sha256_of
+from instar.masks import Masks
 
 #: Beside the weights: which family they belong to, the side of the network's input, class names, licence.
 DESCRIPTION = "detector.json"
@@ -30,14 +31,21 @@ class Boxes:
         boxes_xyxy: float32, shape (n, 4), pixels of the picture, max exclusive.
         scores: float32, shape (n,), in [0, 1].
         full: whether the detector itself can give no more for one picture, so that animals may be missing.
+        masks: of a detector that segments, n of them, in pixels of the picture; else None.
     """
 
     boxes_xyxy: np.ndarray
     scores: np.ndarray
     full: bool = False
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def take(self, indices: np.ndarray) -> "Boxes":
+        """Some of the boxes in the order of ``indices``: int64, shape (k,), or bool, shape (n,)."""
+        masks = None if self.masks is None else self.masks.take(indices)
+        return Boxes(self.boxes_xyxy[indices], self.scores[indices], self.full, masks)
 
 
 @dataclass(frozen=True)
@@ -49,12 +57,14 @@ class Example:
         split: train or validation.
         picture: uint8, shape (height, width, 3), RGB.
         boxes_xyxy: float64, shape (n, 4), pixels of the picture, max exclusive, its animals.
+        masks: of the animals, n of them, in pixels of the picture; None where only boxes are annotated.
     """
 
     name: str
     split: str
     picture: np.ndarray
     boxes_xyxy: np.ndarray
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,12 @@ class Gathering:
         self.add_table(table, pa.array([reason for _, reason in given], pa.string()))
 
     def add_table(self, rows: pa.Table, reasons: pa.Array | pa.ChunkedArray) -> None:
-        """Add rows of ``FOUND``; string, null where the row is taken or the reason why it is dropped."""
+        """Add rows of ``FOUND``; string, null where the row is taken or the reason why it is dropped.
+
+        A table without regions is of a source whose photographs are searched whole.
+        """
+        if "region" not in rows.column_names:
+            rows = rows.append_column(FOUND.field("region"), pa.nulls(len(rows), FOUND.field("region").type))
         self._found.add(rows.filter(pc.is_null(reasons)))
         dropped = rows.append_column("reason", reasons).filter(pc.is_valid(reasons))
         self._dropped.add(dropped)

@@ -280,7 +280,7 @@ def _degrees(texts: pa.Array) -> pa.Array:
 
 
 def _joined(photos: pa.Table, observations: pa.Table, licences: list[str]) -> tuple[pa.Table, pa.ChunkedArray]:
-    """The photographs of these observations as ``FOUND``, and the reasons why some are dropped."""
+    """The photographs of these observations as ``FOUND`` without regions, and the reasons why some are dropped."""
     # of two rows of one observation the same is taken in any order of the table
     observations = observations.sort_by([(name, "ascending") for name in _OBSERVATION.names])
     positions = pc.index_in(photos["observation_uuid"], observations["observation_uuid"].combine_chunks())
@@ -306,7 +306,8 @@ def _joined(photos: pa.Table, observations: pa.Table, licences: list[str]) -> tu
     reason = pc.if_else(pc.is_in(licence, pa.array(licences, pa.string())), nothing, NOT_ALLOWED)
     reason = pc.if_else(pc.and_(photo_id.is_valid(), photos["extension"].is_valid()), reason, "no photograph")
     reason = pc.if_else(pc.fill_null(pc.match_substring_regex(photo_id, PHOTO_ID), True), reason, MALFORMED)
-    return pa.table({name: columns[name] for name in FOUND.names}), pc.coalesce(seen["reason"], reason)
+    names = [name for name in FOUND.names if name in columns]
+    return pa.table({name: columns[name] for name in names}), pc.coalesce(seen["reason"], reason)
 
 
 def _text(*parts: str | pa.ChunkedArray) -> pa.ChunkedArray:

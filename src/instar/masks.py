@@ -1,0 +1,230 @@
+"""Masks of many animals as vertical runs of pixels: small, exact, and moved between tile and photograph by adding.
+
+COCO's RLE walks down the columns, so a run here is a piece of one of its runs. Boxes and areas are in pixels of the
+picture that the masks lie in; its size is needed only to read and write RLE.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks, each a list of runs that do not overlap, ordered by column and row; an empty mask has none.
+
+    Attributes:
+        columns: int32, shape (r,), x of each run.
+        tops: int32, shape (r,), its first y.
+        bottoms: int32, shape (r,), one past its last y.
+        offsets: int64, shape (n + 1,); mask i has the runs ``offsets[i]:offsets[i + 1]``.
+    """
+
+    columns: np.ndarray
+    tops: np.ndarray
+    bottoms: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def owners(self) -> np.ndarray:
+        """The mask of each run: int64, shape (r,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def areas(self) -> np.ndarray:
+        """Pixels of each mask: int64, shape (n,)."""
+        total = np.concatenate([[0], np.cumsum(self.bottoms.astype(np.int64) - self.tops)])
+        return total[self.offsets[1:]] - total[self.offsets[:-1]]
+
+    def boxes(self) -> np.ndarray:
+        """The box around each mask: float32, shape (n, 4), max exclusive; an empty mask has zeros."""
+        boxes = np.zeros((len(self), 4), np.float32)
+        filled = np.flatnonzero(np.diff(self.offsets))
+        if len(filled):
+            starts = self.offsets[filled]
+            boxes[filled, 0] = self.columns[starts]
+            boxes[filled, 2] = self.columns[self.offsets[filled + 1] - 1] + 1
+            boxes[filled, 1] = np.minimum.reduceat(self.tops, starts)
+            boxes[filled, 3] = np.maximum.reduceat(self.bottoms, starts)
+        return boxes
+
+    def shifted(self, left: int, top: int) -> "Masks":
+        """The masks of a tile in pixels of the photograph, given the tile's upper left corner there."""
+        return Masks(
+            self.columns + np.int32(left), self.tops + np.int32(top), self.bottoms + np.int32(top), self.offsets
+        )
+
+    def take(self, indices: np.ndarray) -> "Masks":
+        """Some of the masks in the order of ``indices``: int64, shape (k,), or bool, shape (n,)."""
+        indices = np.flatnonzero(indices) if np.asarray(indices).dtype == bool else np.asarray(indices, np.int64)
+        sizes = np.diff(self.offsets)[indices]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        runs = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], sizes)
+        return Masks(self.columns[runs], self.tops[runs], self.bottoms[runs], offsets)
+
+    def clipped(self, x_min: int, y_min: int, x_max: int, y_max: int) -> "Masks":
+        """The parts of the masks inside a box, max exclusive; a mask that lies outside becomes empty."""
+        tops, bottoms = np.maximum(self.tops, y_min), np.minimum(self.bottoms, y_max)
+        kept = (self.columns >= x_min) & (self.columns < x_max) & (bottoms > tops)
+        counts = np.bincount(self.owners[kept], minlength=len(self))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Masks(self.columns[kept], tops[kept].astype(np.int32), bottoms[kept].astype(np.int32), offsets)
+
+    def bitmap(self, index: int, box: tuple[int, int, int, int]) -> np.ndarray:
+        """The pixels of one mask inside a box ``x_min, y_min, x_max, y_max``: bool, shape (height, width)."""
+        x_min, y_min, x_max, y_max = box
+        picture = np.zeros((y_max - y_min, x_max - x_min), bool)
+        for run in range(self.offsets[index], self.offsets[index + 1]):
+            x = self.columns[run] - x_min
+            if 0 <= x < picture.shape[1]:
+                picture[max(self.tops[run] - y_min, 0) : max(self.bottoms[run] - y_min, 0), x] = True
+        return picture
+
+    def rle(self, height: int, width: int) -> list[bytes]:
+        """COCO's compressed run-length counts of each mask in a picture of this size.
+
+        Raises:
+            ValueError: if a mask reaches outside the picture.
+        """
+        from pycocotools.mask import frPyObjects
+
+        if not len(self):  # for which pycocotools has no answer
+            return []
+        if len(self.tops) and not (
+            min(self.tops.min(), self.columns.min()) >= 0
+            and self.bottoms.max() <= height
+            and self.columns.max() < width
+        ):
+            raise ValueError(f"a mask reaches outside the picture of {width}×{height} pixels")
+        starts = self.columns.astype(np.int64) * height + self.tops
+        ends = starts + (self.bottoms - self.tops)
+        counts = [_counts(starts[a:b], ends[a:b], height * width) for a, b in pairwise(self.offsets)]
+        return [
+            one["counts"]
+            for one in frPyObjects([{"size": [height, width], "counts": c} for c in counts], height, width)
+        ]
+
+
+def _counts(starts: np.ndarray, ends: np.ndarray, total: int) -> list[int]:
+    """Lengths of background and mask in turn, the background first, as COCO's uncompressed RLE has them."""
+    # a run that ends at a column's foot goes on at the next one's head
+    joints = starts[1:] == ends[:-1]
+    first, last = np.append(True, ~joints), np.append(~joints, True)
+    if not len(starts):
+        return [total]
+    edges = np.column_stack([starts[first], ends[last]]).ravel()
+    lengths = np.diff(edges, prepend=0).tolist()
+    return [*lengths, total - int(edges[-1])] if edges[-1] < total else lengths
+
+
+def no_masks(n: int = 0) -> Masks:
+    """``n`` empty masks."""
+    nothing = np.zeros(0, np.int32)
+    return Masks(nothing, nothing, nothing, np.zeros(n + 1, np.int64))
+
+
+def joined_masks(parts: Sequence[Masks]) -> Masks:
+    """All masks of several parts as one list, in the order given."""
+    if not parts:
+        return no_masks()
+    sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+    columns, tops, bottoms = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("columns", "tops", "bottoms")
+    )
+    return Masks(columns, tops, bottoms, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+
+def from_bitmaps(bitmaps: Iterable[np.ndarray], corners: Iterable[tuple[int, int]] | None = None) -> Masks:
+    """Masks from pictures of them.
+
+    Args:
+        bitmaps: each bool or uint8, shape (height, width), not 0 where the animal is; sizes may differ.
+        corners: x and y of each picture's upper left pixel; all 0 where there are none.
+    """
+    parts = []
+    places = iter(corners) if corners is not None else None
+    for bitmap in bitmaps:
+        left, top = next(places) if places is not None else (0, 0)
+        columns, tops, bottoms = _runs(bitmap)
+        parts.append(
+            Masks(columns + np.int32(left), tops + np.int32(top), bottoms + np.int32(top), np.array([0, len(tops)]))
+        )
+    return joined_masks(parts)
+
+
+def _runs(bitmap: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns, tops and bottoms of the runs of one picture, int32, by column and row."""
+    padded = np.zeros((bitmap.shape[1], bitmap.shape[0] + 2), np.int8)
+    padded[:, 1:-1] = bitmap.T != 0
+    steps = np.diff(padded, axis=1)
+    columns, tops = np.nonzero(steps == 1)
+    _, bottoms = np.nonzero(steps == -1)
+    return columns.astype(np.int32), tops.astype(np.int32), bottoms.astype(np.int32)
+
+
+def from_rle(encoded: Iterable[dict[str, Any]]) -> Masks:
+    """Masks from COCO's RLE, ``{"size": [height, width], "counts": …}`` with compressed counts, text or bytes.
+
+    Raises:
+        ValueError: if the counts do not fill the size.
+    """
+    parts = []
+    for one in encoded:
+        height, width = one["size"]
+        lengths = _decoded_counts(one["counts"])
+        if int(lengths.sum()) != height * width or (lengths < 0).any():
+            raise ValueError(f"RLE of {int(lengths.sum())} pixels for a picture of {width}×{height}")
+        ends = np.cumsum(lengths)[1::2]
+        starts = ends - lengths[1::2]
+        filled = ends > starts
+        columns, tops, bottoms = _split(starts[filled], ends[filled], height)
+        parts.append(Masks(columns, tops, bottoms, np.array([0, len(tops)])))
+    return joined_masks(parts)
+
+
+def _decoded_counts(counts: str | bytes) -> np.ndarray:
+    """Run lengths from COCO's text: six bits a character, the lowest first, and differences from the last but one.
+
+    Source: rleFrString in pycocotools' maskApi.c, which Python cannot call for lengths.
+    """
+    codes = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
+    if len(codes) and (codes.min() < 0 or codes.max() > 63 or codes[-1] & 32):
+        raise ValueError("RLE counts end inside a number or hold a foreign character")
+    lasts = np.flatnonzero(~(codes & 32).astype(bool))
+    firsts = np.concatenate([[0], lasts[:-1] + 1]) if len(lasts) else lasts
+    place = np.arange(len(codes)) - np.repeat(firsts, lasts - firsts + 1)
+    numbers = np.add.reduceat((codes & 31) << (5 * place), firsts) if len(firsts) else np.zeros(0, np.int64)
+    negative = (codes[lasts] & 16).astype(bool)
+    numbers = np.where(negative, numbers - (1 << (5 * (lasts - firsts + 1))), numbers)
+    # every count after the third is told as the difference from the one two before it
+    for start in (1, 2):
+        numbers[start::2] = np.cumsum(numbers[start::2])
+    return numbers
+
+
+def _split(starts: np.ndarray, ends: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs along the columns of a picture cut where a column ends: columns, tops, bottoms, int32."""
+    first, last = starts // height, (ends - 1) // height
+    pieces = last - first + 1
+    columns = np.repeat(first, pieces) + (np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces))
+    tops = np.maximum(np.repeat(starts, pieces) - columns * height, 0)
+    bottoms = np.minimum(np.repeat(ends, pieces) - columns * height, height)
+    return columns.astype(np.int32), tops.astype(np.int32), bottoms.astype(np.int32)
+
+
+def from_polygons(polygons: Iterable[Sequence[Sequence[float]]], height: int, width: int) -> Masks:
+    """Masks from COCO's polygons, each a list of rings ``x1, y1, x2, y2, …``, by pycocotools' own rasterization.
+
+    Args:
+        polygons: the rings of each mask, which are united.
+        height: of the picture, pixels.
+        width: likewise.
+    """
+    from pycocotools.mask import frPyObjects, merge
+
+    return from_rle([merge(frPyObjects([list(ring) for ring in rings], height, width)) for rings in polygons])
