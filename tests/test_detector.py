@@ -25,7 +25,12 @@ from instar.detector import CURVE, _key, _write_curve, detector
 from instar.detectors import Recipe, load
 from instar.detectors.whole_image import WholeImage
 from instar.errors import InputError
+from instar.examples import Tiling
+from instar.masks import from_bitmaps
+from instar.tables import IMAGES
 
+REGION = IMAGES.field("region").type
+TILING = Tiling(32, 0.2, 0.1)
 OPTIONS: dict[str, Any] = {
     "seed": 0,
     "shards": ["s0", "s1"],
@@ -39,6 +44,9 @@ OPTIONS: dict[str, Any] = {
     "learning_rate": 0.001,
     "plain_epochs": 1,
     "workers": 0,
+    "tile_px": 0,
+    "tile_overlap": 0.2,
+    "tile_min_part": 0.1,
 }
 
 
@@ -165,25 +173,30 @@ def test_an_interrupted_training_goes_on(
 def test_a_training_is_not_gone_on_with_from_another_ones_state(tmp_path: Path) -> None:
     recipe = Recipe("m", "w", 64, 2, 4, 0.1, 0, 0, {"mosaic": 0.5}, 0)
     photograph = Annotated("a", "train", 96, 64, np.array([[1.0, 2, 3, 4]]), False)
-    table = pa.table({"key": ["a", "b"], "sha256": ["1", "2"]})
+    table = pa.table({"key": ["a", "b"], "sha256": ["1", "2"], "region": pa.array([None, None], REGION)})
+    ring = from_bitmaps([np.ones((2, 2))])
     (tmp_path / "w1").write_text("1")
     (tmp_path / "w2").write_text("2")
     start = tmp_path / "w1"
-    same = _key("yolo", recipe, start, ["ant"], [photograph], table)
-    assert same == _key("yolo", replace(recipe, weights="elsewhere"), start, ["ant"], [photograph], table)
-    assert same == _key("yolo", recipe, start, ["ant"], [photograph], table.slice(0, 1))
+    same = _key("yolo", recipe, TILING, start, ["ant"], [photograph], table)
+    assert same == _key("yolo", replace(recipe, weights="elsewhere"), TILING, start, ["ant"], [photograph], table)
+    assert same == _key("yolo", recipe, TILING, start, ["ant"], [photograph], table.slice(0, 1))
+    regions = pa.chunked_array([pa.array([[0, 0, 9, 9], None], REGION)])
     moved = replace(photograph, boxes_xyxy=photograph.boxes_xyxy + 1)
     others = [
-        _key("rfdetr", recipe, start, ["ant"], [photograph], table),
-        _key("yolo", replace(recipe, epochs=3), start, ["ant"], [photograph], table),
-        _key("yolo", replace(recipe, options={"mosaic": 0.6}), start, ["ant"], [photograph], table),
-        _key("yolo", replace(recipe, seed=1), start, ["ant"], [photograph], table),
-        _key("yolo", recipe, tmp_path / "w2", ["ant"], [photograph], table),
-        _key("yolo", recipe, None, ["ant"], [photograph], table),
-        _key("yolo", recipe, start, ["bee"], [photograph], table),
-        _key("yolo", recipe, start, ["ant"], [replace(photograph, split="validation")], table),
-        _key("yolo", recipe, start, ["ant"], [moved], table),
-        _key("yolo", recipe, start, ["ant"], [photograph], table.set_column(1, "sha256", [["3", "2"]])),
+        _key("rfdetr", recipe, TILING, start, ["ant"], [photograph], table),
+        _key("yolo", replace(recipe, epochs=3), TILING, start, ["ant"], [photograph], table),
+        _key("yolo", replace(recipe, options={"mosaic": 0.6}), TILING, start, ["ant"], [photograph], table),
+        _key("yolo", replace(recipe, seed=1), TILING, start, ["ant"], [photograph], table),
+        _key("yolo", recipe, TILING, tmp_path / "w2", ["ant"], [photograph], table),
+        _key("yolo", recipe, TILING, None, ["ant"], [photograph], table),
+        _key("yolo", recipe, TILING, start, ["bee"], [photograph], table),
+        _key("yolo", recipe, TILING, start, ["ant"], [replace(photograph, split="validation")], table),
+        _key("yolo", recipe, TILING, start, ["ant"], [moved], table),
+        _key("yolo", recipe, TILING, start, ["ant"], [photograph], table.set_column(1, "sha256", [["3", "2"]])),
+        _key("yolo", recipe, TILING, start, ["ant"], [photograph], table.set_column(2, "region", regions)),
+        _key("yolo", recipe, replace(TILING, overlap=0.6), start, ["ant"], [photograph], table),
+        _key("yolo", recipe, TILING, start, ["ant"], [replace(photograph, masks=ring)], table),
     ]
     assert len({same, *others}) == len(others) + 1
 
@@ -194,9 +207,11 @@ def test_a_training_depends_on_its_code_and_its_libraries(tmp_path: Path, monkey
     assert {dep.removeprefix("src/instar/") for dep in deps if dep.startswith("src/")} - carriers == set(module._CODE)
 
     def key() -> str:
-        return _key("yolo", Recipe("m", "w", 64, 2, 4, 0.1, 0, 0, {}, 0), None, ["ant"], [], table)
+        return _key("yolo", Recipe("m", "w", 64, 2, 4, 0.1, 0, 0, {}, 0), TILING, None, ["ant"], [], table)
 
-    table = pa.table({"key": pa.array([], pa.string()), "sha256": pa.array([], pa.string())})
+    table = pa.table(
+        {"key": pa.array([], pa.string()), "sha256": pa.array([], pa.string()), "region": pa.array([], REGION)}
+    )
     keys = {key()}
     # a copy of the package's sources, of which one file after the other changes
     package = Path(module.__file__).parent
@@ -244,3 +259,15 @@ def test_a_trained_detector_serves_without_training(tmp_path: Path) -> None:
     Path(weights).write_bytes(b"other")
     with pytest.raises(InputError, match=r"sha256 = .*; name the detector's own folder"):
         trained(tmp_path / "third", {}, images, epochs=0, weights=weights)
+
+
+def test_a_detector_learns_from_tiles(tmp_path: Path) -> None:
+    """Of 96 × 64 pixels each photograph gives two tiles of 64; every animal is near the left edge of its photograph."""
+    annotated, images = drawn(SPLITS)
+    figures, curve = trained(tmp_path, annotated, images, tile_px=64, tile_overlap=0.0, epochs=1)
+    photographs = figures["photographs"]
+    assert {split: one["tiles"] for split, one in figures["tiles"].items()} == {
+        s: 2 * n for s, n in photographs.items()
+    }
+    assert all(one["animals"] >= figures["animals"][split] for split, one in figures["tiles"].items())
+    assert len(curve) == 1

@@ -1,9 +1,10 @@
 """Stage ``detections``: boxes on every photograph of a shard."""
 
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import pyarrow.compute as pc
 from instar import detectors
 from instar.boxes import NO_ANIMAL, clipped_boxes, non_empty, order_by_score
 from instar.detectors import Boxes, Detector
-from instar.photographs import Row, decoded
+from instar.merge import merged
+from instar.photographs import Row, decoded, in_order
 from instar.progress import progress
 from instar.shards import ShardReader
 from instar.tables import DETECTIONS, IMAGES, read_table, write_table
-from instar.tiles import joined, merged, shifted, tile_boxes
+from instar.tiles import Box, cut_flags, joined, shifted, tile_boxes
+
+#: A box that ends so near a tile's inner edge, in pixels of the photograph, is cut off by it.
+CUT_PX = 1.0
 
 
 def detections(
@@ -29,16 +34,24 @@ def detections(
     floor: float,
     tile_px: int,
     tile_overlap: float,
+    whole: bool,
+    merge: str,
+    merge_metric: str,
     merge_threshold: float,
+    merge_comparable: float,
+    merge_whole_first: bool,
     nms_iou: float,
     max_boxes: int,
     batch: int,
+    precision: str,
     workers: int,
 ) -> None:
     """Find the animals on every photograph of one shard.
 
-    A photograph whose longer side exceeds ``tile_px`` is looked at whole and in overlapping tiles, and boxes of one
-    animal in several of them are merged.
+    A photograph whose longer side exceeds ``tile_px`` is looked at in overlapping tiles, and what was found of one
+    animal in several of them is merged, by masks where the detector gives masks. Of a photograph with a region only
+    that part is looked at. While one photograph is merged, the model goes on with the next one, and those after it are
+    decoded.
 
     Args:
         detector: folder that the stage detector wrote.
@@ -48,16 +61,23 @@ def detections(
         floor: boxes with a lower score are not kept.
         tile_px: a photograph with a longer side is sliced into tiles of this side.
         tile_overlap: of neighbouring tiles, as a share of the side.
-        merge_threshold: boxes of two tiles that overlap by more of the smaller one are one.
+        whole: look at a photograph that is sliced as a whole, too.
+        merge: rule of merging, greedy_nmm, nmm or nms.
+        merge_metric: of the overlap, ios or iou.
+        merge_threshold: predictions that overlap by at least so much are one.
+        merge_comparable: of the better one's score; a weaker one does not make it grow.
+        merge_whole_first: what a tile's edge cuts off gives way to what another tile shows whole.
         nms_iou: of two boxes in one tile that overlap more, the better stays.
         max_boxes: kept of one tile.
         batch: tiles through the model at a time.
+        precision: of the model's arithmetic on a GPU, float32, bfloat16 or float16; a CPU takes float32.
         workers: threads that decode photographs ahead of the model.
     """
     table = read_table(images, IMAGES)
-    rows = table.filter(pc.is_null(table["reason"])).select(["key", "offset", "size"]).to_pylist()
+    rows = table.filter(pc.is_null(table["reason"])).select(["key", "offset", "size", "region"]).to_pylist()
     model = detectors.load(detector)
-    slicing = Slicing(tile_px, tile_overlap, merge_threshold, batch)
+    merging = (merge, merge_metric, merge_threshold, merge_comparable, merge_whole_first)
+    slicing = Slicing(tile_px, tile_overlap, whole, *merging, batch, precision)
     limits = Limits(floor, nms_iou, max_boxes)
     found: list[dict[str, Any]] = []
     with ShardReader(images_tar) as reader:
@@ -73,12 +93,18 @@ def detections(
 
 @dataclass(frozen=True)
 class Slicing:
-    """How photographs are cut up and their boxes put together again."""
+    """How photographs are cut up and what was found in the parts is put together again, see ``detections``."""
 
     tile_px: int
     tile_overlap: float
+    whole: bool
+    merge: str
+    merge_metric: str
     merge_threshold: float
+    merge_comparable: float
+    merge_whole_first: bool
     batch: int
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -98,9 +124,12 @@ class Photograph:
     reason: str | None = None
     width: int = 0
     height: int = 0
+    region: Box = (0, 0, 0, 0)
     waiting: int = 0
     parts: list[Boxes] = field(default_factory=list)
+    cuts: list[np.ndarray] = field(default_factory=list)
     boxes: Boxes = field(default_factory=lambda: joined([]))
+    cut: np.ndarray | None = None
 
 
 @dataclass
@@ -108,8 +137,7 @@ class Tile:
     """A part of a photograph."""
 
     photograph: Photograph
-    left: int
-    top: int
+    box: Box
     picture: np.ndarray
 
 
@@ -117,7 +145,17 @@ def searched(
     model: Detector, pictures: Iterable[tuple[Row, np.ndarray | str]], slicing: Slicing, limits: Limits
 ) -> Iterator[Photograph]:
     """Every photograph with its boxes, in the given order, while the model always gets full batches of tiles."""
-    photographs: list[Photograph] = []
+    found = _predicted(model, pictures, slicing, limits)
+    # one thread merges while the model looks at the next photograph's tiles
+    for photograph, _ in in_order(partial(_finish, slicing=slicing), found, threads=1, ahead=1):
+        yield photograph
+
+
+def _predicted(
+    model: Detector, pictures: Iterable[tuple[Row, np.ndarray | str]], slicing: Slicing, limits: Limits
+) -> Iterator[Photograph]:
+    """Every photograph with what was found in its tiles, in the given order."""
+    photographs: deque[Photograph] = deque()
     tiles: list[Tile] = []
     for row, picture in pictures:
         photograph = Photograph(row["key"])
@@ -125,57 +163,78 @@ def searched(
         if isinstance(picture, str):
             photograph.reason = picture
         else:
-            tiles += _tiles(photograph, picture, model, slicing)
+            tiles += _tiles(photograph, picture, row.get("region"), model, slicing)
         while len(tiles) >= slicing.batch:
-            _predict(model, tiles[: slicing.batch], limits)
+            _predict(model, tiles[: slicing.batch], slicing, limits)
             del tiles[: slicing.batch]
         while photographs and not photographs[0].waiting:
-            yield _finished(photographs.pop(0), slicing)
+            yield photographs.popleft()
     if tiles:
-        _predict(model, tiles, limits)
-    for photograph in photographs:
-        yield _finished(photograph, slicing)
+        _predict(model, tiles, slicing, limits)
+    yield from photographs
 
 
-def _tiles(photograph: Photograph, picture: np.ndarray, model: Detector, slicing: Slicing) -> list[Tile]:
-    photograph.height, photograph.width = picture.shape[:2]
-    tile_px = slicing.tile_px if model.tiled else max(picture.shape)
-    parts = tile_boxes(photograph.width, photograph.height, tile_px=tile_px, overlap=slicing.tile_overlap)
+def _tiles(
+    photograph: Photograph, picture: np.ndarray, region: list[int] | None, model: Detector, slicing: Slicing
+) -> list[Tile]:
+    photograph.height, photograph.width = size = picture.shape[:2]
+    photograph.region = (0, 0, size[1], size[0]) if region is None else (region[0], region[1], region[2], region[3])
+    tile_px = slicing.tile_px if model.tiled else max(size)
+    parts = tile_boxes(
+        size[1],
+        size[0],
+        tile_px=tile_px,
+        overlap=slicing.tile_overlap,
+        whole=slicing.whole,
+        region=photograph.region,
+    )
     photograph.waiting = len(parts)
-    return [Tile(photograph, left, top, picture[top:bottom, left:right]) for left, top, right, bottom in parts]
+    return [
+        Tile(photograph, (left, top, right, bottom), picture[top:bottom, left:right])
+        for left, top, right, bottom in parts
+    ]
 
 
-def _predict(model: Detector, tiles: list[Tile], limits: Limits) -> None:
+def _predict(model: Detector, tiles: list[Tile], slicing: Slicing, limits: Limits) -> None:
     pictures = [tile.picture for tile in tiles]
-    answers = model.predict(pictures, floor=limits.floor, nms_iou=limits.nms_iou, max_boxes=limits.max_boxes)
+    with detectors.precision(slicing.precision):
+        answers = model.predict(pictures, floor=limits.floor, nms_iou=limits.nms_iou, max_boxes=limits.max_boxes)
     for tile, found in zip(tiles, answers, strict=True):
+        left, top, right, bottom = tile.box
         if found.full or len(found) >= limits.max_boxes:
-            place = f"{tile.photograph.key}: the tile at x {tile.left}, y {tile.top}"
+            place = f"{tile.photograph.key}: the tile at x {left}, y {top}"
             told = "holds as many boxes as the detector can give; lower tile_px"
             if not found.full:
                 told = f"reached max_boxes = {limits.max_boxes}; raise it"
             print(f"warning: {place} {told}", file=sys.stderr)
-        height, width = tile.picture.shape[:2]
-        inside = Boxes(clipped_boxes(found.boxes_xyxy, width, height), found.scores)
-        tile.photograph.parts.append(shifted(_kept(inside), tile.left, tile.top))
+        inside = replace(found, boxes_xyxy=clipped_boxes(found.boxes_xyxy, right - left, bottom - top))
+        kept = shifted(inside.take(non_empty(inside.boxes_xyxy)), left, top)
+        tile.photograph.parts.append(kept)
+        tile.photograph.cuts.append(cut_flags(kept.boxes_xyxy, tile.box, tile.photograph.region, CUT_PX))
         tile.photograph.waiting -= 1
 
 
-def _kept(found: Boxes) -> Boxes:
-    good = non_empty(found.boxes_xyxy)
-    return Boxes(found.boxes_xyxy[good], found.scores[good])
-
-
-def _finished(photograph: Photograph, slicing: Slicing) -> Photograph:
+def _finish(photograph: Photograph, *, slicing: Slicing) -> None:
     found = joined(photograph.parts)
     if len(photograph.parts) > 1:
-        found = merged(found, merge_threshold=slicing.merge_threshold)
+        together = merged(
+            found,
+            rule=slicing.merge,
+            metric=slicing.merge_metric,
+            threshold=slicing.merge_threshold,
+            comparable=slicing.merge_comparable,
+            cut=np.concatenate(photograph.cuts),
+            whole_first=slicing.merge_whole_first,
+        )
+        found, photograph.cut = together.boxes, together.cut
     order = order_by_score(found.boxes_xyxy, found.scores)
-    photograph.boxes = Boxes(found.boxes_xyxy[order], found.scores[order])
+    photograph.boxes = found.take(order)
+    if photograph.cut is not None:
+        photograph.cut = photograph.cut[order]
     photograph.parts.clear()
+    photograph.cuts.clear()
     if photograph.reason is None and not len(found):
         photograph.reason = NO_ANIMAL
-    return photograph
 
 
 def _rows(photograph: Photograph, detector: str) -> list[dict[str, Any]]:
@@ -183,9 +242,17 @@ def _rows(photograph: Photograph, detector: str) -> list[dict[str, Any]]:
     common = {"photo_key": photograph.key, "detector": detector}
     if photograph.reason is not None:
         return [{**common, "reason": photograph.reason}]
-    names = ["x_min", "y_min", "x_max", "y_max"]
-    boxes = zip(photograph.boxes.boxes_xyxy.tolist(), photograph.boxes.scores.tolist(), strict=True)
+    found = photograph.boxes
+    columns: dict[str, list[Any]] = dict(
+        zip(["x_min", "y_min", "x_max", "y_max"], found.boxes_xyxy.T.tolist(), strict=True)
+    )
+    columns["score"] = found.scores.tolist()
+    if photograph.cut is not None:
+        columns["cut"] = photograph.cut.tolist()
+    if found.masks is not None:
+        columns["mask"] = found.masks.rle(photograph.height, photograph.width)
+        columns["area"] = found.masks.areas().tolist()
     return [
-        {**common, "key": f"{photograph.key}-{n:03d}", "score": score, **dict(zip(names, box, strict=True))}
-        for n, (box, score) in enumerate(boxes)
+        {**common, "key": f"{photograph.key}-{n:03d}", **dict(zip(columns, values, strict=True))}
+        for n, values in enumerate(zip(*columns.values(), strict=True))
     ]

@@ -16,6 +16,7 @@ from instar import detectors
 from instar.annotations import Annotated, read_annotations, read_images, usable
 from instar.detectors import DESCRIPTION, Example, Recipe, Training, weights_file
 from instar.errors import InputError
+from instar.examples import Tiling, tiled
 from instar.files import replacing, sha256_of, write_json
 from instar.photographs import decoded
 from instar.progress import progress
@@ -26,7 +27,10 @@ from instar.unfinished import unfinished
 CURVE = ["epoch", "mAP50", "mAP50-95", "recall", "precision"]
 
 #: Modules and libraries that decide what is learned and how; the rest of the stage's only carry bytes and tell.
-_CODE = ("annotations.py", "boxes.py", "decode.py", "detector.py", "detectors", "formats.py", "photographs.py")
+_CODE = (
+    *("annotations.py", "boxes.py", "decode.py", "detector.py", "detectors", "examples.py", "formats.py", "masks.py"),
+    *("photographs.py", "tiles.py"),
+)
 _LIBRARIES = ("pillow", "rfdetr", "simplejpeg", "torch", "torchvision", "ultralytics")
 
 
@@ -49,6 +53,9 @@ def detector(
     learning_rate: float,
     plain_epochs: int,
     workers: int,
+    tile_px: int,
+    tile_overlap: float,
+    tile_min_part: float,
     options: dict[str, bool | int | float | str],
 ) -> None:
     """Train the detector on the annotated photographs.
@@ -75,6 +82,10 @@ def detector(
         learning_rate: of AdamW at its height.
         plain_epochs: last epochs without mosaic augmentation, which only yolo has.
         workers: processes that load photographs; with yolo on a CPU none, whatever is given.
+        tile_px: side of the tiles that it learns from, enlarged or shrunk to ``image_px``; 0 for whole photographs. Of
+            a photograph with a region only that part is cut into tiles.
+        tile_overlap: of neighbouring tiles, as a share of the side.
+        tile_min_part: of an animal's area; a tile that shows less of it does not teach it.
         options: the library's other training options by its own names.
     """
     if family == "whole_image" or epochs == 0:
@@ -90,6 +101,7 @@ def detector(
     recipe = Recipe(
         model, weights, image_px, epochs, batch, learning_rate, plain_epochs, workers, options=dict(options), seed=seed
     )
+    tiling = Tiling(tile_px, tile_overlap, tile_min_part)
     start = weights_file(weights)
     annotated, names = read_annotations(annotations)
     table = read_images(images, shards, annotated)
@@ -98,30 +110,44 @@ def detector(
     _check_splits(photographs, annotations)
     used: list[Annotated] = []
     with (
-        unfinished(checkpoints, _key(family, recipe, start, names, photographs, table)) as work,
+        unfinished(checkpoints, _key(family, recipe, tiling, start, names, photographs, table)) as work,
         replacing(out) as folder,
     ):
         folder.mkdir()
-        examples = _examples(photographs, table, images, used, dropped)
+        shown = Counter[str]()
+        examples = _examples(photographs, table, images, tiling, used, dropped, shown)
         training = detectors.family(family).train(examples, names, recipe, folder, work)
         _write_curve(out_curve, training.curve)
-        figures = _metrics(len(annotated), used, dropped, training)
+        figures = _metrics(len(annotated), used, dropped, training) | ({"tiles": _tiles(shown)} if tile_px else {})
         write_json(out_metrics, {"family": family, "weights": sha256_of(start) if start else None, **figures})
 
 
 def _key(
-    family: str, recipe: Recipe, start: Path | None, names: list[str], photographs: list[Annotated], table: pa.Table
+    family: str,
+    recipe: Recipe,
+    tiling: Tiling,
+    start: Path | None,
+    names: list[str],
+    photographs: list[Annotated],
+    table: pa.Table,
 ) -> str:
     """sha256 of all that a training depends on, this code and the libraries' versions included."""
-    columns = table.select(["key", "sha256"]).to_pydict()
-    hashes = dict(zip(columns["key"], columns["sha256"], strict=True))
-    told = [[one.key, one.split, hashes[one.key], one.boxes_xyxy.tolist()] for one in photographs]
+    columns = table.select(["key", "sha256", "region"]).to_pydict()
+    hashes = {key: facts for key, *facts in zip(*columns.values(), strict=True)}
+    told = [[one.key, one.split, hashes[one.key], one.boxes_xyxy.tolist(), _outlines(one)] for one in photographs]
     paths = [Path(__file__).with_name(name) for name in _CODE]
     code = [sha256_of(one) for path in paths for one in (sorted(path.glob("*.py")) or [path])]
     libraries = [version(library) for library in _LIBRARIES]
-    given = {**asdict(recipe), "weights": sha256_of(start) if start else None}
+    given = {**asdict(recipe), **asdict(tiling), "weights": sha256_of(start) if start else None}
     text = json.dumps([family, given, names, told, code, libraries])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _outlines(photograph: Annotated) -> list[str]:
+    """The masks of a photograph as text."""
+    if photograph.masks is None:
+        return []
+    return [counts.decode() for counts in photograph.masks.rle(photograph.height, photograph.width)]
 
 
 def _check_splits(photographs: list[Annotated], annotations: Path) -> None:
@@ -135,10 +161,21 @@ def _check_splits(photographs: list[Annotated], annotations: Path) -> None:
 
 
 def _examples(
-    photographs: list[Annotated], table: pa.Table, images: Path, used: list[Annotated], dropped: Counter[str]
+    photographs: list[Annotated],
+    table: pa.Table,
+    images: Path,
+    tiling: Tiling,
+    used: list[Annotated],
+    dropped: Counter[str],
+    shown: Counter[str],
 ) -> Iterator[Example]:
-    """Photographs with their pixels; what can be decoded is noted in ``used``, the other reasons in ``dropped``."""
-    rows = {row["key"]: row for row in table.select(["key", "shard", "offset", "size"]).to_pylist()}
+    """Photographs, or their tiles, with their pixels.
+
+    What can be decoded is noted in ``used``, the other reasons in ``dropped``, tiles and the animals on them in
+    ``shown``.
+    """
+    columns = ["key", "shard", "offset", "size", "region"]
+    rows = {row["key"]: row for row in table.select(columns).to_pylist()}
     for shard in sorted({rows[photograph.key]["shard"] for photograph in photographs}):
         wanted = {photograph.key: photograph for photograph in photographs if rows[photograph.key]["shard"] == shard}
         with ShardReader(images / f"{shard}.tar") as reader:
@@ -146,10 +183,24 @@ def _examples(
             for row, picture in progress(pictures, f"photographs of {shard}", len(wanted)):
                 if isinstance(picture, str):
                     dropped[picture] += 1
-                else:
-                    photograph = wanted[row["key"]]
-                    used.append(photograph)
-                    yield Example(photograph.key, photograph.split, picture, photograph.boxes_xyxy)
+                    continue
+                one = wanted[row["key"]]
+                used.append(one)
+                for example in tiled(
+                    Example(one.key, one.split, picture, one.boxes_xyxy, one.masks), row["region"], tiling
+                ):
+                    shown[f"{one.split} tiles"] += 1
+                    shown[f"{one.split} tiles without an animal"] += not len(example.boxes_xyxy)
+                    shown[f"{one.split} animals"] += len(example.boxes_xyxy)
+                    yield example
+
+
+def _tiles(shown: Counter[str]) -> dict[str, dict[str, int]]:
+    """Tiles of each split, those without an animal, and the animals that the tiles teach."""
+    return {
+        split: {name: shown[f"{split} {name}"] for name in ("tiles", "tiles without an animal", "animals")}
+        for split in ("train", "validation")
+    }
 
 
 def _write_curve(path: Path, curve: list[dict[str, float]]) -> None:

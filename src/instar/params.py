@@ -95,6 +95,11 @@ class Detector:
     learning_rate: float = _key("of AdamW at its height", gt=0, lt=1)
     plain_epochs: int = _key("last epochs without mosaic augmentation", ge=0)
     workers: int = _key("processes that load photographs", ge=0, le=64)
+    tile_px: int = _key(
+        "side of the tiles that it learns from, enlarged or shrunk to image_px; 0 for whole photographs", ge=0, le=4096
+    )
+    tile_overlap: float = _key("of neighbouring tiles in training, as a share of the side", ge=0, lt=0.9)
+    tile_min_part: float = _key("of an animal's area; a tile that shows less of it does not teach it", ge=0, le=1)
     options: dict[str, Any] = _key("the library's other training options by its own names, such as mosaic: 0.5")
 
 
@@ -103,12 +108,20 @@ class Detections:
     floor: float = _key("boxes with a lower score are not kept; low, so that the PR curve is whole", gt=0, lt=1)
     tile_px: int = _key("a photograph with a longer side is sliced into tiles of this side", ge=64)
     tile_overlap: float = _key("of neighbouring tiles, as a share of the side", ge=0, lt=0.9)
-    merge_threshold: float = _key(
-        "boxes of two tiles that overlap by more of the smaller one (IOS) are one", gt=0, le=1
+    whole: bool = _key("look at a photograph that is sliced as a whole, too")
+    merge: str = _key(
+        "what becomes of predictions that overlap: one around a better one and its matches, one around whole chains of "
+        "matches, or the best alone",
+        choices=("greedy_nmm", "nmm", "nms"),
     )
+    merge_metric: str = _key("of the overlap: of the smaller one's area, or of both together", choices=("ios", "iou"))
+    merge_threshold: float = _key("predictions of two tiles that overlap by at least so much are one", gt=0, le=1)
+    merge_comparable: float = _key("of the better one's score; a weaker one does not make it grow", ge=0, le=1)
+    merge_whole_first: bool = _key("what a tile's edge cuts off gives way to what another tile shows whole")
     nms_iou: float = _key("of two boxes in one tile that overlap more, the better stays", gt=0, lt=1)
     max_boxes: int = _key("kept of one tile; must exceed the densest annotated photograph", ge=1)
     batch: int = _key("tiles through the model at a time", ge=1)
+    precision: str = _key("of the model's arithmetic on a GPU", choices=("float32", "bfloat16", "float16"))
     workers: int = _key("threads that decode photographs ahead of the model", ge=1, le=64)
 
 

@@ -8,26 +8,35 @@ from instar.detectors import Boxes
 COMPARABLE = 0.5
 
 
-def tile_boxes(width: int, height: int, *, tile_px: int, overlap: float) -> list[tuple[int, int, int, int]]:
+#: ``x_min, y_min, x_max, y_max`` in whole pixels, max exclusive.
+Box = tuple[int, int, int, int]
+
+
+def tile_boxes(
+    width: int, height: int, *, tile_px: int, overlap: float, whole: bool = True, region: Box | None = None
+) -> list[Box]:
     """Parts of a photograph that the detector looks at.
 
     Args:
         width: of the photograph, pixels.
         height: of the photograph, pixels.
-        tile_px: side of a tile; a photograph whose longer side is no longer is taken whole.
+        tile_px: side of a tile; what has no longer side is taken whole.
         overlap: of neighbouring tiles, as a share of ``tile_px``.
+        whole: whether a photograph that is sliced is looked at as a whole, too.
+        region: the part of the photograph that is looked at; None for all of it.
 
     Returns:
-        Boxes ``x_min, y_min, x_max, y_max``: the whole photograph first, then its tiles row by row. The last tile of
-        a row is moved inwards, so that all tiles are of one size.
+        The whole region first, unless only its tiles are wanted, then its tiles row by row. The last tile of a row is
+        moved inwards, so that all tiles are of one size.
     """
-    whole = (0, 0, width, height)
-    if max(width, height) <= tile_px:
-        return [whole]
+    left, top, right, bottom = region or (0, 0, width, height)
+    if max(right - left, bottom - top) <= tile_px:
+        return [(left, top, right, bottom)]
     from sahi.slicing import get_slice_bboxes
 
-    tiles = get_slice_bboxes(height, width, tile_px, tile_px, False, overlap, overlap)
-    return [whole, *((left, top, right, bottom) for left, top, right, bottom in tiles)]
+    tiles = get_slice_bboxes(bottom - top, right - left, tile_px, tile_px, False, overlap, overlap)
+    found = [(left + x_min, top + y_min, left + x_max, top + y_max) for x_min, y_min, x_max, y_max in tiles]
+    return [(left, top, right, bottom), *found] if whole else found
 
 
 def shifted(found: Boxes, left: int, top: int) -> Boxes:

@@ -8,6 +8,7 @@ import difflib
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -230,6 +231,20 @@ def read_description(path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         raise InputError(f"{path}: not a detector's description; run the stage detector again") from None
     return description
+
+
+def precision(name: str) -> AbstractContextManager[None]:
+    """A block in which a model on a GPU computes in bfloat16 or float16 where torch deems it harmless.
+
+    With float32, and on a CPU, nothing changes.
+    """
+    if name == "float32":
+        return nullcontext()
+    import torch
+
+    if not torch.cuda.is_available():
+        return nullcontext()
+    return torch.autocast("cuda", getattr(torch, name))
 
 
 def load(folder: Path) -> Detector:

@@ -1,7 +1,7 @@
 """Detector, classifier and settings: of the study in params.yaml, or of a folder that ``instar export`` wrote."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ def settings_of(params: Params, found: Calibration | None) -> Settings:
         threshold=params.evaluation.wanted_accuracy if threshold is None else threshold,
         confidence=crops.confidence,
         photo_boxes=params.evaluation.photo_boxes,
-        slicing=Slicing(given.tile_px, given.tile_overlap, given.merge_threshold, given.batch),
+        slicing=Slicing(**{one.name: getattr(given, one.name) for one in fields(Slicing)}),
         limits=Limits(given.floor, given.nms_iou, given.max_boxes),
         cut=Cut(crops.margin_percent, crops.max_px, crops.jpeg_quality),
         region_deg=params.evaluation.region_deg,
