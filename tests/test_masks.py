@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from instar.masks import Masks, from_bitmaps, from_polygons, from_rle, joined_masks, no_masks
+from instar.masks import (
+    Masks,
+    from_bitmaps,
+    from_polygons,
+    from_rle,
+    intersections,
+    joined_masks,
+    no_masks,
+    united,
+    voted,
+)
 
 RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
 
@@ -69,3 +79,65 @@ def test_polygons_are_pycocotools() -> None:
     expected = [coco.merge(coco.frPyObjects(rings, 30, 40)) for rings in ([square], [square, triangle])]
     assert masks.areas().tolist() == [12, *coco.area(expected[1:]).tolist()]
     assert isinstance(masks, Masks) and masks.rle(30, 40) == [one["counts"] for one in expected]
+
+
+def crowd(seed: int, n: int = 12, side: int = 24) -> tuple[np.ndarray, Masks]:
+    """Noise of several densities, some of it empty, in boxes that overlap."""
+    generator = np.random.default_rng(seed)
+    pictures = np.zeros((n, side, side), bool)
+    for picture in pictures[1:]:
+        x, y, width, height = *generator.integers(0, side - 3, 2), *generator.integers(1, side // 2, 2)
+        part = picture[y : y + height, x : x + width]
+        part[:] = generator.random(part.shape) < generator.choice([0.3, 0.8, 1.0])
+    return pictures, from_bitmaps(pictures)
+
+
+def test_intersections_and_unions_of_nothing() -> None:
+    none = np.zeros(0, np.int64)
+    assert intersections(no_masks(), no_masks(), none, none).tolist() == []
+    assert intersections(no_masks(2), from_bitmaps([RING]), np.array([0, 1]), np.array([0, 0])).tolist() == [0, 0]
+    assert len(united(no_masks(), np.array([0]))) == 0
+    assert united(no_masks(2), np.array([0, 0, 2])).areas().tolist() == [0, 0]
+
+
+def test_intersections_by_hand() -> None:
+    masks = from_bitmaps([RING, np.ones((1, 3)), np.ones((2, 2))], [(0, 0), (0, 1), (2, 2)])
+    left, right = np.array([0, 0, 1, 0, 2]), np.array([1, 2, 2, 0, 0])
+    # the bar crosses the ring's hole; the square has one pixel of the ring and none of the bar
+    assert intersections(masks, masks, left, right).tolist() == [2, 1, 0, 8, 1]
+
+
+@pytest.mark.parametrize("runs", [1, 7, 1 << 20])
+def test_intersections_are_those_of_the_pictures_in_portions_too(runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instar.masks.RUNS_AT_ONCE", runs)
+    for seed in range(5):
+        pictures, masks = crowd(seed)
+        others, more = crowd(seed + 100)
+        left, right = (each.ravel() for each in np.indices((12, 12)))
+        expected = (pictures[left] & others[right]).sum(axis=(1, 2))
+        assert intersections(masks, more, left, right).tolist() == expected.tolist()
+        assert expected.max() > 0
+
+
+def test_union_keeps_the_hole_and_joins_touching_runs() -> None:
+    parts = from_bitmaps([RING[:, :2], RING[:, 2:], np.ones((2, 1)), np.ones((2, 1))], [(0, 0), (2, 0), (9, 4), (9, 6)])
+    both = united(parts, np.array([0, 2, 2, 4]))
+    assert np.array_equal(both.bitmap(0, (0, 0, 3, 3)), RING)
+    assert both.areas().tolist() == [8, 0, 4] and np.diff(both.offsets).tolist() == [4, 0, 1]
+
+
+@pytest.mark.parametrize("runs", [1, 30, 1 << 20])
+def test_votes_are_those_of_the_pictures_in_portions_too(runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instar.masks.RUNS_AT_ONCE", runs)
+    for seed in range(5):
+        pictures, masks = crowd(seed)
+        offsets, weights = np.array([0, 1, 4, 4, 12]), np.arange(1, 13)
+        needed = np.array([1, 5, 1, 9])
+        expected = [
+            (pictures[a:b] * weights[a:b, None, None]).sum(axis=0) >= least
+            for a, b, least in zip(offsets[:-1], offsets[1:], needed, strict=True)
+        ]
+        found = voted(masks, offsets, weights, needed)
+        again = from_bitmaps(expected)
+        for name in ("columns", "tops", "bottoms", "offsets"):
+            assert getattr(found, name).tolist() == getattr(again, name).tolist()

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+#: Runs compared or united in one go: it bounds what ``intersections`` and ``voted`` take to some 100 MB.
+RUNS_AT_ONCE = 1 << 20
+
 
 @dataclass(frozen=True)
 class Masks:
@@ -228,3 +231,157 @@ def from_polygons(polygons: Iterable[Sequence[Sequence[float]]], height: int, wi
     from pycocotools.mask import frPyObjects, merge
 
     return from_rle([merge(frPyObjects([list(ring) for ring in rings], height, width)) for rings in polygons])
+
+
+def intersections(masks: Masks, others: Masks, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Pixels that pairs of masks share, exactly, by intersecting their runs column by column.
+
+    Args:
+        masks: any.
+        others: any; may be the same.
+        left: int64, shape (k,), of each pair the index into ``masks``.
+        right: int64, shape (k,), the index into ``others``.
+
+    Returns:
+        int64, shape (k,).
+    """
+    mine, theirs = _Columns(masks), _Columns(others)
+    first = np.maximum(mine.first[left], theirs.first[right])
+    end = np.minimum(mine.end[left], theirs.end[right])
+    shared = np.zeros(len(left), np.int64)
+    meeting = np.flatnonzero(end > first)
+    starts, ends = mine.run(left[meeting], first[meeting]), mine.run(left[meeting], end[meeting])
+    for part in _portions(ends - starts):
+        runs, pairs = _ranges(starts[part], ends[part])
+        places = meeting[part][pairs]
+        columns = masks.columns[runs]
+        low, high = theirs.run(right[places], columns), theirs.run(right[places], columns + 1)
+        while len(low):  # nearly every mask has one run in a column
+            left_over = np.flatnonzero(high > low)
+            low, high, runs, places = low[left_over], high[left_over], runs[left_over], places[left_over]
+            common = np.minimum(masks.bottoms[runs], others.bottoms[low]) - np.maximum(
+                masks.tops[runs], others.tops[low]
+            )
+            np.add.at(shared, places, np.maximum(common, 0))
+            low = low + 1
+    return shared
+
+
+class _Columns:
+    """Where the runs of each column of each mask begin.
+
+    Attributes:
+        first: int64, shape (n,), the first column of each mask; 0 of an empty one.
+        end: int64, shape (n,), one past its last.
+    """
+
+    def __init__(self, masks: Masks) -> None:
+        filled = np.flatnonzero(np.diff(masks.offsets))
+        self.first, self.end = np.zeros((2, len(masks)), np.int64)
+        self.first[filled] = masks.columns[masks.offsets[filled]]
+        self.end[filled] = masks.columns[masks.offsets[filled + 1] - 1] + 1
+        # one place more for each mask, where its last run ends
+        self._bases = np.concatenate([[0], np.cumsum(self.end - self.first + 1)])
+        counts = np.bincount(self._place(masks.owners, masks.columns), minlength=self._bases[-1])
+        self._runs = np.cumsum(counts) - counts
+
+    def _place(self, indices: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return self._bases[indices] + columns - self.first[indices]
+
+    def run(self, indices: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The first run of each mask at or after a column between its ``first`` and ``end``: int64, shape (k,)."""
+        return self._runs[self._place(indices, columns)]
+
+
+def _ranges(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of several ranges in a row, and which range each is from."""
+    sizes = ends - starts
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    return np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes), owners
+
+
+def _portions(sizes: np.ndarray) -> Iterable[slice]:
+    """Consecutive items, so many at once that their sizes add up to about ``RUNS_AT_ONCE``."""
+    total = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        done = total[start - 1] if start else 0
+        end = max(int(np.searchsorted(total, done + RUNS_AT_ONCE, side="right")), start + 1)
+        yield slice(start, end)
+        start = end
+
+
+def united(masks: Masks, offsets: np.ndarray) -> Masks:
+    """The union of consecutive masks, exactly: holes that nothing covers stay.
+
+    Args:
+        masks: any.
+        offsets: int64, shape (g + 1,); union i is of the masks ``offsets[i]:offsets[i + 1]``.
+    """
+    return voted(masks, offsets, np.ones(len(masks), np.int64), np.ones(len(offsets) - 1, np.int64))
+
+
+def voted(masks: Masks, offsets: np.ndarray, weights: np.ndarray, needed: np.ndarray) -> Masks:
+    """The pixels on which enough of some consecutive masks agree.
+
+    Args:
+        masks: any.
+        offsets: int64, shape (g + 1,); group i has the masks ``offsets[i]:offsets[i + 1]``.
+        weights: int64, shape (n,), of each mask's vote, at least 0.
+        needed: int64, shape (g,), at least 1: the votes that a pixel needs in each group.
+    """
+    runs = masks.offsets[offsets]
+    parts = [
+        _voted(masks, offsets[part.start : part.stop + 1], weights, needed[part]) for part in _portions(np.diff(runs))
+    ]
+    return joined_masks(parts)
+
+
+def _voted(masks: Masks, offsets: np.ndarray, weights: np.ndarray, needed: np.ndarray) -> Masks:
+    first, end = masks.offsets[offsets[0]], masks.offsets[offsets[-1]]
+    if first == end:
+        return no_masks(len(needed))
+    tops, bottoms, columns = (each[first:end].astype(np.int64) for each in (masks.tops, masks.bottoms, masks.columns))
+    groups = np.repeat(np.arange(len(needed)), np.diff(masks.offsets[offsets]))
+    votes = np.repeat(weights[offsets[0] : offsets[-1]], np.diff(masks.offsets[offsets[0] : offsets[-1] + 1]))
+    # every column of every group is a stretch of one line, with a free place between it and the next
+    left, width = columns.min(), np.ptp(columns) + 1
+    top, height = tops.min(), bottoms.max() - tops.min() + 1
+    lines = (groups * width + columns - left) * height - top
+    places = np.concatenate([lines + tops, lines + bottoms])
+    order = np.argsort(places)
+    places, votes = places[order], np.cumsum(np.concatenate([votes, -votes])[order])
+    last = np.append(places[1:] != places[:-1], True)
+    places, votes = places[last], votes[last]
+    steps = np.diff((votes >= needed[places // (height * width)]).astype(np.int8), prepend=0)
+    starts, ends = places[steps == 1], places[steps == -1]
+    lines, tops = starts // height, starts % height + top
+    counts = np.bincount(lines // width, minlength=len(needed))
+    return Masks(
+        (lines % width + left).astype(np.int32),
+        tops.astype(np.int32),
+        (tops + ends - starts).astype(np.int32),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+    )
+
+
+def areas_within(masks: Masks, indices: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Pixels of some masks inside a box each.
+
+    Args:
+        masks: any.
+        indices: int64, shape (k,), which masks; one may stand there several times.
+        boxes_xyxy: int, shape (k, 4), max exclusive.
+
+    Returns:
+        int64, shape (k,).
+    """
+    areas = np.zeros(len(indices), np.int64)
+    starts, ends = masks.offsets[indices], masks.offsets[indices + 1]
+    for part in _portions(ends - starts):
+        runs, owners = _ranges(starts[part], ends[part])
+        x_min, y_min, x_max, y_max = boxes_xyxy[part][owners].T
+        inside = (masks.columns[runs] >= x_min) & (masks.columns[runs] < x_max)
+        heights = np.minimum(masks.bottoms[runs], y_max) - np.maximum(masks.tops[runs], y_min)
+        np.add.at(areas[part], owners, np.where(inside, np.maximum(heights, 0), 0))
+    return areas
