@@ -145,7 +145,9 @@ def _detector(root: Path, size: Size) -> None:
 
 def _stage(root: Path, size: Size, threads: int) -> dict[str, np.ndarray]:
     """Boxes and scores by photograph, shape (n, 5), from the table that the stage wrote."""
-    options = {"tile_overlap": 0.2, "merge_threshold": 0.5, "nms_iou": NMS_IOU, "max_boxes": MAX_BOXES}
+    options = {"tile_overlap": 0.2, "whole": True, "nms_iou": NMS_IOU, "max_boxes": MAX_BOXES, "precision": "float32"}
+    options |= {"merge": "greedy_nmm", "merge_metric": "ios", "merge_threshold": 0.5}
+    options |= {"merge_comparable": 0.5, "merge_whole_first": False}
     paths = root / "detector", root / "s0.parquet", root / "s0.tar", root / "out.parquet"
     detections(*paths, floor=FLOOR, tile_px=10_000, batch=size.batch, workers=threads, **options)  # type: ignore[arg-type]
     found: dict[str, list[list[float]]] = {}

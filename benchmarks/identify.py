@@ -122,7 +122,7 @@ def _models(root: Path, sizes: Sizes) -> Models:
         threshold=0.8,
         confidence=0.0,
         photo_boxes=10,
-        slicing=Slicing(tile_px=4096, tile_overlap=0.2, merge_threshold=0.5, batch=16),
+        slicing=Slicing(4096, 0.2, True, "greedy_nmm", "ios", 0.5, 0.5, False, batch=16, precision="float32"),
         limits=Limits(floor=0.05, nms_iou=0.5, max_boxes=300),
         cut=Cut(margin_percent=10.0, max_px=448, jpeg_quality=90),
         region_deg=30.0,

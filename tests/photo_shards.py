@@ -27,6 +27,20 @@ RECORD = {
     "reference": "https://example.org/1",
 }
 
+#: How the stage ``detections`` cuts photographs up and merges what it found.
+SLICING: dict[str, Any] = {
+    "tile_px": 100,
+    "tile_overlap": 0.2,
+    "whole": True,
+    "merge": "greedy_nmm",
+    "merge_metric": "ios",
+    "merge_threshold": 0.5,
+    "merge_comparable": 0.5,
+    "merge_whole_first": False,
+    "batch": 4,
+    "precision": "float32",
+}
+
 
 def encoded(picture: np.ndarray, ending: str = "PNG", **options: Any) -> bytes:
     """A picture as a file; PNG keeps every pixel."""

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from one_by_one import OneByOne, boxes_of
-from photo_shards import encoded, write_images
+from photo_shards import SLICING, encoded, write_images
 
 from instar import detections as module
 from instar.boxes import NO_ANIMAL
@@ -19,12 +19,9 @@ from instar.tables import DETECTIONS, read_table
 
 OPTIONS: dict[str, Any] = {
     "floor": 0.01,
-    "tile_px": 100,
-    "tile_overlap": 0.2,
-    "merge_threshold": 0.5,
+    **SLICING,
     "nms_iou": 0.6,
     "max_boxes": 10,
-    "batch": 4,
     "workers": 2,
 }
 LIMITS = Limits(floor=0.01, nms_iou=0.6, max_boxes=10)
@@ -55,8 +52,8 @@ def pictures(*scenes: np.ndarray | str) -> Iterator[tuple[dict[str, Any], np.nda
     yield from (({"key": f"p{n}"}, one) for n, one in enumerate(scenes))
 
 
-def slicing(batch: int = 4) -> Slicing:
-    return Slicing(tile_px=100, tile_overlap=0.2, merge_threshold=0.5, batch=batch)
+def slicing(**given: Any) -> Slicing:
+    return Slicing(**{**SLICING, **given})
 
 
 def test_searched_nothing() -> None:
@@ -81,7 +78,7 @@ def test_searched_fills_batches_across_photographs(batch: int) -> None:
         scene((90, 250)),
     ]
     model = Bright()
-    found = list(searched(model, pictures(*scenes), slicing(batch), LIMITS))
+    found = list(searched(model, pictures(*scenes), slicing(batch=batch), LIMITS))
     assert [one.key for one in found] == ["p0", "p1", "p2", "p3"]
     assert [one.reason for one in found] == [None, None, "damaged", NO_ANIMAL]
     assert sum(model.batches) == 4 + 1 + 4

@@ -15,7 +15,7 @@ import pytest
 import torch
 from crop_shards import drawn_crop
 from handed_over import GROUND, Blobs, answers, photograph, write_study
-from photo_shards import encoded, write_images
+from photo_shards import SLICING, encoded, write_images
 from PIL import ExifTags, Image
 
 from instar import detectors, params
@@ -239,7 +239,7 @@ def test_probabilities_are_those_of_the_stages(
     monkeypatch.setattr(detectors, "load", lambda folder: Blobs())
     cut: dict[str, Any] = {"margin_percent": 30.0, "max_px": 30, "jpeg_quality": 90}
     options: dict[str, Any] = {"floor": 0.01, "nms_iou": 0.5, "max_boxes": 300, "workers": 1}
-    options |= {"tile_px": 1024, "tile_overlap": 0.2, "merge_threshold": 0.5, "batch": 2}
+    options |= {**SLICING, "tile_px": 1024, "batch": 2}
     images = tmp_path / "s0.parquet", tmp_path / "s0.tar"
     detections(tmp_path / "detector", *images, tmp_path / "boxes.parquet", **options)
     (tmp_path / "crops").mkdir()

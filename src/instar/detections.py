@@ -128,6 +128,7 @@ class Photograph:
     waiting: int = 0
     parts: list[Boxes] = field(default_factory=list)
     cuts: list[np.ndarray] = field(default_factory=list)
+    tiles: list[np.ndarray] = field(default_factory=list)
     boxes: Boxes = field(default_factory=lambda: joined([]))
     cut: np.ndarray | None = None
 
@@ -210,7 +211,9 @@ def _predict(model: Detector, tiles: list[Tile], slicing: Slicing, limits: Limit
         inside = replace(found, boxes_xyxy=clipped_boxes(found.boxes_xyxy, right - left, bottom - top))
         kept = shifted(inside.take(non_empty(inside.boxes_xyxy)), left, top)
         tile.photograph.parts.append(kept)
-        tile.photograph.cuts.append(cut_flags(kept.boxes_xyxy, tile.box, tile.photograph.region, CUT_PX))
+        cut = cut_flags(kept.boxes_xyxy, tile.box, tile.photograph.region, tolerance_px=CUT_PX)
+        tile.photograph.cuts.append(cut)
+        tile.photograph.tiles.append(np.tile(np.array(tile.box), (len(kept), 1)))
         tile.photograph.waiting -= 1
 
 
@@ -224,6 +227,7 @@ def _finish(photograph: Photograph, *, slicing: Slicing) -> None:
             threshold=slicing.merge_threshold,
             comparable=slicing.merge_comparable,
             cut=np.concatenate(photograph.cuts),
+            tiles=np.concatenate(photograph.tiles),
             whole_first=slicing.merge_whole_first,
         )
         found, photograph.cut = together.boxes, together.cut
@@ -231,8 +235,8 @@ def _finish(photograph: Photograph, *, slicing: Slicing) -> None:
     photograph.boxes = found.take(order)
     if photograph.cut is not None:
         photograph.cut = photograph.cut[order]
-    photograph.parts.clear()
-    photograph.cuts.clear()
+    for parts in (photograph.parts, photograph.cuts, photograph.tiles):
+        parts.clear()
     if photograph.reason is None and not len(found):
         photograph.reason = NO_ANIMAL
 
