@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from instar import detectors
 from instar.boxes import NO_ANIMAL, clipped_boxes, non_empty, order_by_score
 from instar.detectors import Boxes, Detector
+from instar.merge import COMPARABLE, merged
 from instar.photographs import Row, decoded
 from instar.progress import progress
 from instar.shards import ShardReader
 from instar.tables import DETECTIONS, IMAGES, read_table, write_table
-from instar.tiles import joined, merged, shifted, tile_boxes
+from instar.tiles import joined, shifted, tile_boxes
 
 
 def detections(
@@ -169,7 +170,9 @@ def _kept(found: Boxes) -> Boxes:
 def _finished(photograph: Photograph, slicing: Slicing) -> Photograph:
     found = joined(photograph.parts)
     if len(photograph.parts) > 1:
-        found = merged(found, merge_threshold=slicing.merge_threshold)
+        found = merged(
+            found, rule="greedy_nmm", metric="ios", threshold=slicing.merge_threshold, comparable=COMPARABLE
+        ).boxes
     order = order_by_score(found.boxes_xyxy, found.scores)
     photograph.boxes = Boxes(found.boxes_xyxy[order], found.scores[order])
     photograph.parts.clear()
