@@ -9,10 +9,10 @@ prediction counts has been chosen for each way on scenes of other seeds, and bot
 
 import argparse
 import math
-import resource
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
@@ -37,11 +37,11 @@ def main() -> int:
     parser.add_argument("--peak", type=int, help="only merge so many thousands of masks and print the peak memory")
     options = parser.parse_args()
     if options.peak:
-        return _print_peak(options.peak, options.small)
+        return _print_peak(options.peak)
     _assert_equal(5 if options.small else 30)
     thousands = [1, 2] if options.small else [20, 50, 100, 200]
     _time(thousands[0])
-    _grow(thousands, options.small)
+    _grow(thousands)
     for overlap in (0.6, 0.2):
         _compare(overlap, *(([1], [2], 60) if options.small else ([101, 102], [201, 202, 203, 204], 600)))
     return 0
@@ -167,7 +167,7 @@ def _copies(found: Boxes, n: int) -> Boxes:
     return Boxes(boxes, scores, masks=masks).take(np.random.default_rng(0).permutation(len(boxes))[:n])
 
 
-def _grow(thousands: list[int], small: bool) -> None:
+def _grow(thousands: list[int]) -> None:
     first: dict[str, float] = {}
     for k in thousands:
         found = _copies(_predicted(_scene(7, 300), 7, 0.6), k * 1000)
@@ -178,16 +178,18 @@ def _grow(thousands: list[int], small: bool) -> None:
             print(
                 f"{k:4}k {name}: {seconds:.2f} s, per n·log n {unit / first[name]:.2f}× that of the first", flush=True
             )
-    command = [sys.executable, __file__, "--peak", str(thousands[-1]), *(["--small"] if small else [])]
+    command = [sys.executable, __file__, "--peak", str(thousands[-1])]
     print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="", flush=True)
 
 
-def _print_peak(thousands: int, small: bool) -> int:
+def _print_peak(thousands: int) -> int:
     found = _copies(_predicted(_scene(7, 300), 7, 0.6), thousands * 1000)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert found.masks is not None
+    own = sum(each.nbytes for each in (found.masks.columns, found.masks.tops, found.masks.bottoms))
+    tracemalloc.start()
     merged(found, rule="greedy_nmm", metric="ios", threshold=0.5)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{thousands}k masks: peak memory {after / 1024:.0f} MiB, {before / 1024:.0f} MiB of it before merging")
+    _, peak = tracemalloc.get_traced_memory()
+    print(f"{thousands}k masks: merging takes {peak / 2**20:.0f} MiB at most beside their own {own / 2**20:.0f} MiB")
     return 0
 
 
@@ -342,35 +344,38 @@ class Judged:
     doubles: int
 
 
-def _ways() -> dict[str, Callable[[Scene, Boxes, np.ndarray], Found]]:
-    def ours(_scene: Scene, found: Boxes, _tiles: np.ndarray, **settings: Any) -> Found:
-        result = merged(found, threshold=0.5, **settings).boxes
-        assert result.masks is not None
-        return Found(result.masks, result.scores)
+Way = Callable[[Scene, Boxes, np.ndarray], Found]
 
-    def seams(scene: Scene, found: Boxes, tiles: np.ndarray, **settings: Any) -> Found:
-        region = (0, 0, scene.side, scene.side)
-        cut = np.zeros(len(found), bool)
-        for tile in np.unique(tiles, axis=0):
-            own = (tiles == tile).all(axis=1)
-            cut[own] = cut_flags(found.boxes_xyxy[own], tuple(tile.tolist()), region, tolerance_px=1.5)
-        return ours(scene, found, tiles, cut=cut, tiles=tiles, whole_first=True, **settings)
 
-    greedy: dict[str, Any] = {"rule": "greedy_nmm"}
+def _ways() -> dict[str, Way]:
+    """What is compared; each is given the photograph, the predictions and their tiles."""
+    greedy: dict[str, Any] = {"rule": "greedy_nmm", "threshold": 0.5}
+    whole: dict[str, Any] = {"rule": "greedy_nmm", "comparable": 0.5, "whole_first": True}
     return {
-        "SAHI GREEDYNMM, boxes, IOS": _sahi_found,
-        "greedy_nmm, masks, IOS": lambda *scene: ours(*scene, metric="ios", **greedy),
-        "greedy_nmm, masks, IOS, comparable 0.5": lambda *scene: ours(*scene, metric="ios", comparable=0.5, **greedy),
-        "greedy_nmm, masks, IOU": lambda *scene: ours(*scene, metric="iou", **greedy),
-        "whole first, IOS": lambda *scene: seams(*scene, metric="ios", **greedy),
-        "whole first, IOS, comparable 0.5": lambda *scene: seams(*scene, metric="ios", comparable=0.5, **greedy),
-        "whole first, IOU": lambda *scene: seams(*scene, metric="iou", **greedy),
-        "whole first, NMS": lambda *scene: seams(*scene, metric="ios", rule="nms"),
+        "SAHI GREEDYNMM, IOS 0.5": lambda *given: _sahi_found(given[1], "greedy_nmm", "ios"),
+        "SAHI GREEDYNMM, IOU 0.5": lambda *given: _sahi_found(given[1], "greedy_nmm", "iou"),
+        "SAHI NMS, IOU 0.5": lambda *given: _sahi_found(given[1], "nms", "iou"),
+        "masks, greedy_nmm, IOS 0.5": lambda *given: _found(*given, **greedy, metric="ios"),
+        "masks, greedy_nmm, IOU 0.5": lambda *given: _found(*given, **greedy, metric="iou"),
+        "masks, whole first, IOS 0.5": lambda *given: _found(*given, **whole, metric="ios", threshold=0.5),
+        "masks, whole first, IOU 0.5": lambda *given: _found(*given, **whole, metric="iou", threshold=0.5),
+        "masks, whole first, IOU 0.3": lambda *given: _found(*given, **whole, metric="iou", threshold=0.3),
     }
 
 
-def _sahi_found(scene: Scene, found: Boxes, tiles: np.ndarray) -> Found:
-    objects = _by_sahi("greedy_nmm", "ios", _mask_objects(found, _polygons(found)))
+def _found(scene: Scene, found: Boxes, tiles: np.ndarray, **settings: Any) -> Found:
+    cut = np.zeros(len(found), bool)
+    for tile in np.unique(tiles, axis=0):
+        own = (tiles == tile).all(axis=1)
+        region = (0, 0, scene.side, scene.side)
+        cut[own] = cut_flags(found.boxes_xyxy[own], tuple(tile.tolist()), region, tolerance_px=1.5)
+    result = merged(found, cut=cut, tiles=tiles, **settings).boxes
+    assert result.masks is not None
+    return Found(result.masks, result.scores)
+
+
+def _sahi_found(found: Boxes, rule: str, metric: str) -> Found:
+    objects = _by_sahi(rule, metric, _mask_objects(found, _polygons(found)))
     masks = []
     for one in objects:
         left, top, right, bottom = (int(value) for value in one.bbox.to_xyxy())
@@ -385,7 +390,7 @@ def _compare(overlap: float, tuned_on: list[int], told_on: list[int], insects: i
     print(f"\ntiles of 512 px, overlap {overlap}: {len(told_on)} scenes of {insects} insects", flush=True)
     scenes = {seed: _scene(seed, insects) for seed in tuned_on + told_on}
     predictions = {seed: _predicted_with_tiles(scene, seed, overlap) for seed, scene in scenes.items()}
-    print(f"{'':40} AP50-95   AP50   count error   doubles/1,000   F1   confidence")
+    print(f"{'':30} AP50-95   AP50   count error   doubles/1,000   F1   confidence")
     for name, way in _ways().items():
         found = {seed: way(scene, *predictions[seed]) for seed, scene in scenes.items()}
         levels = np.linspace(0.05, 0.9, 18)
@@ -395,7 +400,7 @@ def _compare(overlap: float, tuned_on: list[int], told_on: list[int], insects: i
         error = np.mean([abs(one.counted - one.insects) / one.insects for one in judged])
         doubles = 1000 * sum(one.doubles for one in judged) / sum(one.insects for one in judged)
         print(
-            f"{name:40} {figures[0]:.3f}    {figures[1]:.3f}   {error:8.1%}   {doubles:10.1f}     "
+            f"{name:30} {figures[0]:.3f}    {figures[1]:.3f}   {error:8.1%}   {doubles:10.1f}     "
             f"{_f1(judged):.3f}   {best:.2f}",
             flush=True,
         )
