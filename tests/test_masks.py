@@ -6,6 +6,7 @@ from pycocotools import mask as coco
 
 from instar.masks import (
     Masks,
+    areas_within,
     from_bitmaps,
     from_polygons,
     from_rle,
@@ -141,3 +142,12 @@ def test_votes_are_those_of_the_pictures_in_portions_too(runs: int, monkeypatch:
         again = from_bitmaps(expected)
         for name in ("columns", "tops", "bottoms", "offsets"):
             assert getattr(found, name).tolist() == getattr(again, name).tolist()
+
+
+def test_areas_within_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = joined_masks([from_bitmaps([RING]), no_masks(1)])
+    boxes = np.array([[0, 0, 3, 3], [1, 0, 2, 3], [0, 1, 9, 9], [5, 5, 9, 9], [0, 0, 3, 3]])
+    for runs in (1, 1 << 20):
+        monkeypatch.setattr("instar.masks.RUNS_AT_ONCE", runs)
+        assert areas_within(masks, np.array([0, 0, 0, 0, 1]), boxes).tolist() == [8, 2, 5, 0, 0]
+    assert areas_within(masks, np.zeros(0, np.int64), boxes[:0]).tolist() == []

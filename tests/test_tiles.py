@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-from sahi.postprocess.combine import GreedyNMMPostprocess
-from sahi.prediction import ObjectPrediction
 
 from instar.detectors import Boxes
-from instar.tiles import joined, merged, shifted, tile_boxes
+from instar.masks import from_bitmaps
+from instar.tiles import cut_flags, joined, shifted, tile_boxes
 
 
 def boxes(*rows: tuple[float, ...]) -> Boxes:
@@ -14,7 +13,6 @@ def boxes(*rows: tuple[float, ...]) -> Boxes:
 
 def test_no_boxes() -> None:
     assert len(joined([])) == len(joined([boxes(), boxes()])) == 0
-    assert len(merged(boxes(), merge_threshold=0.5)) == 0
     assert len(shifted(boxes(), 5, 5)) == 0
 
 
@@ -52,42 +50,28 @@ def test_shifted_and_joined() -> None:
     assert found.scores == pytest.approx([0.9, 0.1])
 
 
-def test_merged_joins_halves_of_one_animal() -> None:
-    # the right box lies with 60 of its 100 pixels in the left one
-    found = merged(boxes((0, 0, 20, 10, 0.6), (14, 0, 24, 10, 0.8), (100, 100, 110, 110, 0.3)), merge_threshold=0.5)
-    rows = np.column_stack([found.boxes_xyxy, found.scores]).round(6)
-    assert sorted(rows.astype(np.float64).round(6).tolist()) == [[0, 0, 24, 10, 0.8], [100, 100, 110, 110, 0.3]]
+def test_shifted_and_joined_keep_masks_and_whether_the_detector_was_full() -> None:
+    bar = from_bitmaps([np.ones((2, 1))], [(1, 2)])
+    one = Boxes(np.array([[1, 2, 2, 4]], np.float32), np.ones(1, np.float32), True, bar)
+    found = joined([shifted(one, 10, 20), boxes(), one])
+    assert found.masks is not None and found.full
+    assert found.masks.boxes().tolist() == found.boxes_xyxy.tolist() == [[11, 22, 12, 24], [1, 2, 2, 4]]
+    assert joined([boxes(), boxes()]).masks is None and not joined([boxes()]).full
+    with pytest.raises(ValueError, match="some parts have masks"):
+        joined([one, boxes((1, 2, 3, 4, 0.5))])
 
 
-def test_merged_keeps_neighbours_below_the_threshold() -> None:
-    assert len(merged(boxes((0, 0, 20, 10, 0.6), (14, 0, 24, 10, 0.8)), merge_threshold=0.7)) == 2
-
-
-def test_merged_merges_below_a_confidence_of_a_tenth_too() -> None:
-    found = merged(boxes((0, 0, 20, 10, 0.05), (14, 0, 24, 10, 0.06)), merge_threshold=0.5)
-    assert found.boxes_xyxy.tolist() == [[0, 0, 24, 10]]
-
-
-def test_merged_does_not_grow_by_guesses() -> None:
-    # the first box lies in a guess of a hundredth of its score, as always where scores go down to 0.01
-    found = merged(boxes((40, 40, 60, 60, 0.9), (0, 0, 100, 100, 0.01), (50, 40, 70, 60, 0.5)), merge_threshold=0.5)
-    assert found.boxes_xyxy.tolist() == [[40, 40, 70, 60]]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_merged_equals_sahi_where_scores_are_comparable(seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    corners = generator.uniform(0, 200, (60, 2))
-    rows = np.column_stack([corners, corners + generator.uniform(10, 60, (60, 2)), generator.uniform(0.5, 1, 60)])
-    predictions = [ObjectPrediction(bbox=row[:4].tolist(), category_id=0, score=row[4]) for row in rows]
-    expected = GreedyNMMPostprocess(match_threshold=0.5, match_metric="IOS")(predictions)
-    found = merged(boxes(*map(tuple, rows)), merge_threshold=0.5)
-    assert len(found) == len(expected) < 60
-    for box, score, one in zip(found.boxes_xyxy, found.scores, expected, strict=True):
-        assert [*box, score] == pytest.approx([*one.bbox.to_xyxy(), one.score.value], abs=1e-4)
-
-
-def test_merged_takes_thousands_of_boxes() -> None:
-    corners = np.random.default_rng(0).uniform(0, 8000, (5000, 2)).astype(np.float32)
-    found = Boxes(np.concatenate([corners, corners + 30], axis=1), np.linspace(0.01, 1, 5000, dtype=np.float32))
-    assert 4000 < len(merged(found, merge_threshold=0.5)) < 5000
+def test_cut_by_an_inner_edge_only() -> None:
+    rows = [[100, 40, 130, 60], [150, 40, 200, 60], [170, 40, 198.6, 60], [170, 40, 198.4, 60], [120, 0, 130, 20]]
+    rows += [[120, 80, 130, 99], [100, 0, 200, 100]]
+    found = np.array(rows, np.float32)
+    region = (0, 0, 300, 100)
+    # the tile's left and right edges are inner ones; above and below the photograph ends
+    flags = cut_flags(found, (100, 0, 200, 100), region, tolerance_px=1.5)
+    assert flags.tolist() == [True, True, True, False, False, False, True]
+    assert cut_flags(found, (100, 0, 200, 100), (100, 0, 200, 100), tolerance_px=1.5).tolist() == [False] * 7
+    assert cut_flags(found[:0], (100, 0, 200, 100), region, tolerance_px=1.5).tolist() == []
+    # the region that is searched may be a part of the photograph
+    assert cut_flags(found, (100, 0, 200, 100), (100, 0, 300, 100), tolerance_px=0).tolist() == [False, True] + [
+        False
+    ] * 4 + [True]

@@ -19,7 +19,11 @@ from instar.masks import Masks, areas_within, intersections, joined_masks, unite
 
 Rule = Literal["greedy_nmm", "nmm", "nms"]
 Metric = Literal["iou", "ios"]
+#: Beside SAHI's metrics the share of the first of the two that the other covers.
+Measure = Literal["iou", "ios", "covered"]
 
+#: Of the best one's score: what ``merged`` is given as ``comparable`` where scores go down to guesses.
+COMPARABLE = 0.5
 #: Candidate pairs compared in one go, about; it bounds the memory however crowded the photograph is.
 PAIRS_AT_ONCE = 1 << 21
 #: Predictions asked for their neighbours at first, while it is not known how crowded the photograph is.
@@ -68,9 +72,9 @@ def merged(
     SAHI's ``get_sliced_prediction`` therefore does NMS instead below a confidence of 0.1, without a word.
 
     With ``whole_first`` only whole predictions are merged by the rule, and grow not to the union but to what they
-    agree on, by score. One that is cut gives way to a whole one that it overlaps by ``threshold`` of the smaller of
-    the two. Those left are parts of animals that no tile shows whole, and are joined with each other where they agree
-    in what both tiles show.
+    agree on, by score. One that is cut gives way to a whole one that covers ``threshold`` of it. Those left are parts
+    of animals that no tile shows whole, and are joined, chains of them too, where two agree by an IOU of ``threshold``
+    in what both of their tiles show.
 
     Args:
         found: predictions in pixels of the photograph.
@@ -208,7 +212,7 @@ def _shapes(boxes_xyxy: np.ndarray, masks: Masks | None) -> _Shapes:
 
 
 def _overlaps(
-    shapes: _Shapes, others: _Shapes, left: np.ndarray, right: np.ndarray, metric: Metric, threshold: float
+    shapes: _Shapes, others: _Shapes, left: np.ndarray, right: np.ndarray, metric: Measure, threshold: float
 ) -> np.ndarray:
     """Overlap of pairs: float, shape (k,), 0 where it is below the threshold."""
     sides = np.minimum(shapes.boxes[left, 2:], others.boxes[right, 2:])
@@ -228,9 +232,13 @@ def _overlaps(
     return np.where(found >= threshold, found, 0)
 
 
-def _ratios(shared: np.ndarray, areas: np.ndarray, others: np.ndarray, metric: Metric) -> np.ndarray:
-    """IOU or IOS; 0 where there is no area."""
-    whole = areas + others - shared if metric == "iou" else np.minimum(areas, others)
+def _ratios(shared: np.ndarray, areas: np.ndarray, others: np.ndarray, metric: Measure) -> np.ndarray:
+    """What is shared, as a share; 0 where there is no area."""
+    whole = areas
+    if metric == "iou":
+        whole = areas + others - shared
+    elif metric == "ios":
+        whole = np.minimum(areas, others)
     return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
 
 
@@ -286,7 +294,7 @@ def _candidates(
     geometries = rectangles(*shapes.boxes.astype(np.float64).T)
     tree = STRtree(geometries)
     start, step = 0, ASKED_AT_FIRST
-    while start < len(keepers):
+    while (keepers < 0).any():
         end = min(start + step, len(keepers))
         asked = np.arange(start, end)
         if matching.rule != "nmm":
@@ -426,13 +434,13 @@ def _agreed(ranked: _Ranked, keepers: np.ndarray, parts: np.ndarray, offsets: np
 
 
 def _covering(ranked: _Ranked, whole: np.ndarray, cut: np.ndarray, matching: _Matching) -> np.ndarray:
-    """The whole prediction that each cut one overlaps most, by at least the threshold of the smaller; -1 for none."""
+    """The whole prediction that covers most of each cut one, at least the threshold of it; -1 for none."""
     over, most = np.full((2, len(cut)), -1.0)
     shapes, others = ranked.take(cut).shapes(), ranked.take(whole).shapes()
     for left, right in _near(shapes, others):
         good = ranked.classes[cut[left]] == ranked.classes[whole[right]]
         left, right = left[good], right[good]
-        overlap = _overlaps(shapes, others, left, right, "ios", matching.threshold)
+        overlap = _overlaps(shapes, others, left, right, "covered", matching.threshold)
         order = np.lexsort((right, -overlap, left))
         left, right, overlap = left[order], right[order], overlap[order]
         first = np.flatnonzero((np.diff(left, prepend=-1) > 0) & (overlap > 0))

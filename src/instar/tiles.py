@@ -1,11 +1,9 @@
-"""Slicing a large photograph into tiles and joining what was found in them, both by SAHI (Akyon et al. 2022)."""
+"""Slicing a large photograph into tiles by SAHI (Akyon et al. 2022), and what the tiles gave in one list."""
 
 import numpy as np
 
 from instar.detectors import Boxes
-
-#: Of a box's score; weaker boxes do not make it grow.
-COMPARABLE = 0.5
+from instar.masks import joined_masks
 
 
 #: ``x_min, y_min, x_max, y_max`` in whole pixels, max exclusive.
@@ -62,58 +60,49 @@ def cut_flags(
     return ((np.abs(boxes_xyxy - tile) <= tolerance_px) & inner).any(axis=1)
 
 
+def cut_flags(
+    boxes_xyxy: np.ndarray,
+    tile_box: tuple[int, int, int, int],
+    photo_region: tuple[int, int, int, int],
+    *,
+    tolerance_px: float,
+) -> np.ndarray:
+    """Whether a tile's inner edge cuts off what was found: an edge beyond which the photograph is searched too.
+
+    Args:
+        boxes_xyxy: float, shape (n, 4), found in the tile, in pixels of the photograph.
+        tile_box: ``x_min, y_min, x_max, y_max`` of the tile.
+        photo_region: the same of the part of the photograph that is searched.
+        tolerance_px: how near to an edge a box ends that is cut there, at least 0.
+
+    Returns:
+        bool, shape (n,).
+    """
+    tile, region = np.array(tile_box), np.array(photo_region)
+    inner = np.append(tile[:2] > region[:2], tile[2:] < region[2:])
+    return ((np.abs(boxes_xyxy - tile) <= tolerance_px) & inner).any(axis=1)
+
+
 def shifted(found: Boxes, left: int, top: int) -> Boxes:
-    """Boxes of a tile in pixels of the photograph, given the tile's upper left corner there."""
-    return Boxes(found.boxes_xyxy + np.array([left, top, left, top], np.float32), found.scores)
+    """What a tile gave in pixels of the photograph, given the tile's upper left corner there."""
+    boxes = found.boxes_xyxy + np.array([left, top, left, top], np.float32)
+    return Boxes(boxes, found.scores, found.full, None if found.masks is None else found.masks.shifted(left, top))
 
 
 def joined(parts: list[Boxes]) -> Boxes:
-    """All boxes of several parts as one list, in the order given."""
+    """All boxes of several parts as one list, in the order given.
+
+    Raises:
+        ValueError: if some parts have masks and others, with boxes in them, have not.
+    """
     if not parts:
         return Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    return Boxes(np.concatenate([part.boxes_xyxy for part in parts]), np.concatenate([part.scores for part in parts]))
-
-
-def merged(found: Boxes, *, merge_threshold: float) -> Boxes:
-    """Boxes of one animal in several tiles made one: greedy non-maximum merging of SAHI, for boxes of any score.
-
-    From the best score down, each box takes up the boxes that overlap it by at least ``merge_threshold`` of the smaller
-    of the two (intersection over smaller, IOS). The result is the box around itself and those of at least
-    ``COMPARABLE`` of its score, with the best score; the weaker ones only disappear. Around all of them, as SAHI draws
-    it, a good box would grow with every guess near it: SAHI's ``get_sliced_prediction`` therefore does NMS instead of
-    merging below a confidence of 0.1, without a word.
-
-    Args:
-        found: boxes in pixels of the photograph.
-        merge_threshold: in (0, 1].
-
-    Returns:
-        At most as many boxes, in no particular order.
-    """
-    if len(found) == 0:
-        return found
-    from sahi.postprocess.backends import set_postprocess_backend
-    from sahi.postprocess.combine import greedy_nmm
-
-    set_postprocess_backend("numpy")  # "auto" takes another one where there is a GPU, with other ties
-    rows = np.column_stack([found.boxes_xyxy, found.scores, np.zeros(len(found))]).astype(np.float32)
-    taken = greedy_nmm(rows, "IOS", merge_threshold)
-    boxes = [_around(found, best, others, merge_threshold) for best, others in taken.items()]
-    return Boxes(np.array(boxes, np.float32), found.scores[list(taken)])
-
-
-def _around(found: Boxes, best: int, others: list[int], merge_threshold: float) -> np.ndarray:
-    """The box around a box and those of the others that are comparable and, while it grows, still overlap it enough."""
-    box = found.boxes_xyxy[best].astype(np.float64)
-    for other in others:
-        candidate = found.boxes_xyxy[other].astype(np.float64)
-        if found.scores[other] >= COMPARABLE * found.scores[best] and _ios(box, candidate) >= merge_threshold:
-            box = np.concatenate([np.minimum(box[:2], candidate[:2]), np.maximum(box[2:], candidate[2:])])
-    return box
-
-
-def _ios(box_xyxy: np.ndarray, other_xyxy: np.ndarray) -> float:
-    """Intersection over the smaller of two boxes that have areas."""
-    sides = np.clip(np.minimum(box_xyxy[2:], other_xyxy[2:]) - np.maximum(box_xyxy[:2], other_xyxy[:2]), 0, None)
-    smaller = min(np.prod(box_xyxy[2:] - box_xyxy[:2]), np.prod(other_xyxy[2:] - other_xyxy[:2]))
-    return float(np.prod(sides) / smaller)
+    masks = [part.masks for part in parts if part.masks is not None]
+    if masks and sum(map(len, masks)) < sum(map(len, parts)):
+        raise ValueError("some parts have masks and others have none")
+    return Boxes(
+        np.concatenate([part.boxes_xyxy for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        any(part.full for part in parts),
+        joined_masks(masks) if masks else None,
+    )
