@@ -84,13 +84,11 @@ def dealt(
 ) -> list[int]:
     """A species for each body length: common ones, and of about that size; indices into ``species``."""
     usual = np.log([median_px * one.order.size * one.family.size for one in species])
-    picks = []
-    for length in lengths_px:
-        odds = commonness * np.exp(-(((np.log(length) - usual) / 0.55) ** 2) / 2)
-        if odds.sum() < 1e-12:  # no species of this sample comes near
-            odds = commonness
-        picks.append(int(rng.choice(len(species), p=odds / odds.sum())))
-    return picks
+    odds = commonness * np.exp(-(((np.log(lengths_px)[:, None] - usual) / 0.55) ** 2) / 2)
+    odds[odds.sum(axis=1) < 1e-12] = commonness  # no species of this sample comes near
+    reached = np.cumsum(odds, axis=1)
+    drawn = rng.random(len(lengths_px)) * reached[:, -1]
+    return [int(pick) for pick in (reached[:, :-1] <= drawn[:, None]).sum(axis=1)]
 
 
 def taxon_labels(

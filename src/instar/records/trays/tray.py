@@ -38,7 +38,7 @@ class Photograph:
     categories: list[str]  # of the debris: d, e or u
 
 
-class _Canvas:
+class Canvas:
     """The photograph in the making, and whose each pixel is: 0 nobody's, else the number it was put under."""
 
     def __init__(self, pixels: np.ndarray, light: np.ndarray) -> None:
@@ -111,7 +111,7 @@ def draw_tray(
         label: text beside the code.
         rng: of everything.
     """
-    canvas = _Canvas(_floor(height, width, rng), default_light(rng))
+    canvas = Canvas(_floor(height, width, rng), default_light(rng))
     _stain(canvas, rng)
     _put_label(canvas, label, rng)
     pieces = round(len(animals) * shares.debris)
@@ -152,7 +152,7 @@ def _own(sprite: Sprite) -> Sprite:
 
 
 def _lay(
-    canvas: _Canvas, sprite: Sprite, place: np.ndarray, size_px: float, number: int, rng: Rng
+    canvas: Canvas, sprite: Sprite, place: np.ndarray, size_px: float, number: int, rng: Rng
 ) -> tuple[int, int, int, int]:
     """Put a sprite with its middle at a place; the box of what is its own, max exclusive, within the tray."""
     height, width = canvas.owners.shape
@@ -238,7 +238,7 @@ def _rim_shade(length: int, rim_px: float) -> np.ndarray:
     return np.interp(away, [0, 0.35, 0.8, 0.9, 1.0, 1.6], [0.62, 0.8, 0.9, 1.12, 0.9, 1.0]).astype(np.float32)
 
 
-def _stain(canvas: _Canvas, rng: Rng) -> None:
+def _stain(canvas: Canvas, rng: Rng) -> None:
     """Brownish clouds, where something has been leaking."""
     height, width = canvas.owners.shape
     for _ in range(rng.poisson(4)):
@@ -249,14 +249,14 @@ def _stain(canvas: _Canvas, rng: Rng) -> None:
         _tint(canvas, np.clip(alpha * rng.uniform(0.06, 0.2), 0, 1), np.array([120, 96, 60]), x, y)
 
 
-def _tint(canvas: _Canvas, alpha: np.ndarray, colour: np.ndarray, x: int, y: int) -> None:
+def _tint(canvas: Canvas, alpha: np.ndarray, colour: np.ndarray, x: int, y: int) -> None:
     """Blend a colour, 0 to 255, into the picture; nobody's pixels change owner."""
     window, part = _overlap(canvas.owners.shape, alpha.shape, int(x), int(y))
     ground, share = canvas.pixels[window], alpha[part][..., None].astype(np.float32)
     ground[:] = np.clip(ground * (1 - share) + share * colour.astype(np.float32), 0, 255)
 
 
-def _put_label(canvas: _Canvas, text: str, rng: Rng) -> None:
+def _put_label(canvas: Canvas, text: str, rng: Rng) -> None:
     """A paper slip with something like a QR code, near a corner, a little turned."""
     height, width = canvas.owners.shape
     modules = (rng.random((25, 25)) < 0.5).astype(np.uint8)
@@ -283,7 +283,7 @@ def _put_label(canvas: _Canvas, text: str, rng: Rng) -> None:
 # ethanol, lamps and camera
 
 
-def _bubbles(canvas: _Canvas, median_px: float, rng: Rng) -> None:
+def _bubbles(canvas: Canvas, median_px: float, rng: Rng) -> None:
     """Bubbles in the ethanol: bright rings with a glint, dark outside."""
     height, width = canvas.owners.shape
     area = width * height / median_px**2
@@ -304,7 +304,7 @@ def _bubbles(canvas: _Canvas, median_px: float, rng: Rng) -> None:
         _tint(canvas, 0.9 * np.exp(-((glint / max(0.8, 0.12 * radius)) ** 2)), np.array([255, 255, 255]), *place)
 
 
-def _reflections(canvas: _Canvas, rng: Rng) -> None:
+def _reflections(canvas: Canvas, rng: Rng) -> None:
     """The lamps on the surface: a few smears of light, and glints on ripples."""
     height, width = canvas.owners.shape
     unit = min(height, width)
