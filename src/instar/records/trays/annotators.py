@@ -76,18 +76,10 @@ def outlined(
         for tile, (top, bottom, left, right) in enumerate(tiles.tolist()):
             parts = masks.clipped(left, top, right, bottom).shifted(-left, -top)
             areas = parts.areas()
-            for i in np.flatnonzero((areas > 0) & (areas >= PART * whole)):
-                outlines.append(
-                    Outline(
-                        photograph,
-                        tile,
-                        names[i],
-                        f"{kind}-{i}",
-                        rings_of(parts.take(np.array([i])))[0],
-                        int(areas[i]),
-                        (right - left, bottom - top),
-                    )
-                )
+            kept = np.flatnonzero((areas > 0) & (areas >= PART * whole))
+            size = (right - left, bottom - top)
+            for i, rings in zip(kept.tolist(), rings_of(parts.take(kept)), strict=True):
+                outlines.append(Outline(photograph, tile, names[i], f"{kind}-{i}", rings, int(areas[i]), size))
     return outlines
 
 

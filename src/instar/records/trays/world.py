@@ -16,7 +16,7 @@ from instar.progress import progress
 from instar.records.trays import annotators, registers
 from instar.records.trays.annotators import Outline
 from instar.records.trays.registers import Species
-from instar.records.trays.spec import Trays, form_of, load_trays
+from instar.records.trays.spec import Form, Trays, form_of, load_trays
 from instar.records.trays.tray import Animal, draw_tray
 from instar.records.world import drawing_pool
 from instar.records.world_plan import chosen, stable_int
@@ -118,15 +118,15 @@ def _draw_all(
     trays: Trays, species: Sequence[Species], plans: list[Plan], folder: Path, tiles: np.ndarray, processes: int
 ) -> list[Drawn]:
     (folder / "edited").mkdir(parents=True)
-    jobs = [(trays, _animals(species, plan), plan, folder, tiles) for plan in plans]
+    forms = [form_of(one.order, one.family) for one in species]
+    jobs = [(trays, _animals(forms, plan), plan, folder, tiles) for plan in plans]
     if min(processes, len(plans)) <= 1:
         return [_draw(job) for job in progress(jobs, "trays drawn", len(jobs))]
     with drawing_pool(processes) as pool:
         return list(progress(pool.map(_draw, jobs), "trays drawn", len(jobs)))
 
 
-def _animals(species: Sequence[Species], plan: Plan) -> list[Animal]:
-    forms = {pick: form_of(species[pick].order, species[pick].family) for pick in sorted(set(plan.species))}
+def _animals(forms: list[Form], plan: Plan) -> list[Animal]:
     return [Animal(forms[pick], length) for pick, length in zip(plan.species, plan.lengths_px, strict=True)]
 
 
