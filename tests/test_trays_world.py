@@ -196,7 +196,7 @@ def test_true_masks_do_not_overlap(drawn: Folder) -> None:
 
 def test_insects_differ_from_the_floor_where_their_masks_are(drawn: Folder) -> None:
     for name in drawn.truth:
-        grey = cv2.imread(str(drawn.path / f"edited/{name}.jpg"), cv2.IMREAD_GRAYSCALE)
+        grey = np.asarray(Image.open(drawn.path / f"edited/{name}.jpg").convert("L"))
         own = drawn.bitmaps(name).any(axis=0)
         around = cv2.dilate(own.astype(np.uint8), np.ones((15, 15), np.uint8)).astype(bool) & ~own
         assert grey[own].mean() < grey[around].mean() - 20
@@ -225,8 +225,9 @@ def test_what_lies_on_top_hides_what_is_below() -> None:
     canvas.put(_square(10, alpha=51), 10, 5, 2)  # a fifth
     canvas.put(_square(4), 46, 30, 3)
     canvas.put(_square(4), 46, 30)  # a label belongs to nobody
+    canvas.put(_square(2), 5, 5)
     masks = canvas.masks(1, [(5, 5, 15, 15), (10, 5, 20, 15), (46, 30, 50, 34)])
-    assert masks.areas().tolist() == [50, 100, 0]
+    assert masks.areas().tolist() == [46, 100, 0]
     assert masks.boxes()[:2].tolist() == [[5, 5, 10, 15], [10, 5, 20, 15]]
     assert canvas.pixels[10, [3, 7, 12, 17], 0].tolist() == [200, 0, 0, 160]
 
@@ -245,7 +246,7 @@ def test_crumbs_of_a_hidden_insect_are_not_its_mask() -> None:
 
 def test_areas_are_distributed_as_on_real_trays() -> None:
     """Published: median 343 pixels, 76.5 % below 32²; 15 to 83,182 pixels."""
-    areas = _tray(400, load_trays(CONF / "trays_full.yaml"), width=3000, height=2000).insects.areas()
+    areas = _tray(300, load_trays(CONF / "trays_full.yaml"), width=2400, height=1600).insects.areas()
     seen = areas[areas > 0]
     assert len(seen) >= 0.95 * len(areas)
     assert np.median(seen) == pytest.approx(343, rel=0.25)
@@ -341,7 +342,7 @@ def test_pycocotools_fills_rings_with_the_very_mask() -> None:
 
 def test_an_insect_in_two_sub_images_is_outlined_in_both() -> None:
     insects = from_bitmaps([np.ones((4, 10), bool), np.ones((4, 4), bool)], [(28, 10), (90, 10)])
-    tiles = np.array([(0, 40, 0, 36), (0, 40, 30, 100), (0, 40, 37, 100)])
+    tiles = np.array([(5, 45, 0, 36), (5, 45, 30, 100), (5, 45, 37, 100)])
     outlines = annotators.outlined("p", insects, no_masks(), [], tiles)
     found = [(one.tile, one.subject, one.area) for one in outlines]
     # the first reaches from 28 to 38: 8 of its 10 columns, 8 again, and 1, a tenth
@@ -353,7 +354,7 @@ def test_an_insect_in_two_sub_images_is_outlined_in_both() -> None:
         (2, "insect-1", 16),
     ]
     (cut,) = (one for one in outlines if (one.tile, one.subject) == (0, "insect-0"))
-    assert cut.rings[0].max(axis=0).tolist() == [36, 14]
+    assert cut.rings[0].max(axis=0).tolist() == [36, 9]
 
 
 def test_less_than_a_tenth_of_an_insect_is_not_outlined() -> None:
@@ -384,6 +385,23 @@ def test_slips_are_made_at_the_stated_rates(drawn: Folder) -> None:
     for place in faults["two_points"]:
         assert [ring.shape for ring in slipped[place].rings] == [(2, 2)]
     assert annotators.with_slips([], shares, SEED)[0] == []
+
+
+def test_only_outlines_of_insects_have_slips(drawn: Folder) -> None:
+    shares = replace(drawn.trays.shares, self_crossing=1.0, two_parts=0.0, two_points=1.0)
+    outlines = [replace(one, name=name) for one, name in zip(_outlines(4), "dbeb", strict=True)]
+    slipped, faults = annotators.with_slips(outlines, shares, SEED)
+    assert faults == {"self_crossing": [1, 4], "two_parts": [], "two_points": [2, 5]}
+    assert [one.name for one in slipped] == list("dbbebb")
+
+
+def test_some_debris_is_annotated(drawn: Folder) -> None:
+    names = [one["name"] for one in drawn.step_1["annotations"]]
+    assert {"b", "d"} < set(names) <= set(annotators.CATEGORIES)
+    # 0.7 pieces for each insect, of which 0.4 are annotated
+    assert sum(name != "b" for name in names) / names.count("b") == pytest.approx(0.28, abs=0.12)
+    numbers = {one["name"]: one["category_id"] for one in drawn.step_1["annotations"]}
+    assert {one["name"]: one["id"] for one in drawn.step_1["categories"]} == numbers == annotators.CATEGORIES
 
 
 def test_faults_on_disk_are_those_that_are_listed(drawn: Folder) -> None:
@@ -537,6 +555,18 @@ def test_barcodes_hold_most_of_what_lies_in_a_sample(drawn: Folder) -> None:
     assert 0.6 < len(there & coded) / len(there) < 1
     assert any(not row["species"] and row["family"] for row in rows)
     assert all(int(row["reads"]) > 0 for row in rows)
+
+
+def test_barcoding_misses_some_and_finds_others() -> None:
+    species = registers.all_species(load_trays(FEW))
+    rng, half = np.random.default_rng(0), set(range(0, len(species), 2))
+    rows = [row for _ in range(100) for row in registers.barcodes("G", species, half, rng)]
+    names = {species[i].name for i in half}
+    right = sum(row.get("species") in names for row in rows)
+    foreign = sum("species" in row for row in rows) - right
+    # a tenth is told to the family only
+    assert right / (100 * len(half)) == pytest.approx(0.9 * 0.92, abs=0.03)
+    assert foreign / (100 * (len(species) - len(half))) == pytest.approx(0.9 * 0.04, abs=0.015)
 
 
 # descriptions
