@@ -12,6 +12,8 @@ import numpy as np
 
 #: Light that reaches every surface, and how much more the direct light adds.
 AMBIENT, DIFFUSE = 0.4, 0.7
+#: Empty pixels around the solids in a picture of them.
+MARGIN_PX = 2
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def render(
         uint8, shape (height, width, 4), RGB premultiplied by alpha, and just large enough.
     """
     bounds = extent(solids, view)
-    margin = 2 + (material.fur.length * scale_px if material.fur else 0)
+    margin = MARGIN_PX + (material.fur.length * scale_px if material.fur else 0)
     width, height = (np.ceil((bounds[2:] - bounds[:2]) * scale_px + 2 * margin)).astype(int)
     factor = int(np.clip(round(detail_px / max(width, height)), 2, 6))
     buffers = _Buffers(height * factor, width * factor)

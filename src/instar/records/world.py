@@ -85,14 +85,15 @@ def _draw_all(photographs: Sequence[Photograph], mirror: Path, processes: int) -
     paths = [mirror / photograph.url.removeprefix("https://") for photograph in photographs]
     for folder in {path.parent for path in paths}:
         folder.mkdir(parents=True)
-    with _pool(processes) as pool:
+    with drawing_pool(processes) as pool:
         drawn = pool.map(_draw_file, photographs, paths, chunksize=4)
         found = list(progress(drawn, "photographs drawn", len(photographs)))
     return {photograph.key: ants for photograph, ants in zip(photographs, found, strict=True)}
 
 
 @contextmanager
-def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+def drawing_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes in which OpenCV keeps to one thread."""
     context = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
     with ProcessPoolExecutor(processes, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield pool
