@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "images": ("instar.images.stage", "images", "fetch and check the photographs of one shard"),
     "detector": ("instar.detector", "detector", "train the detector"),
     "detections": ("instar.detections", "detections", "boxes on the photographs of one shard"),
-    "detection_metrics": ("instar.detection_metrics", "detection_metrics", "the detector's COCO figures"),
+    "detection_metrics": ("instar.detection_metrics.stage", "detection_metrics", "the detector's COCO figures"),
     "crops": ("instar.crops", "crops", "cut the animals of one shard out"),
     "dataset": ("instar.dataset.stage", "dataset", "clean, label and split the crops"),
     "classifier": ("instar.classifier.stage", "classifier", "train the classifier"),

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from instar import detectors
 from instar.annotations import read_annotations
 from instar.compare.reuse import key_of, once
-from instar.detection_metrics import detection_metrics
+from instar.detection_metrics.stage import detection_metrics
 from instar.detections import detections
 from instar.detector import detector
 from instar.errors import InputError
@@ -138,24 +138,33 @@ def _figures(params: Params, study: Path, out: Path) -> dict[str, Any]:
                 *given, *found, STATE / "training", seed=params.seed, shards=params.shards, **asdict(params.detector)
             )
             _search(params, study, out)
-            detection_metrics(
-                study / "annotations.json",
-                out / "detections",
-                out / "images",
-                metrics,
-                out / "detection_pr.csv",
-                seed=params.seed,
-                shards=params.shards,
-                wanted_recall=params.detection_metrics.wanted_recall,
-                max_boxes=params.detections.max_boxes,
-                confidence=params.crops.confidence,
-                bootstrap=params.evaluation.bootstrap,
-                annotation_split=params.records.annotation_split,
-            )
+            _judge(params, study, out)
     figures: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
     if "test" not in figures:
         raise InputError(f"{study / 'annotations.json'}: no photograph is annotated, so detectors cannot be compared")
     return figures
+
+
+def _judge(params: Params, study: Path, out: Path) -> None:
+    """Run the stage detection_metrics on what was searched."""
+    own = asdict(params.detection_metrics)
+    inputs = study / "annotations.json", out / "detections", out / "images", study / "taxonomy.parquet"
+    names = ["detection_metrics.json", "detection_pr.csv", "mask_pr.csv", "mask_areas.csv", "detection_sizes.csv"]
+    names += ["counts.csv", "seams.csv"]
+    detection_metrics(
+        *inputs,
+        Path(own.pop("specimens")),
+        *(out / name for name in names),
+        **own,
+        seed=params.seed,
+        shards=params.shards,
+        max_boxes=params.detections.max_boxes,
+        tile_px=params.detections.tile_px,
+        tile_overlap=params.detections.tile_overlap,
+        confidence=params.crops.confidence,
+        bootstrap=params.evaluation.bootstrap,
+        annotation_split=params.records.annotation_split,
+    )
 
 
 def _key(params: Params, study: Path) -> str:
