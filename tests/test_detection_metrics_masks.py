@@ -100,7 +100,7 @@ def write_study(folder: Path, found: dict[str, list[tuple[Rectangle, float, bool
 def detection_rows(key: str, found: list[tuple[Rectangle, float, bool]]) -> list[dict[str, Any]]:
     common = {"photo_key": key, "detector": "by hand"}
     masks = masks_of([one for one, _, _ in found])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for (rectangle, score, cut), counts, area in zip(found, masks.rle(HEIGHT, WIDTH), masks.areas(), strict=True):
         box = dict(zip(["x_min", "y_min", "x_max", "y_max"], BOXES.get(rectangle, rectangle), strict=True))
         place = {"key": f"{key}-{len(rows):03d}", "score": score, "mask": counts, "area": area, "cut": cut}
@@ -155,9 +155,9 @@ def test_the_confidence_of_the_best_f1(result: Any) -> None:
 
 
 def test_pixel_areas_at_that_confidence(result: Any) -> None:
-    expected = {"true_positive_px": 90 + 200 + 2000, "false_positive_px": 200, "false_negative_px": 100}
-    total = sum(expected.values())
-    expected |= {f"{name.removesuffix('_px')}_share": value / total for name, value in expected.items()}
+    pixels = {"true_positive_px": 90 + 200 + 2000, "false_positive_px": 200, "false_negative_px": 100}
+    total = sum(pixels.values())
+    expected = pixels | {f"{name.removesuffix('_px')}_share": value / total for name, value in pixels.items()}
     assert result["masks"]["areas"]["test"] == pytest.approx(expected, abs=1e-6)
 
 

@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "tally": ("instar.tally", "tally", "count what became of the rows of a scattered stage"),
     "study": ("instar.study", "study", "write params.yaml from a preset: instar study ants beta=0.999"),
     "source": ("instar.sources.command", "source", "fetch records: instar source backbone; see instar source --help"),
-    "compare": ("instar.compare.command", "compare", "detectors on the same photographs, or ways to split"),
+    "compare": ("instar.compare.command", "compare", "detectors, zooms of one, or ways to split"),
     "identify": ("instar.identify.command", "identify", "name the animals on photographs"),
     "export": ("instar.export.command", "export", "write the models with card and attribution, to be handed over"),
     "run": ("instar.workflow", "run", "run one stage through Snakemake, as dvc repro does"),

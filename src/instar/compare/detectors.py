@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from instar import detectors
-from instar.annotations import read_annotations
 from instar.compare.reuse import key_of, once
+from instar.compare.searching import search
 from instar.detection_metrics.stage import detection_metrics
-from instar.detections import detections
 from instar.detector import detector
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
@@ -30,7 +28,7 @@ from instar.progress import progress
 from instar.shards import ShardReader
 from instar.store import STATE
 from instar.study import compose, names
-from instar.tables import IMAGES, read_table, write_table
+from instar.tables import IMAGES, read_table
 
 #: Photographs that are timed, at most, and how often; the fastest counts.
 TIMED, ROUNDS = 64, 3
@@ -137,7 +135,7 @@ def _figures(params: Params, study: Path, out: Path) -> dict[str, Any]:
             detector(
                 *given, *found, STATE / "training", seed=params.seed, shards=params.shards, **asdict(params.detector)
             )
-            _search(params, study, out)
+            search(out / "detector", study, out, params, ("validation", "test"))
             _judge(params, study, out)
     figures: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
     if "test" not in figures:
@@ -175,20 +173,6 @@ def _key(params: Params, study: Path) -> str:
     told = [*sections, params.seed, params.shards, params.crops.confidence, params.evaluation.bootstrap]
     told += [params.records.annotation_split, sha256_of(weights) if weights else None]
     return key_of(told, inputs, ["torch", "ultralytics", "rfdetr", "sahi"])
-
-
-def _search(params: Params, study: Path, out: Path) -> None:
-    """Detect on the annotated photographs that were not trained on, shard by shard."""
-    annotated, _ = read_annotations(study / "annotations.json")
-    keys = pa.array([photograph.key for photograph in annotated if photograph.split != "train"], pa.string())
-    for shard in params.shards:
-        table = read_table(study / f"images/{shard}.parquet", IMAGES)
-        rows = table.filter(pc.is_in(table["key"], pa.array([photograph.key for photograph in annotated], pa.string())))
-        write_table(out / f"images/{shard}.parquet", rows, IMAGES)
-        searched = out / f"searched/{shard}.parquet"
-        write_table(searched, rows.filter(pc.is_in(rows["key"], keys)), IMAGES)
-        tar = study / f"images/{shard}.tar"
-        detections(out / "detector", searched, tar, out / f"detections/{shard}.parquet", **asdict(params.detections))
 
 
 def _times(params: Params, study: Path, out: Path) -> dict[str, float | None]:
