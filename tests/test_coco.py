@@ -4,17 +4,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from instar.masks import from_bitmaps
 from instar.metrics.coco import (
     AREAS,
     IOU_THRESHOLDS,
+    area_ranges,
     average_precisions,
     coco_figures,
+    figures,
+    matched,
     matches,
     precision_recall,
 )
+from instar.metrics.overlaps import box_overlaps, mask_overlaps
 
 Arrays = list[np.ndarray]
 NONE = np.zeros((0, 4))
@@ -141,3 +147,108 @@ def test_nothing_found() -> None:
     assert np.isnan(average_precisions(matched, np.array([0, 2]))).all()
     assert [part.tolist() for part in precision_recall(matched)] == [[], [], []]
     assert matches([], [], [], thresholds=IOU_THRESHOLDS).right.shape == (10, 0)
+
+
+def rings(seed: int, n: int, size: int = 120) -> list[np.ndarray]:
+    """Ellipses with and without a hole, of 1 to about 3,000 pixels: bool, shape (size, size) each."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    found = []
+    for _ in range(n):
+        (left, top), (wide, high) = generator.uniform(0, size, 2), generator.choice([2, 7, 12, 32], 2)
+        far = ((x - left) / wide) ** 2 + ((y - top) / high) ** 2
+        found.append((far <= 1) & (far > generator.choice([0.0, 0.3])))
+    return [picture for picture in found if picture.any()]
+
+
+def drawn_masks(seed: int) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]], Arrays]:
+    """Masks of animals, of detections that are shifted ones and others, and scores, on several photographs."""
+    generator = np.random.default_rng(seed)
+    truth = [rings(seed * 100 + n, 15) for n in range(4)] + [[], rings(seed * 100 + 5, 3)]
+    near = [[np.roll(one, generator.choice([0, 0, 1], 2), (0, 1)) for one in animals] for animals in truth]
+    found = [[*animals, *animals[:3], *rings(seed * 100 + 50 + n, 6)] for n, animals in enumerate(near)]
+    found[-1] = []
+    return truth, found, [generator.uniform(0, 1, len(masks)).round(1) for masks in found]
+
+
+def mask_reference(
+    truth: list[list[np.ndarray]], found: list[list[np.ndarray]], scores: Arrays, ranges: list[Any]
+) -> dict[str, float]:
+    """The figures of masks by pycocotools, with all of them taken in, for ranges of areas."""
+    images = [{"id": n, "height": 120, "width": 120} for n in range(1, len(truth) + 1)]
+    encoded = [[coco_mask.encode(np.asfortranarray(one.astype(np.uint8))) for one in part] for part in (*truth, *found)]
+    animals: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for n, (ours, others, values) in enumerate(zip(encoded, encoded[len(truth) :], scores, strict=False), start=1):
+        for one in ours:
+            area = int(coco_mask.area(one))
+            row = {"id": len(animals) + 1, "image_id": n, "category_id": 1, "segmentation": one, "area": area}
+            animals.append({**row, "iscrowd": 0, "bbox": [0, 0, 1, 1]})
+        results += [
+            {"image_id": n, "category_id": 1, "segmentation": one, "score": score}
+            for one, score in zip(others, values.tolist(), strict=True)
+        ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {"images": images, "annotations": animals, "categories": [{"id": 1}]}
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(results), "segm")
+        evaluation.params.maxDets = [10_000]
+        evaluation.params.areaRng = ranges
+        evaluation.params.areaRngLbl = list(AREAS)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision, recall = evaluation.eval["precision"][:, :, 0, :, 0], evaluation.eval["recall"][:, 0, :, 0]
+    told = {"AP50-95": precision[..., 0], "AP50": precision[0, :, 0], "AP75": precision[5, :, 0]}
+    told |= {f"AP_{name}": precision[..., n] for n, name in enumerate(AREAS) if n}
+    told |= {"AR" if name == "all" else f"AR_{name}": recall[:, n] for n, name in enumerate(AREAS)}
+    return {name: float(values.mean()) for name, values in told.items()}
+
+
+def mask_figures(
+    truth: list[list[np.ndarray]], found: list[list[np.ndarray]], scores: Arrays, areas: Any
+) -> dict[str, float | None]:
+    overlaps = [
+        mask_overlaps(from_bitmaps(ours), from_bitmaps(others)) for ours, others in zip(found, truth, strict=True)
+    ]
+    return figures(
+        {name: matched(overlaps, scores, thresholds=IOU_THRESHOLDS, area=area) for name, area in areas.items()}
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mask_figures_equal_pycocotools(seed: int) -> None:
+    drawn = drawn_masks(seed)
+    ours = mask_figures(*drawn, area_ranges((144, 1024), whole=True))
+    reference = mask_reference(*drawn, [[0, 1e10], [0, 143], [144, 1023], [1024, 1e10]])
+    assert ours == pytest.approx(reference, abs=1e-12)
+    assert 0.05 < reference["AP_small"] < 0.95 > reference["AP_large"] > 0.05
+
+
+def test_an_animal_at_a_limit_is_of_one_size_only() -> None:
+    square = np.zeros((120, 120), bool)
+    square[:12, :12] = True  # 144 pixels
+    truth, found, scores = [[square]], [[square]], [np.ones(1)]
+    ours = mask_figures(truth, found, scores, area_ranges((144, 1024), whole=True))
+    assert (ours["AP_small"], ours["AP_medium"]) == (None, 1.0)
+    theirs = mask_reference(truth, found, scores, [[0, 1e10], [0, 144], [144, 1024], [1024, 1e10]])
+    assert (theirs["AP_small"], theirs["AP_medium"]) == pytest.approx((1.0, 1.0))  # COCO's ends belong to both
+    assert mask_figures(truth, found, scores, area_ranges((144, 1024), whole=False))["AP_small"] == 1.0
+
+
+def test_matched_by_area_by_hand() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [20, 0, 22, 2]])
+    found = np.array([[0.0, 0, 10, 10], [20, 0, 22, 2], [20, 0, 22, 2], [50, 50, 90, 90], [0, 50, 1, 51]])
+    given = matched(
+        [box_overlaps(found, boxes)],
+        [np.array([0.9, 0.8, 0.7, 0.6, 0.5])],
+        thresholds=np.array([0.5]),
+        area=(0, 10),
+    )
+    assert given.animals.tolist() == [1]
+    assert given.animal.tolist() == [[0, 1, -1, -1, -1]]
+    # the first has an animal of another size, the fourth none and is of another size itself
+    assert given.ignored.tolist() == [[True, False, False, True, False]]
+    assert given.right.tolist() == [[False, True, False, False, False]]
+    assert average_precisions(given, np.ones(1, np.int64)).tolist() == [1.0]
+    assert np.isnan(average_precisions(given, np.zeros(1, np.int64))).all()

@@ -9,11 +9,15 @@ import pyarrow as pa
 import pytest
 from photo_shards import write_annotations, write_detections, write_images
 
-from instar.detection_metrics import CURVE_ROWS, _groups, detection_metrics
+from instar.detection_metrics.resampling import photograph_groups
+from instar.detection_metrics.specimens import COLUMNS as SPECIMEN_COLUMNS
+from instar.detection_metrics.stage import CURVE_ROWS, detection_metrics
 from instar.errors import InputError
+from instar.tables import TAXONOMY, write_table
 
 OPTIONS: dict[str, Any] = {"seed": 0, "shards": ["s0", "s1"], "wanted_recall": 0.9, "max_boxes": 100}
 OPTIONS |= {"confidence": 0.7, "bootstrap": 100, "annotation_split": "observation"}
+OPTIONS |= {"areas_px": [1024, 9216], "seam_px": 2.0, "count_classes": [], "tile_px": 1024, "tile_overlap": 0.2}
 A, B, C, D = ([n * 100, 0, n * 100 + 50, 40] for n in range(4))
 
 
@@ -36,9 +40,19 @@ def judged(
         chosen = {key: value for key, value in found.items() if int(key[-1]) % 2 == rest}
         write_detections(folder / f"found/{shard}.parquet", chosen)
     write_annotations(folder / "a.json", annotated, (400, 100))
-    outs = [folder / "out.json", folder / "curve.csv"]
-    detection_metrics(folder / "a.json", folder / "found", folder / "images", *outs, **{**OPTIONS, **options})
-    return json.loads(outs[0].read_text())
+    return run_stage(folder, **options)
+
+
+def run_stage(folder: Path, **options: Any) -> Any:
+    """Run the stage over the files in a folder; its JSON."""
+    if not (folder / "taxonomy.parquet").exists():
+        write_table(folder / "taxonomy.parquet", [], TAXONOMY)
+    if not (folder / "specimens.csv").exists():
+        (folder / "specimens.csv").write_text(",".join(SPECIMEN_COLUMNS) + "\n")
+    inputs = [folder / name for name in ("a.json", "found", "images", "taxonomy.parquet", "specimens.csv")]
+    names = ("out.json", "curve.csv", "mask_pr.csv", "mask_areas.csv", "sizes.csv", "counts.csv", "seams.csv")
+    detection_metrics(*inputs, *(folder / name for name in names), **{**OPTIONS, **options})
+    return json.loads((folder / "out.json").read_text())
 
 
 ANNOTATED = {
@@ -202,12 +216,12 @@ def test_groups_by_hand() -> None:
             "observed_at": [start + timedelta(seconds=n) for n in range(9)],
         }
     )
-    assert _groups(["a-8", "a-7", "a-6", "a-5"], table, "observation").tolist() == [0, 0, 2, 1]
+    assert photograph_groups(["a-8", "a-7", "a-6", "a-5"], table, "observation").tolist() == [0, 0, 2, 1]
     # the last key is the first in time; 9 photographs make stretches of 3, 8 of 2
-    assert _groups(keys, table, "time_block").tolist() == [2, 2, 2, 1, 1, 1, 0, 0, 0]
-    assert _groups(keys[1:], table, "time_block").tolist() == [3, 3, 2, 2, 1, 1, 0, 0]
+    assert photograph_groups(keys, table, "time_block").tolist() == [2, 2, 2, 1, 1, 1, 0, 0, 0]
+    assert photograph_groups(keys[1:], table, "time_block").tolist() == [3, 3, 2, 2, 1, 1, 0, 0]
 
 
 def test_groups_of_a_given_split_need_no_times() -> None:
     table = pa.table({"key": ["a", "b", "c"], "observation_id": ["o2", "o1", "o2"], "observed_at": [None, 0, None]})
-    assert _groups(["a", "b", "c"], table, "given").tolist() == [1, 0, 1]
+    assert photograph_groups(["a", "b", "c"], table, "given").tolist() == [1, 0, 1]

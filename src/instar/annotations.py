@@ -29,6 +29,7 @@ class Annotated:
         boxes_xyxy: float64, shape (n, 4), pixels, max exclusive; n is 0 where there is no animal.
         crowded: whether some box holds a crowd of animals (COCO's iscrowd), not one.
         masks: n of them, in pixels, where every animal has one; else None.
+        taxa: of each animal the taxon_id that it carries, or None; n of them.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Annotated:
     boxes_xyxy: np.ndarray
     crowded: bool
     masks: Masks | None = None
+    taxa: tuple[str | None, ...] = ()
 
 
 def read_annotations(path: Path) -> tuple[list[Annotated], list[str]]:
@@ -75,7 +77,8 @@ def _annotated(image: dict[str, Any], animals: list[dict[str, Any]], path: Path)
     boxes_xyxy = np.array([_box_xyxy(animal, path) for animal in animals], np.float64).reshape(-1, 4)
     crowded = any(animal.get("iscrowd") for animal in animals)
     size = int(image["width"]), int(image["height"])
-    return Annotated(image["file_name"], image["split"], *size, boxes_xyxy, crowded, _masks(animals, *size))
+    taxa = tuple(None if animal.get("taxon") is None else str(animal["taxon"]) for animal in animals)
+    return Annotated(image["file_name"], image["split"], *size, boxes_xyxy, crowded, _masks(animals, *size), taxa)
 
 
 def _masks(animals: list[dict[str, Any]], width: int, height: int) -> Masks | None:

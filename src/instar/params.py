@@ -128,6 +128,10 @@ class Detections:
 @dataclass
 class DetectionMetrics:
     wanted_recall: float = _key("at IoU 0.5 on validation; the confidence threshold is chosen for it", gt=0, le=1)
+    areas_px: list[int] = _key("areas at which medium and large animals begin, pixels of the photograph", ge=1)
+    seam_px: float = _key("a tile's inner edge is near what it runs through or passes so many pixels away", ge=0)
+    count_classes: list[str] = _key("classes whose animals are counted apart, too; [] for none")
+    specimens: str = _key("table of samples and their specimens sorted by hand; a header alone for none")
 
 
 @dataclass
@@ -357,6 +361,9 @@ def _problems(params: Params) -> Iterator[str]:
             yield f"detector.options.{name} = {value!r} is not allowed; it must be a number, a text, true or false"
     if len(params.ablations.pair) not in (0, 2) or len(set(params.ablations.pair)) < len(params.ablations.pair):
         yield f"ablations.pair = {params.ablations.pair} is not allowed; it must hold two species or none"
+    areas = params.detection_metrics.areas_px
+    if len(areas) != 2 or areas[0] >= areas[1]:
+        yield f"detection_metrics.areas_px = {areas} is not allowed; it must hold two areas, the smaller one first"
     if params.detector.image_px % 32:
         yield f"detector.image_px = {params.detector.image_px} is not allowed; it must be a multiple of 32"
     if params.classifier.frozen_epochs > params.classifier.epochs:

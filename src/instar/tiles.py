@@ -39,31 +39,8 @@ def tile_boxes(
 
 def cut_flags(
     boxes_xyxy: np.ndarray,
-    tile_box: tuple[int, int, int, int],
-    photo_region: tuple[int, int, int, int],
-    *,
-    tolerance_px: float,
-) -> np.ndarray:
-    """Whether a tile's inner edge cuts off what was found: an edge beyond which the photograph is searched too.
-
-    Args:
-        boxes_xyxy: float, shape (n, 4), found in the tile, in pixels of the photograph.
-        tile_box: ``x_min, y_min, x_max, y_max`` of the tile.
-        photo_region: the same of the part of the photograph that is searched.
-        tolerance_px: how near to an edge a box ends that is cut there, at least 0.
-
-    Returns:
-        bool, shape (n,).
-    """
-    tile, region = np.array(tile_box), np.array(photo_region)
-    inner = np.append(tile[:2] > region[:2], tile[2:] < region[2:])
-    return ((np.abs(boxes_xyxy - tile) <= tolerance_px) & inner).any(axis=1)
-
-
-def cut_flags(
-    boxes_xyxy: np.ndarray,
-    tile_box: tuple[int, int, int, int],
-    photo_region: tuple[int, int, int, int],
+    tile_box: Box,
+    photo_region: Box,
     *,
     tolerance_px: float,
 ) -> np.ndarray:

@@ -33,7 +33,10 @@ rule detection_metrics:
         job=job,
         images=folder("images"),
         detections=folder("detections"),
-        flags=GRAPH.flags("detection_metrics"),
+        flags=GRAPH.flags("detection_metrics", without=("specimens",)),
     shell:
         "{params.job} --log {log:q} -- instar detection_metrics --annotations {input.annotations:q} --detections {params.detections:q}"
-        " --images {params.images:q} --out {output.metrics:q} --out_curve {output.detection_pr:q} {params.flags}"
+        " --images {params.images:q} --taxonomy {input.taxonomy:q} --specimens {input.specimens:q}"
+        " --out {output.metrics:q} --out_curve {output.detection_pr:q} --out_mask_curves {output.mask_pr:q}"
+        " --out_mask_areas {output.mask_areas:q} --out_sizes {output.detection_sizes:q} --out_counts {output.counts:q}"
+        " --out_seams {output.seams:q} {params.flags}"

@@ -1,4 +1,4 @@
-"""`instar compare`: detectors on the same photographs, or ways to split the crops."""
+"""`instar compare`: detectors on the same photographs, zooms of one detector, or ways to split the crops."""
 
 import argparse
 from pathlib import Path
@@ -26,13 +26,25 @@ def compare(words: list[str]) -> int:
     )
     splits = kinds.add_parser("splits", help="train the classifier on looser splits: which accuracy each would claim")
     splits.add_argument("ways", nargs="*", default=list(WAYS[:3]), metavar="way", help=f"of {', '.join(WAYS)}")
-    for kind in (presets, splits):
+    zooms = kinds.add_parser("zooms", help="search the validation photographs with tiles of several sides")
+    zooms.add_argument(
+        "zooms",
+        nargs="*",
+        type=float,
+        metavar="zoom",
+        help="detector.image_px by the side of a tile; 1 2 4 6 8 if none is given",
+    )
+    for kind in (presets, splits, zooms):
         kind.add_argument("--out", type=Path, help="folder to write; data/<study>/comparison if not given")
     options = parser.parse_args(words)
     if options.kind == "detectors":
         from instar.compare.detectors import compare_detectors
 
         print(compare_detectors(options.presets, options.set, options.out))
+    elif options.kind == "zooms":
+        from instar.compare.zooms import ZOOMS, compare_zooms
+
+        print(compare_zooms(options.zooms or list(ZOOMS), options.out))
     else:
         from instar.compare.splits import compare_splits
 

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from instar import detectors
-from instar.annotations import read_annotations
 from instar.compare.reuse import key_of, once
-from instar.detection_metrics import detection_metrics
-from instar.detections import detections
+from instar.compare.searching import search
+from instar.detection_metrics.stage import detection_metrics
 from instar.detector import detector
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
@@ -30,7 +28,7 @@ from instar.progress import progress
 from instar.shards import ShardReader
 from instar.store import STATE
 from instar.study import compose, names
-from instar.tables import IMAGES, read_table, write_table
+from instar.tables import IMAGES, read_table
 
 #: Photographs that are timed, at most, and how often; the fastest counts.
 TIMED, ROUNDS = 64, 3
@@ -137,25 +135,34 @@ def _figures(params: Params, study: Path, out: Path) -> dict[str, Any]:
             detector(
                 *given, *found, STATE / "training", seed=params.seed, shards=params.shards, **asdict(params.detector)
             )
-            _search(params, study, out)
-            detection_metrics(
-                study / "annotations.json",
-                out / "detections",
-                out / "images",
-                metrics,
-                out / "detection_pr.csv",
-                seed=params.seed,
-                shards=params.shards,
-                wanted_recall=params.detection_metrics.wanted_recall,
-                max_boxes=params.detections.max_boxes,
-                confidence=params.crops.confidence,
-                bootstrap=params.evaluation.bootstrap,
-                annotation_split=params.records.annotation_split,
-            )
+            search(out / "detector", study, out, params, ("validation", "test"))
+            _judge(params, study, out)
     figures: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
     if "test" not in figures:
         raise InputError(f"{study / 'annotations.json'}: no photograph is annotated, so detectors cannot be compared")
     return figures
+
+
+def _judge(params: Params, study: Path, out: Path) -> None:
+    """Run the stage detection_metrics on what was searched."""
+    own = asdict(params.detection_metrics)
+    inputs = study / "annotations.json", out / "detections", out / "images", study / "taxonomy.parquet"
+    names = ["detection_metrics.json", "detection_pr.csv", "mask_pr.csv", "mask_areas.csv", "detection_sizes.csv"]
+    names += ["counts.csv", "seams.csv"]
+    detection_metrics(
+        *inputs,
+        Path(own.pop("specimens")),
+        *(out / name for name in names),
+        **own,
+        seed=params.seed,
+        shards=params.shards,
+        max_boxes=params.detections.max_boxes,
+        tile_px=params.detections.tile_px,
+        tile_overlap=params.detections.tile_overlap,
+        confidence=params.crops.confidence,
+        bootstrap=params.evaluation.bootstrap,
+        annotation_split=params.records.annotation_split,
+    )
 
 
 def _key(params: Params, study: Path) -> str:
@@ -166,20 +173,6 @@ def _key(params: Params, study: Path) -> str:
     told = [*sections, params.seed, params.shards, params.crops.confidence, params.evaluation.bootstrap]
     told += [params.records.annotation_split, sha256_of(weights) if weights else None]
     return key_of(told, inputs, ["torch", "ultralytics", "rfdetr", "sahi"])
-
-
-def _search(params: Params, study: Path, out: Path) -> None:
-    """Detect on the annotated photographs that were not trained on, shard by shard."""
-    annotated, _ = read_annotations(study / "annotations.json")
-    keys = pa.array([photograph.key for photograph in annotated if photograph.split != "train"], pa.string())
-    for shard in params.shards:
-        table = read_table(study / f"images/{shard}.parquet", IMAGES)
-        rows = table.filter(pc.is_in(table["key"], pa.array([photograph.key for photograph in annotated], pa.string())))
-        write_table(out / f"images/{shard}.parquet", rows, IMAGES)
-        searched = out / f"searched/{shard}.parquet"
-        write_table(searched, rows.filter(pc.is_in(rows["key"], keys)), IMAGES)
-        tar = study / f"images/{shard}.tar"
-        detections(out / "detector", searched, tar, out / f"detections/{shard}.parquet", **asdict(params.detections))
 
 
 def _times(params: Params, study: Path, out: Path) -> dict[str, float | None]:

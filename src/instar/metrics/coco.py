@@ -1,108 +1,126 @@
 """COCO figures of detections, and the matching beneath them, open to resampling (Lin et al. 2014, cocoeval.py).
 
-All functions take one array of boxes and one of scores for each photograph, in the same order of photographs.
+Lists have one item for each photograph, in the same order of photographs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 
-from instar.boxes import box_areas, iou_matrix
+from instar.metrics.overlaps import Overlaps, box_overlaps
 
 #: Of average precision 50:95.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 #: Where the precision is read off the curve.
 RECALLS = np.linspace(0, 1, 101)
-#: Areas of annotated boxes, square pixels of the photograph.
-AREAS = {"all": [0, 1e10], "small": [0, 32**2], "medium": [32**2, 96**2], "large": [96**2, 1e10]}
+#: No area is out of this range.
+ALL = (0.0, 1e10)
+Range = tuple[float, float]
 
 
-def coco_figures(truth: list[np.ndarray], found: list[np.ndarray], scores: list[np.ndarray]) -> dict[str, float | None]:
-    """The twelve figures of COCO but those at fewer boxes, with every box of every photograph taken in.
+def area_ranges(limits_px: tuple[float, float], *, whole: bool) -> dict[str, Range]:
+    """The ranges of area that figures are told for, as COCO takes them: both ends belong to them.
+
+    COCO therefore counts an animal of exactly 1,024 pixels as small and as medium. ``small < 144 <= medium < 1024 <=
+    large``, which is meant, is the same with whole numbers of pixels if the upper ends are one less.
+
+    Args:
+        limits_px: where medium and large begin, pixels.
+        whole: whether areas are whole numbers, as those of masks, and ranges shall not share their ends; areas of
+            boxes are not, and COCO's ends are kept.
+    """
+    medium, large = limits_px
+    less = 1 if whole else 0
+    return {"all": ALL, "small": (0, medium - less), "medium": (medium, large - less), "large": (large, ALL[1])}
+
+
+#: COCO's own, areas of annotated boxes, square pixels of the photograph.
+AREAS = area_ranges((32**2, 96**2), whole=False)
+
+
+def coco_figures(
+    truth: list[np.ndarray],
+    found: list[np.ndarray],
+    scores: list[np.ndarray],
+    *,
+    areas: Mapping[str, Range] = AREAS,
+) -> dict[str, float | None]:
+    """The figures of boxes, see ``figures``.
 
     Args:
         truth: annotated boxes of each photograph, float, shape (n, 4), pixels.
         found: detected boxes, likewise.
         scores: of the detected boxes, float, shape (n,).
+        areas: ranges of the boxes' areas by name; "all" must be among them.
+    """
+    overlaps = [box_overlaps(*pair) for pair in zip(found, truth, strict=True)]
+    return figures(
+        {name: matched(overlaps, scores, thresholds=IOU_THRESHOLDS, area=area) for name, area in areas.items()}
+    )
+
+
+def figures(by_area: Mapping[str, "Matches"]) -> dict[str, float | None]:
+    """The twelve figures of COCO but those at fewer boxes, with every detection of every photograph taken in.
+
+    Args:
+        by_area: what ``matched`` gives at ``IOU_THRESHOLDS`` for each range of area; "all" must be among them.
 
     Returns:
         AP50-95, AP50, AP75, AP by area of the animal, and AR, the mean over IoU thresholds of the highest recall;
         each in [0, 1], or None where no animal has such an area.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
+    precisions = {name: _precisions(found) for name, found in by_area.items()}
+    told = {"AP50-95": _mean(precisions["all"])}
+    told |= {"AP50": _mean(precisions["all"][:1]), "AP75": _mean(precisions["all"][5:6])}
+    told |= {f"AP_{name}": _mean(values) for name, values in precisions.items() if name != "all"}
+    return told | {"AR" if name == "all" else f"AR_{name}": _recall(found) for name, found in by_area.items()}
 
-    most = max([1, *(len(boxes) for boxes in (*truth, *found))])
-    evaluation = COCOeval_faster(COCO(_dataset(truth)), None, "bbox", print_function=lambda text: None)
-    results = _results(found, scores)
-    evaluation.cocoDt = evaluation.cocoGt.loadRes(results) if results else COCO(_dataset([]))
-    evaluation.params.maxDets = [most]
-    evaluation.params.areaRng = list(AREAS.values())
-    evaluation.params.areaRngLbl = list(AREAS)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    # precision has the axes IoU, recall, category, area, maxDets; recall the same without recall
-    precision, recall = evaluation.eval["precision"][..., 0, :, 0], evaluation.eval["recall"][:, 0, :, 0]
-    figures = {"AP50-95": precision[:, :, 0], "AP50": precision[0, :, 0], "AP75": precision[5, :, 0]}
-    figures |= {f"AP_{name}": precision[:, :, n] for n, name in enumerate(AREAS) if n}
-    figures |= {"AR" if name == "all" else f"AR_{name}": recall[:, n] for n, name in enumerate(AREAS)}
-    return {name: _mean(values) for name, values in figures.items()}
+
+def _precisions(found: "Matches") -> np.ndarray:
+    return average_precisions(found, np.ones(len(found.animals), np.int64))
 
 
 def _mean(values: np.ndarray) -> float | None:
-    # COCO writes -1 where there is nothing to find
-    return float(values[values > -1].mean()) if (values > -1).any() else None
+    return None if np.isnan(values).any() else float(values.mean())
 
 
-def _dataset(truth: list[np.ndarray]) -> dict[str, Any]:
-    annotations = [
-        {"id": 0, "image_id": n, "category_id": 1, "bbox": box, "area": area, "iscrowd": 0}
-        for n, boxes in enumerate(truth, start=1)
-        for box, area in zip(_xywh(boxes), box_areas(boxes).tolist(), strict=True)
-    ]
-    for n, annotation in enumerate(annotations, start=1):
-        annotation["id"] = n
-    images = [{"id": n, "width": 0, "height": 0} for n in range(1, len(truth) + 1)]
-    return {"info": {}, "images": images, "annotations": annotations, "categories": [{"id": 1, "name": "animal"}]}
-
-
-def _results(found: list[np.ndarray], scores: list[np.ndarray]) -> list[dict[str, Any]]:
-    return [
-        {"image_id": n, "category_id": 1, "bbox": box, "score": score}
-        for n, (boxes, values) in enumerate(zip(found, scores, strict=True), start=1)
-        for box, score in zip(_xywh(boxes), values.tolist(), strict=True)
-    ]
-
-
-def _xywh(boxes_xyxy: np.ndarray) -> list[list[float]]:
-    boxes = boxes_xyxy.astype(np.float64)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+def _recall(found: "Matches") -> float | None:
+    animals = int(found.animals.sum())
+    return float((found.right.sum(axis=1) / animals).mean()) if animals else None
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Detected boxes of all photographs by falling score, and whether each one is right.
+    """Detections of all photographs by falling score, and whether each one is right.
 
     Attributes:
-        photograph: int64, shape (n,), index of the box's photograph.
+        photograph: int64, shape (n,), index of the detection's photograph.
+        index: int64, shape (n,), index of the detection in its photograph.
         scores: float64, shape (n,), falling.
-        right: bool, shape (t, n): at each IoU threshold, whether the box is matched with an animal of its own.
-        animals: int64, shape (p,), annotated animals of each photograph.
+        animal: int64, shape (t, n): at each IoU threshold, index of the animal that it is matched with, or -1.
+        ignored: bool, shape (t, n): whether it counts for nothing, since it or its animal has another area.
+        animals: int64, shape (p,), annotated animals of each photograph that have the area.
     """
 
     photograph: np.ndarray
+    index: np.ndarray
     scores: np.ndarray
-    right: np.ndarray
+    animal: np.ndarray
+    ignored: np.ndarray
     animals: np.ndarray
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """bool, shape (t, n): at each IoU threshold, whether the detection has an animal of its own."""
+        return (self.animal >= 0) & ~self.ignored
 
 
 def matches(
     truth: list[np.ndarray], found: list[np.ndarray], scores: list[np.ndarray], *, thresholds: np.ndarray
 ) -> Matches:
-    """Match detected boxes with annotated ones as COCO does.
-
-    In each photograph, from the best score down, a box takes the animal not yet taken that it overlaps most, if their
-    IoU reaches the threshold.
+    """Match detected boxes with annotated ones, see ``matched``.
 
     Args:
         truth: annotated boxes of each photograph, float, shape (n, 4), pixels.
@@ -110,42 +128,82 @@ def matches(
         scores: of the detected boxes, float, shape (n,).
         thresholds: of IoU, float, shape (t,).
     """
-    photograph, right, values = [], [], []
-    for n, (boxes, others, weights) in enumerate(zip(truth, found, scores, strict=True)):
-        order = np.argsort(-weights, kind="stable")
-        overlap = iou_matrix(others[order], boxes)
-        right.append(np.array([_matched(overlap, threshold) for threshold in thresholds]).reshape(len(thresholds), -1))
-        photograph.append(np.full(len(others), n))
-        values.append(weights[order].astype(np.float64))
-    all_scores = np.concatenate([np.zeros(0), *values])
-    order = np.argsort(-all_scores, kind="stable")
+    return matched([box_overlaps(*pair) for pair in zip(found, truth, strict=True)], scores, thresholds=thresholds)
+
+
+def matched(
+    overlaps: list[Overlaps], scores: list[np.ndarray], *, thresholds: np.ndarray, area: Range = ALL
+) -> Matches:
+    """Match detections with animals as COCO does.
+
+    In each photograph, from the best score down, a detection takes the animal not yet taken that it overlaps most, if
+    their IoU reaches the threshold; animals of another area only if no other is left. Detections that took one of
+    these, or none and are of another area themselves, are ignored.
+
+    Args:
+        overlaps: of each photograph.
+        scores: of the detections, float, shape (n,).
+        thresholds: of IoU, float, shape (t,).
+        area: of the animals that count, pixels; both ends belong to it.
+    """
+    parts = [_photograph(*pair, thresholds, area) for pair in zip(overlaps, scores, strict=True)]
+    nothing = np.zeros((len(thresholds), 0), np.int64)
+    all_scores = np.concatenate(
+        [np.zeros(0), *(values[order] for (order, _, _), values in zip(parts, scores, strict=True))]
+    )
+    by_score = np.argsort(-all_scores, kind="stable")
+    sizes = [len(values) for values in scores]
     return Matches(
-        np.concatenate([np.zeros(0, np.int64), *photograph])[order],
-        all_scores[order],
-        np.concatenate([np.zeros((len(thresholds), 0), bool), *right], axis=1).astype(bool)[:, order],
-        np.array([len(boxes) for boxes in truth], np.int64),
+        np.repeat(np.arange(len(scores)), sizes)[by_score],
+        np.concatenate([np.zeros(0, np.int64), *(order for order, _, _ in parts)])[by_score],
+        all_scores[by_score].astype(np.float64),
+        np.concatenate([nothing, *(animal for _, animal, _ in parts)], axis=1)[:, by_score],
+        np.concatenate([nothing.astype(bool), *(ignored for _, _, ignored in parts)], axis=1)[:, by_score],
+        np.array([int(_inside(one.truth_areas, area).sum()) for one in overlaps], np.int64),
     )
 
 
-def _matched(overlap: np.ndarray, threshold: float) -> list[bool]:
-    """Whether each box, from the best score down, finds an animal: overlap is the IoU, shape (boxes, animals)."""
-    free = np.ones(overlap.shape[1], bool)
-    right = []
-    for row in overlap:
-        candidates = np.where(free, row, -1.0)
-        # of equal overlaps COCO takes the last
-        best = len(candidates) - 1 - int(np.argmax(candidates[::-1])) if len(candidates) else -1
-        right.append(best >= 0 and bool(candidates[best] >= min(threshold, 1 - 1e-10)))
-        if right[-1]:
-            free[best] = False
-    return right
+def _inside(areas: np.ndarray, area: Range) -> np.ndarray:
+    return (areas >= area[0]) & (areas <= area[1])
+
+
+def _photograph(
+    overlaps: Overlaps, scores: np.ndarray, thresholds: np.ndarray, area: Range
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Detections of one photograph from the best score down, and at each threshold their animals and who is ignored."""
+    order = np.argsort(-scores, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    other = ~_inside(overlaps.truth_areas, area)
+    # of equal overlaps COCO takes the last
+    best = np.lexsort((-overlaps.truth, -overlaps.iou, other[overlaps.truth], rank[overlaps.found]))
+    found, truth, iou = rank[overlaps.found][best], overlaps.truth[best], overlaps.iou[best]
+    animal = np.full((len(thresholds), len(order)), -1, np.int64)
+    for row, threshold in zip(animal, thresholds, strict=True):
+        enough = iou >= min(threshold, 1 - 1e-10)
+        _take(row, found[enough].tolist(), truth[enough].tolist())
+    outside = ~_inside(overlaps.found_areas, area)[order]
+    # -1 reads some animal where there is one, and is not looked at
+    ignored = np.where(animal >= 0, other[animal] if len(other) else False, outside)
+    return order, animal, ignored
+
+
+def _take(animal: np.ndarray, found: list[int], truth: list[int]) -> None:
+    """Give each detection its first animal that is still free, from pairs in the order of preference."""
+    taken: set[int] = set()
+    done = -1
+    for detection, candidate in zip(found, truth, strict=True):
+        if detection != done and candidate not in taken:
+            animal[detection] = candidate
+            taken.add(candidate)
+            done = detection
 
 
 def average_precisions(found: Matches, weights: np.ndarray) -> np.ndarray:
     """Average precision at each IoU threshold, with photographs counted several times or not at all.
 
     Args:
-        found: matched boxes.
+        found: matched detections.
         weights: int64, shape (p,), how many times each photograph counts; all 1 gives COCO's figure.
 
     Returns:
@@ -153,10 +211,16 @@ def average_precisions(found: Matches, weights: np.ndarray) -> np.ndarray:
     """
     animals = int(found.animals @ weights)
     if not animals:
-        return np.full(len(found.right), np.nan)
+        return np.full(len(found.animal), np.nan)
     each = weights[found.photograph]
-    right = np.cumsum(found.right * each, axis=1)
-    return np.array([_interpolated(row, np.cumsum(each), animals) for row in right])
+    counted = np.cumsum(each)
+    precisions = []
+    for right, ignored in zip(found.right, found.ignored, strict=True):
+        boxes = np.cumsum(each * ~ignored) if ignored.any() else counted
+        # between two right ones the precision only falls
+        steps = np.flatnonzero(right)
+        precisions.append(_interpolated(np.cumsum(each[steps]), boxes[steps], animals))
+    return np.array(precisions)
 
 
 def _interpolated(right: np.ndarray, boxes: np.ndarray, animals: int) -> float:
@@ -170,10 +234,10 @@ def _interpolated(right: np.ndarray, boxes: np.ndarray, animals: int) -> float:
 
 
 def precision_recall(found: Matches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision and recall at the first IoU threshold if all boxes from some confidence up are kept.
+    """Precision and recall at the first IoU threshold if all detections from some confidence up are kept.
 
     Args:
-        found: matched boxes, with at least one annotated animal.
+        found: matched detections of any area, with at least one annotated animal.
 
     Returns:
         Confidences, falling, each once; precision and recall at each, in [0, 1]; float64, shape (c,).

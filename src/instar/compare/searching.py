@@ -1,0 +1,36 @@
+"""A detector on some annotated photographs, for a comparison."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from instar.annotations import read_annotations
+from instar.detections import detections
+from instar.params import Params
+from instar.tables import IMAGES, read_table, write_table
+
+
+def search(detector: Path, study: Path, out: Path, params: Params, splits: Sequence[str]) -> None:
+    """Run the stage detections on the annotated photographs of some splits, shard by shard.
+
+    Args:
+        detector: folder of the trained detector.
+        study: folder of the study, with annotations and images.
+        out: folder to write: ``images`` (rows of all annotated photographs), ``searched`` and ``detections``.
+        params: the section detections is used.
+        splits: of the photographs that are searched.
+    """
+    annotated, _ = read_annotations(study / "annotations.json")
+    every = pa.array([photograph.key for photograph in annotated], pa.string())
+    keys = pa.array([photograph.key for photograph in annotated if photograph.split in splits], pa.string())
+    for shard in params.shards:
+        table = read_table(study / f"images/{shard}.parquet", IMAGES)
+        rows = table.filter(pc.is_in(table["key"], every))
+        write_table(out / f"images/{shard}.parquet", rows, IMAGES)
+        searched = out / f"searched/{shard}.parquet"
+        write_table(searched, rows.filter(pc.is_in(rows["key"], keys)), IMAGES)
+        tar = study / f"images/{shard}.tar"
+        detections(detector, searched, tar, out / f"detections/{shard}.parquet", **asdict(params.detections))
