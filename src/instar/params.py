@@ -83,7 +83,7 @@ class Images:
 class Detector:
     family: str = _key(
         "which detector; whole_image is one box, the whole photograph, without training",
-        choices=("yolo", "rfdetr", "whole_image"),
+        choices=("yolo", "rfdetr", "maskrcnn", "mask2former", "whole_image"),
     )
     model: str = _key("the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr")
     weights: str = _key("file of weights to start from; one that is called random.md stands for random weights")
