@@ -397,7 +397,7 @@ class _Learner(lightning.LightningModule):
         self.answers: dict[int, tuple[list[bytes], np.ndarray]] = {}
 
     def on_train_epoch_start(self) -> None:
-        """Random choices within the network hang on the seed and the epoch, so that a kill between epochs is nothing."""
+        """Random choices of the network hang on seed and epoch alone, so that a resumed training makes the same."""
         torch.manual_seed(int(np.random.SeedSequence([self._recipe.seed, self.current_epoch]).generate_state(1)[0]))
         self._sums, self._batches = {}, 0
 
