@@ -256,7 +256,8 @@ def load(folder: Path) -> Detector:
 
         return RfDetr(folder, description)
     if name in ("maskrcnn", "mask2former"):
-        return family(name).detector(folder, description)  # type: ignore[no-any-return]
+        segmenter: Detector = family(name).detector(folder, description)
+        return segmenter
     raise InputError(
         f"{path}: family = {name!r} is unknown; it must be yolo, rfdetr, maskrcnn, mask2former or whole_image"
     )

@@ -64,7 +64,9 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
 
     kinds = (Options, segment.Schedule, Augmentation)
     check_options(recipe.options, segment.option_names(*kinds), "mask2former")
-    options, schedule, _ = (segment.taken(kind, {"clip_norm": 0.01, **recipe.options}) for kind in kinds)
+    given = {"clip_norm": 0.01, **recipe.options}
+    options, schedule = segment.taken(Options, given), segment.taken(segment.Schedule, given)
+    segment.taken(Augmentation, given)
     if recipe.model not in _MODELS:
         raise InputError(f"detector.model = {recipe.model}: no such Mask2Former; there are {', '.join(_MODELS)}")
     told = segment.described(recipe, "num_queries", options)

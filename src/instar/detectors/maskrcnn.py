@@ -61,7 +61,9 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
 
     kinds = (Options, segment.Schedule, Augmentation)
     check_options(recipe.options, segment.option_names(*kinds), "maskrcnn")
-    options, schedule, _ = (segment.taken(kind, recipe.options) for kind in kinds)
+    given = recipe.options
+    options, schedule = segment.taken(Options, given), segment.taken(segment.Schedule, given)
+    segment.taken(Augmentation, given)
     known = recipe.model == _TEST or _MODEL.fullmatch(recipe.model)
     if not known or (recipe.model.endswith("v2") and "50" not in recipe.model):
         raise InputError(f"detector.model = {recipe.model}: torchvision has no such Mask R-CNN; take {_MODELS}")

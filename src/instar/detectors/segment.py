@@ -230,32 +230,12 @@ def write_tiles(examples: Iterable[Example], root: Path, *, max_px: int) -> None
                     "annotate them or take a model that finds boxes"
                 )
             picture = shrunk(example.picture, max_px)
-            masks = resized_masks(example.masks, example.picture.shape[:2], picture.shape[:2])
+            masks = example.masks.resized(example.picture.shape[:2], picture.shape[:2])
             height, width = picture.shape[:2]
             counts = [one.decode("ascii") for one in masks.take(masks.areas() > 0).rle(height, width)]
             (root / example.split / f"{example.name}.jpg").write_bytes(jpeg(picture, _QUALITY))
             row = {"name": example.name, "height": height, "width": width, "counts": counts}
             tables[example.split].write(json.dumps(row) + "\n")
-
-
-def resized_masks(masks: Masks, size: tuple[int, int], wanted: tuple[int, int]) -> Masks:
-    """Masks in a picture of another size, by the nearest pixel.
-
-    Args:
-        masks: in a picture of ``size``; what reaches outside is cut off.
-        size: height and width, pixels.
-        wanted: likewise, of the other picture.
-    """
-    inside = masks.clipped(0, 0, size[1], size[0])
-    if size == wanted:
-        return inside
-    from instar.masks import from_bitmaps
-
-    whole = (0, 0, size[1], size[0])
-    return from_bitmaps(
-        cv2.resize(inside.bitmap(n, whole).view(np.uint8), wanted[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        for n in range(len(inside))
-    )
 
 
 class Tiles(Dataset[Item]):
@@ -376,7 +356,9 @@ class _Feed(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Item]:
         """Called anew for each epoch."""
         # Lightning asks for the first loader before it has taken up a checkpoint's epoch
-        self._train.sampler.epoch = len(self._learner.training_so_far.curve)  # type: ignore[union-attr]
+        places = self._train.sampler
+        assert isinstance(places, _Places)
+        places.epoch = len(self._learner.training_so_far.curve)
         return self._train
 
     def val_dataloader(self) -> DataLoader[Item]:
@@ -568,8 +550,9 @@ def mask_figures(tiles: list[dict[str, Any]], found: list[tuple[list[bytes], np.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
-    truth, results, images = [], [], []
-    most = 1
+    truth: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    images, most = [], 1
     for n, (tile, (counts, scores)) in enumerate(zip(tiles, found, strict=True), start=1):
         size = [tile["height"], tile["width"]]
         images.append({"id": n, "height": size[0], "width": size[1]})

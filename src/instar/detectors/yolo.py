@@ -214,7 +214,7 @@ def polygon_lines(example: Example) -> list[str]:
         )
     height, width = example.picture.shape[:2]
     masks = example.masks.clipped(0, 0, width, height)
-    outlines = [outline(masks, n) / (width, height) for n in np.flatnonzero(masks.areas())]
+    outlines = [outline(masks, int(n)) / (width, height) for n in np.flatnonzero(masks.areas())]
     return ["0 " + " ".join(f"{number:.8f}" for number in one.ravel()) for one in outlines]
 
 
