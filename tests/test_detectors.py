@@ -1,15 +1,18 @@
 """Detector presets: every one's model can be had, with as many parameters as its makers count."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from project import ROOT
 
-from instar.detectors import RANDOM, check_options, class_name, family, weights_file
+from instar.detectors import RANDOM, Recipe, check_options, class_name, family, weights_file
 from instar.detectors import rfdetr as rfdetr_family
 from instar.detectors import yolo as yolo_family
+from instar.detectors.segment import described, taken
 from instar.errors import InputError
 from instar.study import compose, names
 
@@ -20,6 +23,11 @@ PARAMETERS = {
     "yolo11m": 20_053_779,
     "yolov8s": 11_135_987,
     "rfdetr_large": 33_483_972,
+    "yolo11n_seg": 2_842_803,
+    "yolo11l_seg": 27_617_459,
+    "rfdetr_seg_large": 37_333_973,
+    "maskrcnn": 43_975_515,
+    "mask2former": 47_505_276,
 }
 
 
@@ -28,18 +36,36 @@ def test_every_preset_is_known_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(names("detector")) - {"whole_image"} == set(PARAMETERS)  # which has nothing to train
 
 
+def recipe(section: Any) -> Recipe:
+    given = {field.name: section[field.name] for field in fields(Recipe) if field.name in section}
+    return Recipe(**{**given, "options": dict(section.options)}, seed=0)
+
+
+def made(section: Any) -> Any:
+    """The module of a family without a trainer of its own."""
+    told = described(recipe(section), "", taken(family(section.family).Options, dict(section.options)))
+    return family(section.family)._family().build({**told, "frozen_norm": False}).module
+
+
 @pytest.mark.parametrize("preset", PARAMETERS)
 def test_a_presets_model_can_be_made(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     section: Any = OmegaConf.create(compose("ants", [f"detector={preset}"])).detector
-    assert section.image_px == 640
+    segments = "_seg" in preset or preset.startswith("mask")
+    assert section.image_px == (640 if not segments else 960 if section.family == "rfdetr" else 1024)
     assert weights_file(section.weights) is None
     if section.family == "yolo":
         yolo_family._prepare()
-        from ultralytics.nn.tasks import DetectionModel
+        from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
-        model = DetectionModel(section.model, nc=1, verbose=False)
+        yolo_family._check(recipe(section))
+        model = (SegmentationModel if segments else DetectionModel)(section.model, nc=1, verbose=False)
+    elif section.family in ("maskrcnn", "mask2former"):
+        with torch.device("meta"):
+            model = made(section)
     else:
+        rfdetr_family._prepare()
+        rfdetr_family._check(recipe(section))
         rfdetr_family._prepare()
         model = rfdetr_family._model(section.model, section.image_px).model.model
     counted = sum(parameter.numel() for parameter in model.parameters())

@@ -17,7 +17,7 @@ from project import ROOT
 from test_yolo import scene
 
 from instar.detectors import DESCRIPTION, Boxes, Example, Recipe, Training, load
-from instar.detectors.rfdetr import _bytes, _coco_boxes, _curve, _model, _prepare, train
+from instar.detectors.rfdetr import _CURVE, _bytes, _coco_boxes, _curve, _model, _prepare, train
 from instar.errors import InputError
 
 pytestmark = pytest.mark.xdist_group("rfdetr")
@@ -184,4 +184,4 @@ def test_curve_takes_the_last_of_an_epoch(tmp_path: Path) -> None:
     lines = ["epoch,step,train/loss,val/mAP_50", "0,4,,0.25", "0,4,3.5,", "1,9,,0.1", "1,9,,0.5", "1,9,2.5,"]
     (tmp_path / "metrics.csv").write_text("\n".join(lines))
     expected = [{"epoch": 1, "loss": 3.5, "mAP50": 0.25}, {"epoch": 2, "loss": 2.5, "mAP50": 0.5}]
-    assert _curve(tmp_path / "metrics.csv") == expected
+    assert _curve(tmp_path / "metrics.csv", _CURVE) == expected

@@ -31,7 +31,7 @@ _CODE = (
     *("annotations.py", "boxes.py", "decode.py", "detector.py", "detectors", "examples.py", "formats.py", "masks.py"),
     *("photographs.py", "tiles.py"),
 )
-_LIBRARIES = ("pillow", "rfdetr", "simplejpeg", "torch", "torchvision", "ultralytics")
+_LIBRARIES = ("lightning", "pillow", "rfdetr", "simplejpeg", "torch", "torchvision", "transformers", "ultralytics")
 
 
 def detector(
@@ -73,8 +73,9 @@ def detector(
         checkpoints: folder of unfinished trainings, each below a hash of all that it depends on.
         seed: of every random choice.
         shards: names of the shards.
-        family: yolo, rfdetr, or whole_image, which needs no training.
-        model: a yaml of ultralytics, such as yolo11n.yaml, or a class of rfdetr, such as RFDETRLarge.
+        family: yolo, rfdetr, maskrcnn, mask2former, or whole_image, which needs no training.
+        model: a yaml of ultralytics, such as yolo11n.yaml, a class of rfdetr, such as RFDETRLarge,
+            maskrcnn_resnet50_fpn, or mask2former_swin_tiny.
         weights: file of weights to start from; one that is called random.md stands for random weights.
         image_px: side of the network's input, a multiple of 32.
         epochs: passes over the training photographs; with 0 the detector that ``weights`` belong to is taken as it is.

@@ -78,6 +78,23 @@ class Masks:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Masks(self.columns[kept], tops[kept].astype(np.int32), bottoms[kept].astype(np.int32), offsets)
 
+    def resized(self, size: tuple[int, int], wanted: tuple[int, int]) -> "Masks":
+        """The masks in the same picture at another size, by the nearest pixel; small ones may become empty.
+
+        Args:
+            size: height and width of the picture that they lie in, pixels; what reaches outside is cut off.
+            wanted: likewise, of the other one.
+        """
+        inside = self.clipped(0, 0, size[1], size[0])
+        if size == wanted:
+            return inside
+        import cv2
+
+        whole = (0, 0, size[1], size[0])
+        nearest = cv2.INTER_NEAREST_EXACT
+        pictures = (inside.bitmap(n, whole).view(np.uint8) for n in range(len(inside)))
+        return from_bitmaps(cv2.resize(picture, wanted[::-1], interpolation=nearest) for picture in pictures)
+
     def bitmap(self, index: int, box: tuple[int, int, int, int]) -> np.ndarray:
         """The pixels of one mask inside a box ``x_min, y_min, x_max, y_max``: bool, shape (height, width)."""
         x_min, y_min, x_max, y_max = box

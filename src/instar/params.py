@@ -83,9 +83,12 @@ class Images:
 class Detector:
     family: str = _key(
         "which detector; whole_image is one box, the whole photograph, without training",
-        choices=("yolo", "rfdetr", "whole_image"),
+        choices=("yolo", "rfdetr", "maskrcnn", "mask2former", "whole_image"),
     )
-    model: str = _key("the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr")
+    model: str = _key(
+        "the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr, maskrcnn_resnet50_fpn, "
+        "mask2former_swin_tiny"
+    )
     weights: str = _key("file of weights to start from; one that is called random.md stands for random weights")
     image_px: int = _key("side of the network's input, a multiple of 32", ge=32, le=2048)
     epochs: int = _key(

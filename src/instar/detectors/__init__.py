@@ -33,12 +33,14 @@ class Boxes:
         scores: float32, shape (n,), in [0, 1].
         full: whether the detector itself can give no more for one picture, so that animals may be missing.
         masks: of a detector that segments, n of them, in pixels of the picture; else None.
+        empty: predictions that were left out because not one pixel of their mask was set.
     """
 
     boxes_xyxy: np.ndarray
     scores: np.ndarray
     full: bool = False
     masks: Masks | None = None
+    empty: int = 0
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -46,7 +48,7 @@ class Boxes:
     def take(self, indices: np.ndarray) -> "Boxes":
         """Some of the boxes in the order of ``indices``: int64, shape (k,), or bool, shape (n,)."""
         masks = None if self.masks is None else self.masks.take(indices)
-        return Boxes(self.boxes_xyxy[indices], self.scores[indices], self.full, masks)
+        return Boxes(self.boxes_xyxy[indices], self.scores[indices], self.full, masks, self.empty)
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,9 @@ class Family(Protocol):
 
 def family(name: str) -> ModuleType:
     """The module of a family that is trained; importing it does not import its libraries."""
-    from instar.detectors import rfdetr, yolo
+    from instar.detectors import mask2former, maskrcnn, rfdetr, yolo
 
-    return {"yolo": yolo, "rfdetr": rfdetr}[name]
+    return {"yolo": yolo, "rfdetr": rfdetr, "maskrcnn": maskrcnn, "mask2former": mask2former}[name]
 
 
 #: Of a model's tensors; given weights that fit less of it are another model's. RFDETRMedium has 93 % of RFDETRNano's.
@@ -268,4 +270,9 @@ def load(folder: Path) -> Detector:
         from instar.detectors.rfdetr import RfDetr
 
         return RfDetr(folder, description)
-    raise InputError(f"{path}: family = {name!r} is unknown; it must be yolo, rfdetr or whole_image")
+    if name in ("maskrcnn", "mask2former"):
+        segmenter: Detector = family(name).detector(folder, description)
+        return segmenter
+    raise InputError(
+        f"{path}: family = {name!r} is unknown; it must be yolo, rfdetr, maskrcnn, mask2former or whole_image"
+    )

@@ -9,8 +9,9 @@ import pickle
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from instar.detectors import (
 )
 from instar.errors import InputError
 from instar.files import remove, sha256_of, write_json
+from instar.masks import joined_masks
 from instar.photographs import jpeg, shrunk
 
 WEIGHTS = "model.pth"
@@ -45,6 +47,8 @@ skip_best_epochs warmup_epochs lr_vit_layer_decay lr_component_decay drop_path c
 multi_scale expanded_scales scale_jitter weight_decay best_model_metric early_stopping early_stopping_patience
 early_stopping_min_delta early_stopping_use_ema eval_max_dets eval_interval clip_max_norm sync_bn lr_scheduler
 lr_scheduler_interval optimizer"""
+#: Of a model that segments.
+_MASK_OPTIONS = "mask_point_sample_ratio mask_ce_loss_coef mask_dice_loss_coef"
 
 #: Columns of the curve and what rfdetr calls them.
 _CURVE = {
@@ -57,23 +61,43 @@ _CURVE = {
     "recall": "val/recall",
     "precision": "val/precision",
 }
+#: Of a model that segments the masks are what counts.
+_MASK_CURVE = {
+    **_CURVE,
+    "mask_ce_loss": "train/loss_mask_ce",
+    "mask_dice_loss": "train/loss_mask_dice",
+    "box_mAP50": "val/mAP_50",
+    "box_mAP50-95": "val/mAP_50_95",
+    "mAP50": "val/segm_mAP_50",
+    "mAP50-95": "val/segm_mAP_50_95",
+}
+
+#: Sides of the input that a photograph may have before it is shrunk: with masks more, since they are made at its size.
+_SIDES = {False: 2, True: 4}
 
 
 def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Path, work: Path) -> Training:
     """Train on the photographs of the split train and keep the averaged weights that do best on validation.
 
-    See ``yolo.train``. A training that was interrupted goes on after its last whole epoch with all of its state.
-    ``plain_epochs`` means nothing here: there is no mosaic.
+    See ``yolo.train``. A class whose name has ``Seg`` learns masks, too. A training that was interrupted goes on after
+    its last whole epoch with all of its state. ``plain_epochs`` means nothing here: there is no mosaic.
 
     Raises:
-        InputError: if the model, the weights or an option cannot be had.
+        InputError: if the model, the weights or an option cannot be had, or masks are needed and missing.
     """
     _prepare()
     _check(recipe)
     start = weights_file(recipe.weights)
     with _told_warnings():
         model = _model(recipe.model, recipe.image_px, _private_copy(start, work) if start else None, recipe.weights)
-        _write_dataset(examples, class_name(names), work / "data", max_px=2 * recipe.image_px)
+        segments = _segments(recipe.model)
+        _write_dataset(
+            examples,
+            class_name(names),
+            work / "data",
+            max_px=_SIDES[segments] * recipe.image_px,
+            annotations=_coco_masks if segments else _coco_annotations,
+        )
         resumed_after = _resumed_after(work)
         model.train(**_options(recipe, work))
     state, best_epoch = _best(work / "run")
@@ -89,7 +113,7 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
         "licence": LICENCE,
     }
     write_json(out / DESCRIPTION, description)
-    curve = _curve(work / "run/metrics.csv")
+    curve = _curve(work / "run/metrics.csv", _MASK_CURVE if segments else _CURVE)
     epoch = min(best_epoch, len(curve))
     parameters = sum(parameter.numel() for parameter in model.model.model.parameters())
     return Training(curve, epoch, curve[epoch - 1]["mAP50-95"], parameters, resumed_after)
@@ -115,9 +139,10 @@ def _check(recipe: Recipe) -> None:
     """Whether rfdetr has the model, the options and the side."""
     from rfdetr import config
 
-    check_options(recipe.options, _OPTIONS, "rfdetr")
+    segments = _segments(recipe.model)
+    check_options(recipe.options, f"{_OPTIONS} {_MASK_OPTIONS}" if segments else _OPTIONS, "rfdetr")
     try:
-        config.TrainConfig(dataset_dir=None, **recipe.options)
+        (config.SegmentationTrainConfig if segments else config.TrainConfig)(dataset_dir=None, **recipe.options)
     except ValueError as error:  # pydantic's is one
         raise InputError(f"detector.options: {' '.join(str(error).split())}") from None
     fields = getattr(config, f"{_class(recipe.model).__name__}Config").model_fields
@@ -127,11 +152,16 @@ def _check(recipe: Recipe) -> None:
         raise InputError(f"detector.image_px = {recipe.image_px}: {told}")
 
 
+def _segments(model: str) -> bool:
+    """Whether a model finds masks, by its name."""
+    return model.startswith("RFDETRSeg")
+
+
 def _class(name: str) -> Any:
-    """The class of a model that finds boxes."""
+    """The class of a model."""
     import rfdetr
 
-    known = [f"RFDETR{size}" for size in ("Nano", "Small", "Medium", "Large")]
+    known = [f"RFDETR{kind}{size}" for kind in ("", "Seg") for size in ("Nano", "Small", "Medium", "Large")]
     if name not in known:
         raise InputError(f"detector.model = {name}: rfdetr has no such model; it has {', '.join(known)}")
     return getattr(rfdetr, name)
@@ -181,7 +211,14 @@ def _private_copy(start: Path, work: Path) -> Path:
     return Path(shutil.copyfile(start, work / "start.pth"))
 
 
-def _write_dataset(examples: Iterable[Example], name: str, root: Path, *, max_px: int) -> None:
+def _write_dataset(
+    examples: Iterable[Example],
+    name: str,
+    root: Path,
+    *,
+    max_px: int,
+    annotations: Callable[[Example, np.ndarray], list[dict[str, Any]]],
+) -> None:
     """The photographs in Roboflow's layout: ``<split>/<name>.jpg`` and ``<split>/_annotations.coco.json``."""
     remove(root)
     images: dict[str, list[dict[str, Any]]] = {split: [] for split in _FOLDERS}
@@ -195,11 +232,9 @@ def _write_dataset(examples: Iterable[Example], name: str, root: Path, *, max_px
         image_id = len(images[split]) + 1
         size = {"width": picture.shape[1], "height": picture.shape[0]}
         images[split].append({"id": image_id, "file_name": f"{example.name}.jpg", **size})
-        for bbox in _coco_boxes(example, picture):
-            more = {"area": bbox[2] * bbox[3], "iscrowd": 0}
-            boxes[split].append(
-                {"id": len(boxes[split]) + 1, "image_id": image_id, "category_id": 0, "bbox": bbox, **more}
-            )
+        for one in annotations(example, picture):
+            more = {"image_id": image_id, "category_id": 0, "iscrowd": 0}
+            boxes[split].append({"id": len(boxes[split]) + 1, **more, **one})
     for split, folder in _FOLDERS.items():
         categories = [{"id": 0, "name": name, "supercategory": "none"}]
         coco = {"images": images[split], "annotations": boxes[split], "categories": categories}
@@ -212,6 +247,34 @@ def _coco_boxes(example: Example, picture: np.ndarray) -> list[list[float]]:
     inside = clipped_boxes(example.boxes_xyxy * scale, picture.shape[1], picture.shape[0])
     inside = inside[non_empty(inside)].astype(np.float64)
     return np.concatenate([inside[:, :2], inside[:, 2:] - inside[:, :2]], axis=1).tolist()
+
+
+def _coco_annotations(example: Example, picture: np.ndarray) -> list[dict[str, Any]]:
+    """Box and area of each animal."""
+    return [{"bbox": bbox, "area": bbox[2] * bbox[3]} for bbox in _coco_boxes(example, picture)]
+
+
+def _coco_masks(example: Example, picture: np.ndarray) -> list[dict[str, Any]]:
+    """Box, area and RLE of each animal, in pixels of the shrunken picture.
+
+    Raises:
+        InputError: if the example has boxes only.
+    """
+    if example.masks is None:
+        raise InputError(
+            f"annotations of {example.name}: boxes without masks; a model with Seg needs masks, so annotate them or "
+            "take one without Seg"
+        )
+    height, width = picture.shape[:2]
+    masks = example.masks.resized(example.picture.shape[:2], (height, width))
+    masks = masks.take(masks.areas() > 0)
+    corners = masks.boxes().astype(np.float64)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
+    rows = zip(boxes, masks.areas().tolist(), masks.rle(height, width), strict=True)
+    return [
+        {"bbox": box, "area": area, "segmentation": {"size": [height, width], "counts": counts.decode("ascii")}}
+        for box, area, counts in rows
+    ]
 
 
 def _options(recipe: Recipe, work: Path) -> dict[str, Any]:
@@ -278,7 +341,7 @@ def _bytes(content: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _curve(path: Path) -> list[dict[str, float]]:
+def _curve(path: Path, columns: dict[str, str]) -> list[dict[str, float]]:
     """Losses and figures of every epoch.
 
     Rfdetr writes them in several rows, and again where it was interrupted; losses of the epoch before that are lost.
@@ -286,10 +349,10 @@ def _curve(path: Path) -> list[dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            values = {name: float(row[column]) for name, column in _CURVE.items() if row.get(column)}
+            values = {name: float(row[column]) for name, column in columns.items() if row.get(column)}
             epoch = int(row["epoch"]) + 1
             found.setdefault(epoch, {"epoch": epoch}).update(values)
-    return [{name: row[name] for name in ("epoch", *_CURVE) if name in row} for _, row in sorted(found.items())]
+    return [{name: row[name] for name in ("epoch", *columns) if name in row} for _, row in sorted(found.items())]
 
 
 class RfDetr:
@@ -306,6 +369,7 @@ class RfDetr:
             raise InputError(f"{path}: not the weights that {DESCRIPTION} names; run the stage detector again")
         self.name: str = description["sha256"]
         self._image_px: int = description["image_px"]
+        self._sides = _SIDES[_segments(description["model"])]
         with _told_warnings():
             self._model = _model(description["model"], self._image_px)
         state = torch.load(path, map_location="cpu", weights_only=True)["model"]
@@ -324,7 +388,7 @@ class RfDetr:
         if not pictures:
             return []
         # as the photographs of training; copies, since torch wants arrays that it could write to
-        small = [np.array(shrunk(picture, 2 * self._image_px)) for picture in pictures]
+        small = [np.array(shrunk(picture, self._sides * self._image_px)) for picture in pictures]
         with torch.inference_mode():
             found = self._model.predict(small, threshold=floor, include_source_image=False)
         answers = zip(found, small, pictures, strict=True)
@@ -336,9 +400,19 @@ def _boxes(found: Any, small: np.ndarray, picture: np.ndarray, *, nms_iou: float
     import torch
     from torchvision.ops import nms
 
+    from instar.detectors.paste import masks_of
+
     animals = found.class_id == 0  # the other one is "nothing"
     boxes, scores = torch.from_numpy(found.xyxy[animals]), torch.from_numpy(found.confidence[animals])
     kept = nms(boxes, scores, nms_iou)[:max_boxes].numpy()
     scale = np.tile(np.array(picture.shape[1::-1], np.float64) / np.array(small.shape[1::-1], np.float64), 2)
     inside = clipped_boxes(boxes.numpy()[kept] * scale, picture.shape[1], picture.shape[0])
-    return Boxes(inside, scores.numpy()[kept].astype(np.float32), full=len(scores) >= most)
+    answer = Boxes(inside, scores.numpy()[kept].astype(np.float32), full=len(scores) >= most)
+    if found.mask is None:
+        return answer
+    chosen = np.flatnonzero(animals)[kept]
+    # in pieces: a tensor of steps between pixels is worked out for each
+    parts = [masks_of(torch.from_numpy(found.mask[piece])) for piece in np.array_split(chosen, len(chosen) // 32 + 1)]
+    masks = joined_masks(parts).resized(small.shape[:2], picture.shape[:2])
+    filled = masks.areas() > 0
+    return replace(answer, masks=masks, empty=len(filled) - int(filled.sum())).take(filled)

@@ -10,13 +10,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from instar.boxes import clipped_boxes
 from instar.detectors import (
     DESCRIPTION,
     FITTING,
@@ -31,6 +32,7 @@ from instar.detectors import (
 from instar.detectors.checkpoints import Checkpoints
 from instar.errors import InputError
 from instar.files import remove, sha256_of, write_json
+from instar.masks import Masks, joined_masks
 from instar.photographs import jpeg, shrunk
 
 WEIGHTS = "model.pt"
@@ -45,6 +47,10 @@ _FILES = (("images", "jpg"), ("labels", "txt"))
 _OPTIONS = """patience optimizer lrf momentum weight_decay warmup_epochs warmup_momentum warmup_bias_lr cos_lr nbs
 freeze multi_scale rect cache compile channels_last deterministic box cls cls_pw dfl iou max_det hsv_h hsv_s hsv_v
 degrees translate scale shear perspective flipud fliplr bgr mosaic mixup cutmix"""
+#: Of a model that segments.
+_MASK_OPTIONS = "mask_ratio overlap_mask copy_paste"
+#: Pixels of masks that are worked out at a time, for one picture.
+_MASK_PIXELS = 2**24
 
 #: What ultralytics and torch raise over a file that holds no weights; the last one where its name ends wrong.
 _UNREADABLE = (
@@ -56,7 +62,9 @@ _UNREADABLE = (
 def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Path, work: Path) -> Training:
     """Train on the photographs of the split train and keep the weights that do best on validation.
 
-    All animals are one class: the detector says where they are, the classifier which. On several GPUs a batch is
+    All animals are one class: the detector says where they are, the classifier which. A model whose name has ``-seg``
+    learns masks, too: as polygons, so holes in them are filled and parts joined by a thin bridge; its best epoch is
+    the one with the highest sum of ultralytics' fitness of boxes and of masks. On several GPUs a batch is
     shared between them. A training that was interrupted goes on after its last whole epoch: from the averaged weights
     and the optimizer's state, both rounded to 16 bits by ultralytics, so not bit for bit as without interruption.
 
@@ -68,11 +76,12 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
         work: an existing folder of this very training, for photographs and checkpoints.
 
     Raises:
-        InputError: if the model, the weights or an option cannot be had.
+        InputError: if the model, the weights or an option cannot be had, or masks are needed and missing.
     """
     _prepare()
     _check(recipe)
-    data = _write_dataset(examples, class_name(names), work / "data", max_px=2 * recipe.image_px)
+    lines = polygon_lines if _segments(recipe.model) else yolo_lines
+    data = _write_dataset(examples, class_name(names), work / "data", max_px=2 * recipe.image_px, lines=lines)
     training, best = _train(data, recipe, work)
     weights, training.parameters = _stripped(best, recipe.image_px)
     start = weights_file(recipe.weights)
@@ -119,13 +128,19 @@ def _prepare() -> None:
     SETTINGS.update(dict.fromkeys(["sync", *loggers], False))
 
 
+def _segments(model: str) -> bool:
+    """Whether a model finds masks, by its name."""
+    return "-seg" in model
+
+
 def _check(recipe: Recipe) -> None:
     """Whether ultralytics has the model and the options, and the weights are the model's."""
     from ultralytics.cfg import get_cfg
-    from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+    from ultralytics.nn.tasks import DetectionModel, SegmentationModel, yaml_model_load
     from ultralytics.utils.torch_utils import intersect_dicts
 
-    check_options(recipe.options, _OPTIONS, "ultralytics")
+    segments = _segments(recipe.model)
+    check_options(recipe.options, f"{_OPTIONS} {_MASK_OPTIONS}" if segments else _OPTIONS, "ultralytics")
     try:
         get_cfg(overrides=dict(recipe.options))
     except (TypeError, ValueError) as error:
@@ -137,7 +152,7 @@ def _check(recipe: Recipe) -> None:
             f"detector.model = {recipe.model}: ultralytics has no such model; one is yolo11n.yaml"
         ) from None
     if weights := weights_file(recipe.weights):
-        model = DetectionModel(recipe.model, nc=1, verbose=False)
+        model = (SegmentationModel if segments else DetectionModel)(recipe.model, nc=1, verbose=False)
         head = f"model.{len(model.model) - 1}."  # its size depends on the number of classes
         wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(head)}
         fitting = len(intersect_dicts(_state(weights), wanted)) / len(wanted)
@@ -159,7 +174,9 @@ def _state(weights: Path) -> dict[str, Any]:
     return state
 
 
-def _write_dataset(examples: Iterable[Example], name: str, root: Path, *, max_px: int) -> Path:
+def _write_dataset(
+    examples: Iterable[Example], name: str, root: Path, *, max_px: int, lines: Callable[[Example], list[str]]
+) -> Path:
     """The photographs in ultralytics' layout: ``images/<split>/<name>.jpg``, ``labels/<split>/<name>.txt``, a yaml."""
     remove(root)
     for example in examples:
@@ -167,7 +184,7 @@ def _write_dataset(examples: Iterable[Example], name: str, root: Path, *, max_px
         for file in (image, label):
             file.parent.mkdir(parents=True, exist_ok=True)
         image.write_bytes(jpeg(shrunk(example.picture, max_px), _QUALITY))
-        label.write_text("".join(f"{line}\n" for line in yolo_lines(example)))
+        label.write_text("".join(f"{line}\n" for line in lines(example)))
     data = root / "data.yaml"
     write_json(data, {"path": str(root), "train": "images/train", "val": "images/validation", "names": {0: name}})
     return data
@@ -182,10 +199,45 @@ def yolo_lines(example: Example) -> list[str]:
     return ["0 " + " ".join(f"{number:.8f}" for number in row) for row in rows if (row[2:] > 0).all()]
 
 
+def polygon_lines(example: Example) -> list[str]:
+    """A label file's lines ``0 x1 y1 x2 y2 …``, the outline of each animal as shares of the picture's sides.
+
+    An outline runs along the pixels' outer edges, so that the box around it is the mask's.
+
+    Raises:
+        InputError: if the example has boxes only.
+    """
+    if example.masks is None:
+        raise InputError(
+            f"annotations of {example.name}: boxes without masks; a model with -seg needs masks, so annotate them or "
+            "take one without -seg"
+        )
+    height, width = example.picture.shape[:2]
+    masks = example.masks.clipped(0, 0, width, height)
+    outlines = [outline(masks, int(n)) / (width, height) for n in np.flatnonzero(masks.areas())]
+    return ["0 " + " ".join(f"{number:.8f}" for number in one.ravel()) for one in outlines]
+
+
+def outline(masks: Masks, index: int) -> np.ndarray:
+    """The outer edge of one mask that is not empty, its parts joined by a bridge: float64, shape (k, 2), pixels."""
+    import cv2
+    from ultralytics.data.converter import merge_multi_segment
+
+    left, top, right, bottom = (int(edge) for edge in masks.boxes()[index])
+    twice = masks.bitmap(index, (left, top, right, bottom)).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    found, _ = cv2.findContours(twice, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    # a contour runs through pixels' centres: of the two halves of a pixel the first stands for its near edge, the
+    # second for its far one
+    parts = [(part[:, 0, :].astype(np.int64) + 1) // 2 for part in found]
+    joined = np.concatenate(merge_multi_segment(parts)) if len(parts) > 1 else parts[0]
+    return np.asarray(joined + np.array([left, top]), np.float64)
+
+
 def _train(data: Path, recipe: Recipe, work: Path) -> tuple[Training, Path]:
     """What came of it, and the checkpoint of the best epoch."""
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
+    from ultralytics.models.yolo.segment import SegmentationTrainer
     from ultralytics.utils.torch_utils import unset_deterministic
 
     run, checkpoints = work / "run", Checkpoints(work / "checkpoints")
@@ -200,7 +252,7 @@ def _train(data: Path, recipe: Recipe, work: Path) -> tuple[Training, Path]:
         print(f"going on after epoch {len(training.curve)} of an interrupted training", file=sys.stderr, flush=True)
     follower = _Follower(training, checkpoints, recipe.epochs, work / "training.json")
     threads = torch.get_num_threads()
-    trainer = DetectionTrainer(overrides=overrides)
+    trainer = (SegmentationTrainer if _segments(recipe.model) else DetectionTrainer)(overrides=overrides)
     torch.set_num_threads(threads)  # the trainer has just left one core idle: half of a small machine
     trainer.add_callback("on_fit_epoch_end", follower)
     try:
@@ -287,7 +339,11 @@ def _curve_row(epoch: int, trainer: Any) -> dict[str, float]:
         for name, loss in metrics.items()
         if name.startswith("val/")
     }
-    figures = {name: float(metrics[f"metrics/{name}(B)"]) for name in ("mAP50", "mAP50-95", "recall", "precision")}
+    names = ("mAP50", "mAP50-95", "recall", "precision")
+    figures = {name: float(metrics[f"metrics/{name}(B)"]) for name in names}
+    if "metrics/mAP50(M)" in metrics:  # of a model that segments the masks are what counts
+        figures = {f"box_{name}": figures[name] for name in names}
+        figures |= {name: float(metrics[f"metrics/{name}(M)"]) for name in names}
     return {"epoch": epoch, **losses, **validation, **figures}
 
 
@@ -305,7 +361,7 @@ def _stripped(path: Path, image_px: int) -> tuple[bytes, int]:
     model.half()
     for parameter in model.parameters():
         parameter.requires_grad = False
-    arguments = {"task": "detect", "imgsz": image_px, "single_cls": False}
+    arguments = {"task": model.task, "imgsz": image_px, "single_cls": False}
     model.args, model.criterion = arguments, None
     del model.pt_path
     checkpoint = {
@@ -349,17 +405,24 @@ class Yolo:
         if self._model.end2end:
             self._model.set_head_attr(max_det=max_boxes)
         with torch.inference_mode():
+            answer = self._model(self._input(small))
+            segments = self._model.task == "segment"
             # ultralytics' own predictor stops without an error when NMS takes long, and then pictures have no boxes
             found = non_max_suppression(
-                self._model(self._input(small)),
+                answer[0] if segments else answer,
                 conf_thres=floor,
                 iou_thres=nms_iou,
                 agnostic=True,
                 max_det=max_boxes,
+                nc=1,
                 max_time_img=float("inf"),
                 end2end=self._model.end2end,
             )
-        return [self._boxes(*answer) for answer in zip(found, small, pictures, strict=True)]
+            boxes = [self._boxes(*one) for one in zip(found, small, pictures, strict=True)]
+            if not segments:
+                return boxes
+            protos = answer[0][1]
+            return [_masked(*one) for one in zip(boxes, found, protos, pictures, strict=True)]
 
     def _input(self, pictures: list[np.ndarray]) -> Any:
         """A tensor of pictures scaled to the input's side and padded to squares, whatever the others of the batch."""
@@ -377,3 +440,32 @@ class Yolo:
         boxes = scale_boxes((self._image_px, self._image_px), rows[:, :4].copy(), small.shape[:2])
         scale = np.array(picture.shape[1::-1], np.float64) / np.array(small.shape[1::-1], np.float64)
         return Boxes((boxes * np.tile(scale, 2)).astype(np.float32), rows[:, 4].astype(np.float32))
+
+
+def _masked(boxes: Boxes, found: Any, protos: Any, picture: np.ndarray) -> Boxes:
+    """The same with masks at the picture's own size, each cut at its box, worked out some at a time.
+
+    Args:
+        boxes: in pixels of the picture.
+        found: rows of NMS, whose columns from the seventh on are the masks' coefficients.
+        protos: float, shape (coefficients, height, width), what they are sums of.
+        picture: uint8, shape (height, width, 3).
+    """
+    import torch
+    from ultralytics.utils.ops import process_mask_native
+
+    from instar.detectors.paste import masks_of
+
+    height, width = picture.shape[:2]
+    corners = torch.from_numpy(boxes.boxes_xyxy).to(found.device)
+    step = max(1, _MASK_PIXELS // (height * width))
+    parts = [
+        masks_of(
+            process_mask_native(protos, found[start : start + step, 6:], corners[start : start + step], (height, width))
+        )
+        for start in range(0, len(boxes), step)
+    ]
+    masks = joined_masks(parts)
+    filled = masks.areas() > 0
+    inside = clipped_boxes(boxes.boxes_xyxy, width, height)
+    return Boxes(inside, boxes.scores, boxes.full, masks, len(filled) - int(filled.sum())).take(filled)

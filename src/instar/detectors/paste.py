@@ -1,0 +1,110 @@
+"""Masks of a network at a picture's own resolution, in pieces of bounded size, straight into runs. Imports torch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.nn.functional import grid_sample, pad
+
+from instar.masks import Masks, joined_masks
+
+#: Pixels that are worked out at a time; four bytes each, some of them twice.
+BUDGET = 2**24
+
+
+def masks_of(bitmaps: torch.Tensor, lefts: torch.Tensor | None = None, tops: torch.Tensor | None = None) -> Masks:
+    """Runs of a stack of masks, found where the stack lies, so that only they leave a GPU.
+
+    Args:
+        bitmaps: bool or uint8 of 0 and 1, shape (n, height, width).
+        lefts: int64, shape (n,), x of each one's upper left pixel; None for 0.
+        tops: likewise y.
+    """
+    steps = pad(bitmaps.transpose(1, 2).to(torch.int8), (1, 1)).diff(dim=2)
+    starts, ends = (steps == 1).nonzero(), (steps == -1).nonzero()
+    owners = starts[:, 0]
+    left = 0 if lefts is None else lefts[owners]
+    top = 0 if tops is None else tops[owners]
+    counts = torch.bincount(owners, minlength=len(bitmaps)).cpu().numpy()
+    columns, firsts, lasts = (
+        part.to(torch.int32).cpu().numpy() for part in (starts[:, 1] + left, starts[:, 2] + top, ends[:, 2] + top)
+    )
+    return Masks(columns, firsts, lasts, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def pasted(shares: torch.Tensor, boxes_xyxy: torch.Tensor, height: int, width: int) -> Masks:
+    """Masks of at least 0.5 from small squares of probabilities, each stretched over its box.
+
+    A pixel has the square's value at its centre, bilinear between the centres of the square's cells and 0 beyond the
+    square, as Detectron2's ``paste_masks_in_image`` reads it. Only the box is worked out, never the picture.
+
+    Args:
+        shares: float32, shape (n, m, m), in [0, 1].
+        boxes_xyxy: float32, shape (n, 4), pixels of the picture.
+        height: of the picture, pixels.
+        width: likewise.
+
+    Returns:
+        Masks in the order of the boxes; one whose box holds no pixel's centre, or no such value, is empty.
+    """
+    limits = torch.tensor([width, height, width, height], device=boxes_xyxy.device)
+    clipped = boxes_xyxy.clamp(min=0).minimum(limits)
+    corners, ends = clipped[:, :2].floor().long(), clipped[:, 2:].ceil().long()
+    sides = (ends - corners).clamp(min=0)
+    order = torch.argsort(sides.amax(dim=1), stable=True) if len(sides) else torch.zeros(0, dtype=torch.int64)
+    parts = []
+    for chosen in _pieces(order, sides[order].cpu().numpy()):
+        (w, h), low = sides[chosen].amax(dim=0).tolist(), corners[chosen]
+        box = boxes_xyxy[chosen]
+        rows = _weights(box[:, 1], box[:, 3], low[:, 1], h, shares.shape[1])
+        columns = _weights(box[:, 0], box[:, 2], low[:, 0], w, shares.shape[2])
+        inside = rows @ shares[chosen].float() @ columns.transpose(1, 2) >= 0.5
+        inside &= (torch.arange(h, device=low.device) < sides[chosen, 1, None])[:, :, None]
+        inside &= (torch.arange(w, device=low.device) < sides[chosen, 0, None])[:, None, :]
+        parts.append(masks_of(inside, low[:, 0], low[:, 1]))
+    back = np.empty(len(order), np.int64)
+    back[order.cpu().numpy()] = np.arange(len(order))
+    return joined_masks(parts).take(back)
+
+
+def _pieces(order: torch.Tensor, sides: np.ndarray) -> Iterator[torch.Tensor]:
+    """Indices in pieces, each of which needs at most ``BUDGET`` pixels where one alone does not need more."""
+    start, widest = 0, np.zeros(2, np.int64)
+    for n, side in enumerate(sides):
+        wider = np.maximum(widest, side)
+        if n > start and (n + 1 - start) * int(wider.prod()) > BUDGET:
+            yield order[start:n]
+            start, wider = n, side
+        widest = wider
+    if start < len(order):
+        yield order[start:]
+
+
+def _weights(low: torch.Tensor, high: torch.Tensor, first: torch.Tensor, count: int, cells: int) -> torch.Tensor:
+    """Share of each cell in each pixel's value: float32, shape (n, count, cells), from floats of shape (n,)."""
+    centres = first[:, None] + torch.arange(count, device=low.device) + 0.5
+    places = (centres - low[:, None]) / (high - low).clamp(min=1e-6)[:, None] * cells - 0.5
+    return (1 - (places[:, :, None] - torch.arange(cells, device=low.device)).abs()).clamp(min=0)
+
+
+def spread(
+    logits: torch.Tensor, height: int, width: int, *, content: tuple[float, float]
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Logits of masks over the whole input, bilinear at the centres of the picture's pixels, some masks at a time.
+
+    Args:
+        logits: float, shape (n, rows, columns), of an input whose upper left part the picture fills.
+        height: of the picture, pixels.
+        width: likewise.
+        content: height and width of that part, as shares of the input.
+
+    Yields:
+        Which masks, and float32, shape (k, height, width).
+    """
+    y = (torch.arange(height, device=logits.device) + 0.5) / height * content[0] * 2 - 1
+    x = (torch.arange(width, device=logits.device) + 0.5) / width * content[1] * 2 - 1
+    grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=2)[None]
+    step = max(1, BUDGET // (height * width))
+    for start in range(0, len(logits), step):
+        part = logits[None, start : start + step].float()
+        yield slice(start, start + step), grid_sample(part, grid, padding_mode="border", align_corners=False)[0]
