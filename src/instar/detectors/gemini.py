@@ -131,7 +131,7 @@ class GeminiSam(BoxPrompted):
         for reason, count in (
             ("answer cut off, read up to its last whole object", int(cut)),
             ("object without a box in an answer", malformed),
-            ("no answer", int(answer["finish"] not in ("STOP", "MAX_TOKENS"))),
+            ("answer refused or ended early", int(answer["finish"] not in ("STOP", "MAX_TOKENS"))),
         ):
             self.counts[reason] += count
             if count:
@@ -261,9 +261,10 @@ def objects(text: str) -> tuple[list[Any], bool]:
         except ValueError:
             broken, end = True, start + 1
         else:
-            inner = [value for value in one.values() if isinstance(value, list)]
-            # a list under a name is taken for the list itself
-            found += inner[0] if "box_2d" not in one and len(inner) == 1 else [one]
+            lists = [value for value in one.values() if isinstance(value, list)]
+            # a list of objects under a name is taken for the list itself
+            wrapped = len(lists) == 1 and all(isinstance(inner, dict) for inner in lists[0])
+            found += lists[0] if wrapped else [one]
         start = text.find("{", end)
     return found, broken or (listed and "]" not in text[end:])
 

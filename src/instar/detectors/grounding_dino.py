@@ -66,6 +66,16 @@ class GroundingDinoSam(BoxPrompted):
         self._processor = pretrained(GroundingDinoProcessor, folder)
 
     def _prompts(self, pictures: list[np.ndarray], floor: float) -> list[Prompts]:
+        # one size at a time: padding to the largest of a batch would change what is found in the others
+        sizes: dict[tuple[int, ...], list[int]] = {}
+        for n, picture in enumerate(pictures):
+            sizes.setdefault(picture.shape, []).append(n)
+        found: dict[int, Prompts] = {}
+        for numbers in sizes.values():
+            found |= zip(numbers, self._same_size([pictures[n] for n in numbers], floor), strict=True)
+        return [found[n] for n in range(len(pictures))]
+
+    def _same_size(self, pictures: list[np.ndarray], floor: float) -> list[Prompts]:
         import torch
 
         # lower case and a full stop at the end are what the model was trained with
@@ -83,10 +93,6 @@ class GroundingDinoSam(BoxPrompted):
             text_threshold=self.options["text_threshold"],
             target_sizes=[picture.shape[:2] for picture in pictures],
         )
+        answers = [(one["boxes"].float().cpu().numpy(), one["scores"].float().cpu().numpy()) for one in found]
         queries = self._model.config.num_queries
-        return [
-            Prompts(
-                one["boxes"].float().cpu().numpy(), one["scores"].float().cpu().numpy(), len(one["boxes"]) >= queries
-            )
-            for one in found
-        ]
+        return [Prompts(boxes, scores, full=len(boxes) >= queries) for boxes, scores in answers]
