@@ -106,7 +106,7 @@ class Detector(Protocol):
     """A trained detector, or one that needs no training.
 
     Attributes:
-        name: sha256 of the weights, or the family's name where there are none.
+        name: sha256 of the weights; where nothing was trained it begins with the family's name.
         tiled: whether a large photograph is worth slicing.
     """
 
@@ -155,25 +155,25 @@ def family(name: str) -> ModuleType:
     """The module of a family; importing it does not import its libraries."""
     from instar.detectors import rfdetr, yolo
 
-    if name in _UNTRAINED:
+    if name in UNTRAINED:
         return _untrained(name)
     return {"yolo": yolo, "rfdetr": rfdetr}[name]
 
 
 #: Families that learn nothing from a study's photographs.
-_UNTRAINED = ("whole_image", "grounding_dino_sam", "florence2_sam", "gemini_sam", "watershed")
+UNTRAINED = ("whole_image", "grounding_dino_sam", "florence2_sam", "gemini_sam", "watershed")
 
 
 def _untrained(name: str) -> ModuleType:
     from instar.detectors import florence2, gemini, grounding_dino, watershed, whole_image
 
     modules = (whole_image, grounding_dino, florence2, gemini, watershed)
-    return dict(zip(_UNTRAINED, modules, strict=True))[name]
+    return dict(zip(UNTRAINED, modules, strict=True))[name]
 
 
 def needs_training(name: str) -> bool:
     """Whether a family learns from a study's photographs; one that does not has ``describe``, see ``Untrained``."""
-    return name not in _UNTRAINED
+    return name not in UNTRAINED
 
 
 #: Of a model's tensors; given weights that fit less of it are another model's. RFDETRMedium has 93 % of RFDETRNano's.

@@ -7,7 +7,7 @@ import numpy as np
 
 from instar.boxes import order_by_score
 from instar.detectors import Boxes, Recipe
-from instar.detectors.zero_shot import Kind, Number, checked, described, name_of
+from instar.detectors.zero_shot import Kind, Number, checked, described
 from instar.masks import from_labels
 
 FAMILY = "watershed"
@@ -45,7 +45,7 @@ class Watershed:
     tiled = True
 
     def __init__(self, description: dict[str, Any]) -> None:
-        self.name = name_of(description)
+        self.name: str = description["name"]
         self._options: dict[str, Any] = description["options"]
 
     def predict(self, pictures: list[np.ndarray], *, floor: float, nms_iou: float, max_boxes: int) -> list[Boxes]:

@@ -108,7 +108,9 @@ def _folder_sha256(folder: Path) -> str:
 
 
 def described(family: str, recipe: Recipe, models: dict[str, dict[str, str]], **more: Any) -> dict[str, Any]:
-    """What detector.json says of a detector that needs no training; ``sha256`` is that of all the rest.
+    """What detector.json says of a detector that needs no training.
+
+    Its ``name``, by which detections call it, is its family and what tells it from others of the family.
 
     Args:
         family: its name.
@@ -117,12 +119,8 @@ def described(family: str, recipe: Recipe, models: dict[str, dict[str, str]], **
         more: the licence, the options and other facts.
     """
     facts = {"family": family, "image_px": recipe.image_px, "models": models, **more}
-    return {**facts, "sha256": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}
-
-
-def name_of(description: Mapping[str, Any]) -> str:
-    """What detections call such a detector: its family, and what tells it from others of the family."""
-    return f"{description['family']}-{description['sha256'][:16]}"
+    sha256 = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return {**facts, "name": f"{family}-{sha256[:16]}"}
 
 
 def folder_of(description: Mapping[str, Any], model: str) -> Path:
@@ -191,7 +189,7 @@ class BoxPrompted:
     def __init__(self, description: dict[str, Any]) -> None:
         from instar.detectors.sam import Sam
 
-        self.name = name_of(description)
+        self.name: str = description["name"]
         self.options: dict[str, Any] = description["options"]
         self.image_px: int = description["image_px"]
         self.counts: Counter[str] = Counter()
