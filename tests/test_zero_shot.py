@@ -1,6 +1,7 @@
 """Detectors from published models, with the real classes of transformers in tiny, and what they share by hand."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 from photo_shards import encoded, write_annotations, write_images
 from project import ROOT
 
+from instar import dag
 from instar.detections import detections
 from instar.detector import detector
 from instar.detectors import RANDOM, Boxes, family, load, needs_training, sam
@@ -306,3 +308,21 @@ def test_watershed_goes_through_the_stages(tmp_path: Path) -> None:
     (row,) = pq.read_table(out).to_pylist()
     assert row["detector"] == load(tmp_path / "detector").name
     assert [row[name] for name in ("x_min", "y_min", "x_max", "y_max")] == pytest.approx([5, 10, 25, 22], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("preset", "told"),
+    [
+        (
+            "florence2_sam",
+            "hf download florence-community/Florence-2-large-ft --local-dir models/Florence-2-large-ft, or",
+        ),
+        ("gemini_sam", "hf download facebook/sam2.1-hiera-large --local-dir models/sam2.1-hiera-large, or put it"),
+    ],
+)
+def test_the_workflow_says_how_to_fetch_a_missing_model(tmp_path: Path, preset: str, told: str) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(compose("demo", [f"detector={preset}", "detector.weights=models/x/model.safetensors"]))
+    expected = told.replace("models/Florence-2-large-ft", "models/x").replace("models/sam2.1-hiera-large", "models/x")
+    with pytest.raises(InputError, match=rf"detector\.weights = models/x/model\.safetensors: .*{re.escape(expected)}"):
+        dag.read(params)

@@ -153,4 +153,4 @@ def florence2(folder: Path) -> Path:
         image_token_id=tokenizer.image_token_id,
     )
     processor = Florence2Processor(images, tokenizer, post_processor_config={"description_with_bboxes_or_polygons": {}})
-    return _saved(folder, Florence2ForConditionalGeneration(config), processor)
+    return _saved(folder, Florence2ForConditionalGeneration(config).half(), processor)  # as the hub keeps it

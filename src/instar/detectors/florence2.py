@@ -18,6 +18,7 @@ from instar.detectors.zero_shot import (
     folder_of,
     model_folder,
     pretrained,
+    pretrained_model,
 )
 
 FAMILY = "florence2_sam"
@@ -61,7 +62,7 @@ class Florence2Sam(BoxPrompted):
 
         super().__init__(description)
         folder = folder_of(description, "boxes")
-        self._model = pretrained(Florence2ForConditionalGeneration, folder).eval().to(device())
+        self._model = pretrained_model(Florence2ForConditionalGeneration, folder)
         self._processor = pretrained(Florence2Processor, folder)
 
     def _prompts(self, pictures: list[np.ndarray], floor: float) -> list[Prompts]:

@@ -17,6 +17,7 @@ from instar.detectors.zero_shot import (
     folder_of,
     model_folder,
     pretrained,
+    pretrained_model,
 )
 
 FAMILY = "grounding_dino_sam"
@@ -62,7 +63,7 @@ class GroundingDinoSam(BoxPrompted):
 
         super().__init__(description)
         folder = folder_of(description, "boxes")
-        self._model = pretrained(GroundingDinoForObjectDetection, folder).eval().to(device())
+        self._model = pretrained_model(GroundingDinoForObjectDetection, folder)
         self._processor = pretrained(GroundingDinoProcessor, folder)
 
     def _prompts(self, pictures: list[np.ndarray], floor: float) -> list[Prompts]:

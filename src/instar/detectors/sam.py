@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.detectors.zero_shot import device, pretrained
+from instar.detectors.zero_shot import device, pretrained, pretrained_model
 from instar.masks import Masks, from_bitmaps, joined_masks
 
 LICENCE = "Apache-2.0"
@@ -27,7 +27,7 @@ class Sam:
         from transformers import Sam2Model, Sam2Processor
 
         self._device = device()
-        self._model = pretrained(Sam2Model, folder).eval().to(self._device)
+        self._model = pretrained_model(Sam2Model, folder)
         self._processor = pretrained(Sam2Processor, folder)
 
     def masks(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[Masks, np.ndarray]:
@@ -48,15 +48,14 @@ class Sam:
         if not len(boxes_xyxy):
             return joined_masks(parts), ious[0]
         given = self._processor(images=picture, return_tensors="pt").to(self._device)
+        size = [[*picture.shape[:2]]]  # as numbers, since the processor works with boxes on the CPU
         with torch.inference_mode():
             encoded = self._model.get_image_embeddings(given["pixel_values"])
             for start in range(0, len(boxes_xyxy), _CHUNK):
                 boxes = [boxes_xyxy[start : start + _CHUNK].tolist()]
-                prompts = self._processor(
-                    input_boxes=boxes, original_sizes=given["original_sizes"], return_tensors="pt"
-                ).to(self._device)
+                prompts = self._processor(input_boxes=boxes, original_sizes=size, return_tensors="pt").to(self._device)
                 told = self._model(image_embeddings=encoded, input_boxes=prompts["input_boxes"], multimask_output=False)
-                drawn = self._processor.post_process_masks(told.pred_masks, given["original_sizes"])[0][:, 0]
+                drawn = self._processor.post_process_masks(told.pred_masks, size)[0][:, 0]
                 parts.append(_masks(drawn.cpu().numpy()))
                 ious.append(told.iou_scores[0, :, 0].float().clamp(0, 1).cpu().numpy())
         return joined_masks(parts), np.concatenate(ious)

@@ -139,7 +139,18 @@ def folder_of(description: Mapping[str, Any], model: str) -> Path:
     return folder
 
 
-def pretrained(kind: Any, folder: Path) -> Any:
+def pretrained_model(kind: Any, folder: Path) -> Any:
+    """A model of transformers from its folder, ready to predict, in single precision whatever it is kept in.
+
+    Raises:
+        InputError: see ``pretrained``.
+    """
+    import torch
+
+    return pretrained(kind, folder, dtype=torch.float32).eval().to(device())
+
+
+def pretrained(kind: Any, folder: Path, **more: Any) -> Any:
     """A model or a processor of transformers from its folder, without a look at the network or at code beside it.
 
     Raises:
@@ -149,7 +160,7 @@ def pretrained(kind: Any, folder: Path) -> Any:
 
     logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(folder, local_files_only=True)
+        return kind.from_pretrained(folder, local_files_only=True, **more)
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}: no {kind.__name__}, or damaged ({reason}); fetch it again") from None
