@@ -13,6 +13,7 @@ from photo_shards import write_annotations
 from instar.classifier.data import CropReader, places_of, render, whole_window
 from instar.classifier.predict import Predictor
 from instar.dataset.rules import reasons
+from instar.detectors import UNTRAINED
 from instar.detectors.whole_image import WholeImage
 from instar.errors import InputError
 from instar.evaluation import photographs
@@ -221,10 +222,11 @@ def test_what_the_detector_learnt_from_is_not_judged(folder: Path) -> None:
     assert third in judged and {first, second, "q"}.isdisjoint(judged)
 
 
-def test_a_detector_that_learns_nothing_leaves_all_photographs(folder: Path) -> None:
-    assert WholeImage.name == photographs.UNTRAINED
+@pytest.mark.parametrize("name", [WholeImage.name, "watershed-0123456789abcdef"])
+def test_a_detector_that_learns_nothing_leaves_all_photographs(folder: Path, name: str) -> None:
+    assert photographs.UNTRAINED == UNTRAINED
     annotate(folder, dict.fromkeys(validation_rows(folder)["photo_key"], "train"))
-    change(folder, lambda row: row if "split" in row else {**row, "detector": WholeImage.name})
+    change(folder, lambda row: row if "split" in row else {**row, "detector": name})
     given = held_out(folder, Predictor(write_classifier(folder, "fixed")))
     assert (len(given.photographs), given.dropped) == (8, {})
 

@@ -8,6 +8,7 @@ from instar.masks import (
     Masks,
     areas_within,
     from_bitmaps,
+    from_labels,
     from_polygons,
     from_rle,
     intersections,
@@ -151,3 +152,19 @@ def test_areas_within_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("instar.masks.RUNS_AT_ONCE", runs)
         assert areas_within(masks, np.array([0, 0, 0, 0, 1]), boxes).tolist() == [8, 2, 5, 0, 0]
     assert areas_within(masks, np.zeros(0, np.int64), boxes[:0]).tolist() == []
+
+
+def test_from_labels_by_hand() -> None:
+    assert len(from_labels(np.zeros((0, 0), np.int32), 0)) == 0
+    assert from_labels(np.zeros((2, 3), np.int32), 2).areas().tolist() == [0, 0]
+    labels = np.array([[1, 1, 0, 3], [1, 2, 0, 3], [2, 2, 1, 0]], np.int32)
+    found = from_labels(labels, 4)
+    assert found.columns.tolist() == [0, 1, 2, 0, 1, 3]
+    assert found.tops.tolist() == [0, 0, 2, 2, 1, 0]
+    assert found.bottoms.tolist() == [2, 1, 3, 3, 3, 2]
+    assert found.offsets.tolist() == [0, 3, 5, 6, 6]
+    # as masks of single pictures
+    noise = np.random.default_rng(0).integers(0, 5, (31, 17)).astype(np.int32)
+    single = from_bitmaps([noise == n for n in range(1, 5)])
+    for name in ("columns", "tops", "bottoms", "offsets"):
+        assert getattr(from_labels(noise, 4), name).tolist() == getattr(single, name).tolist()

@@ -132,10 +132,20 @@ def read(params_path: Path = PATH) -> Dag:
         value = attrgetter(key)(params)
         if not Path(value).exists():
             raise InputError(
-                f"{params_path}: {key} = {value}: no such file or folder; put it there or name where it lies (an "
-                "experiment outside the workspace needs an absolute path)"
+                f"{params_path}: {key} = {value}: no such file or folder; {_fetching(key, params)}put it there or name "
+                "where it lies (an experiment outside the workspace needs an absolute path)"
             )
     return Dag(params, {name: _stage(name, body, values) for name, body in bodies.items()})
+
+
+def _fetching(key: str, params: Params) -> str:
+    """How to fetch the published model that a parameter names, if it names one."""
+    section = params.detector
+    if key != "detector.weights" or "sam_model" not in section.options:
+        return ""
+    # of a detector that finds through a service only SAM is a model here
+    hub = section.model if "sam" in section.options else section.options["sam_model"]
+    return f"hf download {hub} --local-dir {Path(section.weights).parent}, or "
 
 
 def _stage(name: str, entry: dict[str, Any], values: Any) -> Stage:

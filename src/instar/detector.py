@@ -73,9 +73,10 @@ def detector(
         checkpoints: folder of unfinished trainings, each below a hash of all that it depends on.
         seed: of every random choice.
         shards: names of the shards.
-        family: yolo, rfdetr, maskrcnn, mask2former, or whole_image, which needs no training.
+        family: yolo, rfdetr, maskrcnn or mask2former; or one that needs no training: whole_image, grounding_dino_sam,
+            florence2_sam, gemini_sam, watershed.
         model: a yaml of ultralytics, such as yolo11n.yaml, a class of rfdetr, such as RFDETRLarge,
-            maskrcnn_resnet50_fpn, or mask2former_swin_tiny.
+            maskrcnn_resnet50_fpn, mask2former_swin_tiny, or what a published model is called where it is had from.
         weights: file of weights to start from; one that is called random.md stands for random weights.
         image_px: side of the network's input, a multiple of 32.
         epochs: passes over the training photographs; with 0 the detector that ``weights`` belong to is taken as it is.
@@ -89,19 +90,20 @@ def detector(
         tile_min_part: of an animal's area; a tile that shows less of it does not teach it.
         options: the library's other training options by its own names.
     """
-    if family == "whole_image" or epochs == 0:
+    recipe = Recipe(
+        model, weights, image_px, epochs, batch, learning_rate, plain_epochs, workers, options=dict(options), seed=seed
+    )
+    trained = detectors.needs_training(family)
+    if not trained or epochs == 0:
         with replacing(out) as folder:
             folder.mkdir()
-            if family == "whole_image":
-                write_json(folder / DESCRIPTION, {"family": family})
+            if not trained:
+                write_json(folder / DESCRIPTION, detectors.family(family).describe(recipe))
             else:
                 detectors.adopt(weights_file(weights), folder, family=family, image_px=image_px)
         _write_curve(out_curve, [])
         write_json(out_metrics, {"family": family, "rows": {"in": 0, "out": 0, "dropped": {}}, "parameters": 0})
         return
-    recipe = Recipe(
-        model, weights, image_px, epochs, batch, learning_rate, plain_epochs, workers, options=dict(options), seed=seed
-    )
     tiling = Tiling(tile_px, tile_overlap, tile_min_part)
     start = weights_file(weights)
     annotated, names = read_annotations(annotations)

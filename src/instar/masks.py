@@ -187,6 +187,28 @@ def _runs(bitmap: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return columns.astype(np.int32), tops.astype(np.int32), bottoms.astype(np.int32)
 
 
+def from_labels(labels: np.ndarray, n: int) -> Masks:
+    """Masks from one picture of many that do not overlap.
+
+    Args:
+        labels: int, shape (height, width), 0 where there is no animal, else its number.
+        n: how many there are; mask i is where ``labels`` is i + 1.
+    """
+    height, width = labels.shape
+    changed = np.ones((width, height), bool)
+    changed[:, 1:] = labels.T[:, 1:] != labels.T[:, :-1]
+    starts = np.flatnonzero(changed)
+    ends = np.append(starts[1:], width * height)[: len(starts)]
+    numbers = labels.T[changed]
+    order = np.argsort(numbers, kind="stable")
+    order = order[np.searchsorted(numbers[order], 1) :]
+    columns, tops = starts[order] // max(height, 1), starts[order] % max(height, 1)
+    bottoms = tops + ends[order] - starts[order]
+    counts = np.bincount(numbers[order], minlength=n + 1)[1:]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Masks(columns.astype(np.int32), tops.astype(np.int32), bottoms.astype(np.int32), offsets)
+
+
 def from_rle(encoded: Iterable[dict[str, Any]]) -> Masks:
     """Masks from COCO's RLE, ``{"size": [height, width], "counts": …}`` with compressed counts, text or bytes.
 

@@ -82,8 +82,11 @@ class Images:
 @dataclass
 class Detector:
     family: str = _key(
-        "which detector; whole_image is one box, the whole photograph, without training",
-        choices=("yolo", "rfdetr", "maskrcnn", "mask2former", "whole_image"),
+        "which detector; whole_image (one box, the whole photograph) and those behind it need no training",
+        choices=(
+            *("yolo", "rfdetr", "maskrcnn", "mask2former"),
+            *("whole_image", "grounding_dino_sam", "florence2_sam", "gemini_sam", "watershed"),
+        ),
     )
     model: str = _key(
         "the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr, maskrcnn_resnet50_fpn, "

@@ -5,7 +5,6 @@ import numpy as np
 from instar.detectors import Boxes
 from instar.masks import joined_masks
 
-
 #: ``x_min, y_min, x_max, y_max`` in whole pixels, max exclusive.
 Box = tuple[int, int, int, int]
 

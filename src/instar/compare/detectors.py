@@ -65,7 +65,7 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
         InputError: if a preset is unknown, an override is wrong or of another section, or the study has no annotated
             photographs.
     """
-    known = [name for name in names("detector") if name != "whole_image"]  # which is not trained
+    known = [name for name in names("detector") if name not in detectors.UNTRAINED]
     for preset in presets:
         if preset not in known:
             raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(known)}")
@@ -86,8 +86,8 @@ def _section(study: str, preset: str, overrides: list[str]) -> dict[str, Any]:
     """The section ``detector`` as the study and a preset make it, checked."""
     composed: Any = OmegaConf.create(compose(study, [f"detector={preset}", *overrides]))
     section: Any = OmegaConf.to_container(composed.detector)
-    if section["family"] == "whole_image":
-        raise InputError(f"{preset}: family whole_image is not trained; compare presets of yolo or rfdetr")
+    if not detectors.needs_training(section["family"]):
+        raise InputError(f"{preset}: family {section['family']} is not trained; compare presets of yolo or rfdetr")
     if not section["epochs"]:
         raise InputError(f"{preset}: with detector.epochs = 0 nothing is trained; set at least 1")
     return section

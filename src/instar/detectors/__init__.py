@@ -1,7 +1,7 @@
 """Detectors: one file per family behind one small protocol.
 
-A family that is trained has ``train(examples, names, recipe, out, work)``, see ``yolo.train``, and each has a class
-that keeps the promises of ``Detector``.
+A family that is trained has ``train(examples, names, recipe, out, work)``, see ``yolo.train``, one that is not has
+``describe(recipe)``, and each has a class that keeps the promises of ``Detector``.
 """
 
 import difflib
@@ -109,7 +109,7 @@ class Detector(Protocol):
     """A trained detector, or one that needs no training.
 
     Attributes:
-        name: sha256 of the weights, or the family's name where there are none.
+        name: sha256 of the weights; where nothing was trained it begins with the family's name.
         tiled: whether a large photograph is worth slicing.
     """
 
@@ -134,6 +134,18 @@ class Detector(Protocol):
         ...
 
 
+class Untrained(Protocol):
+    """What the module of a family that needs no training has."""
+
+    def describe(self, recipe: Recipe) -> dict[str, Any]:
+        """What detector.json says of the detector.
+
+        Raises:
+            InputError: if an option is wrong or a published model that it names is missing.
+        """
+        ...
+
+
 class Family(Protocol):
     """What the module of a family that is trained has."""
 
@@ -143,10 +155,28 @@ class Family(Protocol):
 
 
 def family(name: str) -> ModuleType:
-    """The module of a family that is trained; importing it does not import its libraries."""
+    """The module of a family; importing it does not import its libraries."""
     from instar.detectors import mask2former, maskrcnn, rfdetr, yolo
 
+    if name in UNTRAINED:
+        return _untrained(name)
     return {"yolo": yolo, "rfdetr": rfdetr, "maskrcnn": maskrcnn, "mask2former": mask2former}[name]
+
+
+#: Families that learn nothing from a study's photographs.
+UNTRAINED = ("whole_image", "grounding_dino_sam", "florence2_sam", "gemini_sam", "watershed")
+
+
+def _untrained(name: str) -> ModuleType:
+    from instar.detectors import florence2, gemini, grounding_dino, watershed, whole_image
+
+    modules = (whole_image, grounding_dino, florence2, gemini, watershed)
+    return dict(zip(UNTRAINED, modules, strict=True))[name]
+
+
+def needs_training(name: str) -> bool:
+    """Whether a family learns from a study's photographs; one that does not has ``describe``, see ``Untrained``."""
+    return name not in UNTRAINED
 
 
 #: Of a model's tensors; given weights that fit less of it are another model's. RFDETRMedium has 93 % of RFDETRNano's.
@@ -262,6 +292,22 @@ def load(folder: Path) -> Detector:
         from instar.detectors.whole_image import WholeImage
 
         return WholeImage()
+    if name == "grounding_dino_sam":
+        from instar.detectors.grounding_dino import GroundingDinoSam
+
+        return GroundingDinoSam(description)
+    if name == "florence2_sam":
+        from instar.detectors.florence2 import Florence2Sam
+
+        return Florence2Sam(description)
+    if name == "gemini_sam":
+        from instar.detectors.gemini import GeminiSam
+
+        return GeminiSam(description)
+    if name == "watershed":
+        from instar.detectors.watershed import Watershed
+
+        return Watershed(description)
     if name == "yolo":
         from instar.detectors.yolo import Yolo
 
@@ -273,6 +319,4 @@ def load(folder: Path) -> Detector:
     if name in ("maskrcnn", "mask2former"):
         segmenter: Detector = family(name).detector(folder, description)
         return segmenter
-    raise InputError(
-        f"{path}: family = {name!r} is unknown; it must be yolo, rfdetr, maskrcnn, mask2former or whole_image"
-    )
+    raise InputError(f"{path}: family = {name!r} is unknown; run the stage detector again")

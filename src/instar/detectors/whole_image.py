@@ -1,8 +1,15 @@
 """The detector of studies whose photographs are crops already: one box, all of the photograph."""
 
+from typing import Any
+
 import numpy as np
 
-from instar.detectors import Boxes
+from instar.detectors import Boxes, Recipe
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """What detector.json says: the family, since there is nothing else to say."""
+    return {"family": WholeImage.name}
 
 
 class WholeImage:

@@ -32,8 +32,8 @@ OF_OBSERVATIONS = ("of a held-out observer", "held out earlier", "near-duplicate
 TWO_LABELS = "crops of two labels"
 #: By the split of the annotated photographs, which is another than the dataset's.
 OF_DETECTOR = {"train": "annotated to train a detector", "validation": "annotated to choose a detector's weights"}
-#: What the crops' tables call the detector that learns nothing (``detectors.whole_image``).
-UNTRAINED = "whole_image"
+#: How the crops' tables call detectors that learn nothing, or how these names begin (``detectors.UNTRAINED``).
+UNTRAINED = ("whole_image", "grounding_dino_sam", "florence2_sam", "gemini_sam", "watershed")
 
 _COLUMNS = ["photo_key", "key", "reason", "score", "observation_id", "taxon_id", "latitude", "longitude"]
 _COLUMNS += ["shard", "offset", "size", "detector"]
@@ -162,7 +162,7 @@ def _of_detector(annotations: Path, detector: pd.Series) -> pd.Series:
     """
     used = learnt_by_detector(annotations)
     found = [used.get(key) for key in detector.index]
-    return pd.Series(found, detector.index, dtype=object).mask(detector == UNTRAINED)
+    return pd.Series(found, detector.index, dtype=object).mask(detector.astype(str).str.startswith(UNTRAINED))
 
 
 def learnt_by_detector(annotations: Path) -> dict[str, str]:

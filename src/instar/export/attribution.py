@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar.detectors import DESCRIPTION
-from instar.detectors.whole_image import WholeImage
 from instar.errors import InputError
-from instar.evaluation.photographs import learnt_by_detector
+from instar.evaluation.photographs import UNTRAINED, learnt_by_detector
 from instar.files import replacing
 from instar.tables import CROPS, DATASET, read_batches
 
@@ -54,8 +53,8 @@ def write_attribution(
     splits = ["train", "validation"] if early_stop else ["train"]
     of_classifier = _of_classifier(root / "dataset.parquet", splits)
     used = {"classifier": of_classifier, "detector": set()}
-    name = detector.get("sha256", detector["family"])
-    if name != WholeImage.name and not adopted:
+    name = detector.get("name", detector.get("sha256", detector["family"]))
+    if not name.startswith(UNTRAINED) and not adopted:
         used["detector"] = _of_detector(root / "annotations.json")
     wanted = pa.array(sorted(set().union(*used.values())), pa.string())
     found, written = Photographs(), set()
