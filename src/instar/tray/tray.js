@@ -93,7 +93,8 @@ for (const group of [...groups].reverse()) {
 
 // ---- drawing
 
-let due = false, layerView = null, layerCost = 0, movedAt = 0, settling = 0;
+const MANY = 600; // outlines that take longer than a frame to draw: while the view moves, the last drawing is shifted
+let due = false, layerView = null, drawn = 0, movedAt = 0, settling = 0;
 function request() {
   if (!due) { due = true; requestAnimationFrame(draw); }
 }
@@ -132,7 +133,7 @@ function draw() {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, width, height);
   drawTiles();
-  const moving = layerCost > 12 && performance.now() - movedAt < 120;
+  const moving = drawn > MANY && performance.now() - movedAt < 120;
   if (!layerView || (!sameView(layerView, view) && !moving)) drawLayer();
   const scale = view.zoom / layerView.zoom, shift = view.zoom * ratio();
   context.setTransform(scale, 0, 0, scale,
@@ -143,7 +144,7 @@ function draw() {
   remember();
 }
 
-const bitmaps = new Map(), loading = new Set(), KEPT = 180;
+const bitmaps = new Map(), loading = new Set(), KEPT = 180, AT_ONCE = 6; // tiles; more would hold a frame up
 function drawTiles() {
   const box = seen(), last = tiles.levels.length - 1;
   const wanted = Math.max(0, Math.min(last, Math.floor(Math.log2(1 / (view.zoom * ratio())))));
@@ -166,7 +167,7 @@ function drawTiles() {
 function tileOf(level, index, load) {
   const name = `${level}/${index}`, bitmap = bitmaps.get(name);
   if (bitmap) { bitmaps.delete(name); bitmaps.set(name, bitmap); return bitmap; } // now the last used
-  if (load && !loading.has(name)) {
+  if (load && loading.size < AT_ONCE && !loading.has(name)) {
     loading.add(name);
     createImageBitmap(new Blob([bytesOf(tiles.jpeg[level][index])], { type: "image/jpeg" })).then((made) => {
       loading.delete(name);
@@ -202,20 +203,26 @@ function trace(onto, shape) { // corners nearer than a part of a screen's pixel 
 }
 
 function drawLayer() {
-  const start = performance.now(), box = seen(), filled = element("fill").checked;
+  const box = seen(), filled = element("fill").checked;
+  drawn = 0;
   layerContext.setTransform(1, 0, 0, 1, 0, 0);
   layerContext.clearRect(0, 0, layer.width, layer.height);
   place(layerContext);
   const line = Math.max(1, Math.min(2.2, 0.8 + view.zoom)) / view.zoom;
   for (const group of groups) {
     if (!group.shown) continue;
-    layerContext.beginPath();
-    for (const shape of group.members) if (meets(shapes[shape].box, box)) trace(layerContext, shape);
-    if (filled && !group.hollow) { layerContext.fillStyle = `${group.colour}55`; layerContext.fill(); }
+    layerContext.fillStyle = `${group.colour}55`;
     layerContext.strokeStyle = group.colour;
     layerContext.lineWidth = group.heavy ? 1.4 * line : line;
-    layerContext.setLineDash(view.zoom > 0.3 ? group.dash.map((length) => length / view.zoom) : []);
-    layerContext.stroke();
+    layerContext.setLineDash(view.zoom > 1 ? group.dash.map((length) => length / view.zoom) : []);
+    for (const shape of group.members) { // one by one: one path of thousands takes several times as long
+      if (!meets(shapes[shape].box, box)) continue;
+      drawn++;
+      layerContext.beginPath();
+      trace(layerContext, shape);
+      if (filled && !group.hollow) layerContext.fill();
+      layerContext.stroke();
+    }
   }
   layerContext.setLineDash([]);
   if (selected >= 0) {
@@ -232,7 +239,6 @@ function drawLayer() {
     layerContext.strokeRect(x, y, right - x, foot - y);
   }
   layerView = { ...view };
-  layerCost = performance.now() - start;
 }
 
 // ---- what is under the pointer, in words
