@@ -13,6 +13,7 @@ from instar.annotations import Annotated, read_annotations
 from instar.decode import UndecodableError, decode_upright
 from instar.errors import InputError
 from instar.files import replacing
+from instar.mask_figures import confidence
 from instar.masks import from_rle
 from instar.report.pictures import licence_name, may_be_shown
 from instar.shards import ShardReader
@@ -84,7 +85,7 @@ def read_tray(data: Path, shards: list[str], key: str | None, *, floor: float, c
         print(f"warning: {told} to yourself", file=sys.stderr)
     found = _found(data / f"detections/{shard}.parquet", key, floor)
     boxes = np.array([[one[side] for side in ("x_min", "y_min", "x_max", "y_max")] for one in found], np.float64)
-    confidence = _confidence(data / "metrics/detection_metrics.json", crops_confidence)
+    threshold = _confidence(data / "metrics/detection_metrics.json", crops_confidence)
     masked = bool(found) and all(one["mask"] is not None for one in found)
     height, width = picture.shape[:2]
     return Tray(
@@ -96,7 +97,7 @@ def read_tray(data: Path, shards: list[str], key: str | None, *, floor: float, c
         None if truth is None else truth.boxes_xyxy,
         None if truth is None else truth.masks,
         [] if truth is None else _taxa(data, truth),
-        max(confidence, floor),
+        max(threshold, floor),
         floor,
         row["region"],
         _facts(row, truth),
@@ -158,16 +159,19 @@ def _confidence(path: Path, otherwise: float) -> float:
     """The threshold that was chosen on validation; without one the crops'."""
     if not path.is_file():
         return otherwise
-    chosen = json.loads(path.read_text(encoding="utf-8")).get("threshold", {}).get("confidence")
-    return otherwise if chosen is None else float(chosen)
+    return confidence(json.loads(path.read_text(encoding="utf-8")), otherwise)
+
+
+def _split(truth: Annotated | None) -> str:
+    if truth is None:
+        return "not annotated"
+    return "train: the detector learnt from it" if truth.split == "train" else truth.split
 
 
 def _facts(row: dict[str, Any], truth: Annotated | None) -> dict[str, str]:
     told = {
         "Photograph": f"{row['width']:,} × {row['height']:,} pixels",
-        "Split": {None: "not annotated", "train": "train: the detector learnt from it"}.get(
-            truth and truth.split, truth.split if truth else ""
-        ),
+        "Split": _split(truth),
         "Licence": licence_name(row["licence"]),
         "Rights holder": row["rights_holder"] or "not named",
     }
