@@ -37,10 +37,10 @@ def test_a_mask_that_the_border_cuts_has_no_outline_there() -> None:
 
 
 def test_patches_count_what_has_its_middle_in_them() -> None:
-    points = np.array([[0.0, 0.0], [9.9, 9.9], [10.0, 0.0], [24.9, 19.0], [25.0, 20.0]])
+    points = np.array([[0.0, 0.0], [7.9, 9.9], [8.0, 0.0], [24.9, 19.0], [25.0, 20.0]])
     none = np.zeros((0, 2))
     found = patches("a", (25, 20), {"right": points, "wrong": none, "missed": none, "animals": points[:2]}, side=10)
-    assert [patch.box for patch in found][:3] == [(0, 0, 10, 10), (10, 0, 20, 10), (20, 0, 25, 10)]
+    assert [patch.box for patch in found][:3] == [(0, 0, 8, 10), (8, 0, 17, 10), (17, 0, 25, 10)]
     assert [patch.right for patch in found] == [2, 1, 0, 0, 0, 2]  # the last one lies on the border
     assert [patch.animals for patch in found] == [2, 0, 0, 0, 0, 0]
 

@@ -83,23 +83,27 @@ def patches(
     centres: dict[str, np.ndarray],
     side: int = PATCH_PX,
 ) -> list[Patch]:
-    """The patches of a photograph, side by side; those at the right and lower borders may be smaller.
+    """The patches of a photograph, side by side, of one size but for a pixel.
 
     Args:
         key: of the photograph.
         size: its width and height, pixels.
         centres: of what is ``right``, ``wrong``, ``missed`` and of all ``animals``: float, shape (n, 2), x and y.
-        side: of a patch, pixels.
+        side: that a patch's does not exceed, pixels.
     """
-    columns, rows = (-(-length // side) for length in size)
+    xs, ys = (np.linspace(0, length, -(-length // side) + 1).round().astype(int) for length in size)
+    columns, rows = len(xs) - 1, len(ys) - 1
     counts = {}
     for name, points in centres.items():
-        places = (points // side).astype(np.int64).clip(0, [columns - 1, rows - 1])
-        counts[name] = np.bincount(places[:, 1] * columns + places[:, 0], minlength=columns * rows)
+        across, down = (
+            (np.searchsorted(edges, points[:, axis], side="right") - 1).clip(0, len(edges) - 2)
+            for axis, edges in enumerate((xs, ys))
+        )
+        counts[name] = np.bincount(down * columns + across, minlength=columns * rows)
     found = []
     for place in range(columns * rows):
-        x, y = side * (place % columns), side * (place // columns)
-        box = (x, y, min(x + side, size[0]), min(y + side, size[1]))
+        x, y = place % columns, place // columns
+        box = (int(xs[x]), int(ys[y]), int(xs[x + 1]), int(ys[y + 1]))
         found.append(Patch(key, box, **{name: int(each[place]) for name, each in counts.items()}))
     return found
 
