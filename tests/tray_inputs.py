@@ -61,7 +61,7 @@ def annotations() -> dict[str, Any]:
         {"id": n, "file_name": key, "split": split, "width": WIDTH, "height": HEIGHT}
         for n, (key, split) in enumerate(JUDGED.items())
     ]
-    animals = []
+    animals: list[dict[str, Any]] = []
     for image in images:
         for n, counts in enumerate(TRUTH.rle(HEIGHT, WIDTH)):
             x_min, y_min, x_max, y_max = TRUTH.boxes()[n].tolist()
@@ -93,11 +93,8 @@ def write_plots(folder: Path) -> None:
     )
     groups = []
     for group in ("all", "Insecta, Arachnida"):
-        rows: dict[str, Any] = {
-            "photo_key": ["p1", "p2", "p3", "p4"],
-            "sample": ["s1", "s1", "s2", "s3"],
-            "classes": group,
-        }
+        rows: dict[str, Any] = {"photo_key": ["p1", "p2", "p3", "p4"], "classes": group}
+        rows["sample"] = ["s1", "s1", "s2", "s3"]
         rows |= {"split": ["test", "test", "validation", "train"], "annotated": [40, 1200, 60, 80]}
         groups.append(pd.DataFrame({**rows, "detected": [38, 1100, 70, None], "specimens": [50, 1300, None, 90]}))
     pd.concat(groups).to_csv(folder / "counts.csv", index=False)
