@@ -61,6 +61,8 @@ def test_charts_have_their_sentences(whole: str) -> None:
     for title in ("Areas of masks", "Counts of each photograph: all taxa", "Counts of each photograph: Insecta, Arach"):
         assert title in text
     assert "Not shown" not in text
+    assert "mathdefault" not in whole
+    assert "AP medium 40.0 % AP50-95 of animals whose masks have from 144 to under 1,024 pixels" in text
 
 
 def test_seams(whole: str) -> None:

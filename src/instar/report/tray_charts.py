@@ -17,6 +17,16 @@ SIZE_PX = (320, 260)
 WIDE = 20
 
 
+def _logarithmic(axes: "Axes", sides: str, low: float, high: float) -> None:
+    """Logarithmic axes with plain numbers: matplotlib writes powers in a language that the page does not read."""
+    bases = (1, 2, 5) if high < 300 * low else (1,)
+    ticks = [base * 10**power for power in range(8) for base in bases if low <= base * 10**power <= high]
+    for side in sides:
+        axes.set(**{f"{side}scale": "log"})
+        getattr(axes, f"set_{side}ticks")(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+
+
 def mask_curves(points: pd.DataFrame, best: Mapping[str, float | None]) -> Markup:
     """Precision over recall of masks on both splits, with the points of the confidence that validation chose.
 
@@ -48,7 +58,7 @@ def mask_areas(table: pd.DataFrame, from_px: Mapping[str, int]) -> Markup:
     edges = np.append(table["from_px"].to_numpy(float), float(table["below_px"].iloc[-1]))
 
     def draw(axes: "Axes") -> None:
-        axes.set_xscale("log")
+        _logarithmic(axes, "x", edges[0], edges[-1])
         axes.stairs(table["annotated"], edges, fill=True, color=LINE, label="annotated, all splits")
         axes.stairs(table["annotated_on_test"], edges, color=BLUE, linewidth=1.6, label="annotated, test")
         axes.stairs(table["detected_on_test"], edges, color=ORANGE, linewidth=1.6, linestyle="--", label="found, test")
@@ -80,8 +90,7 @@ def counts(
 
     def draw(axes: "Axes") -> None:
         if log:
-            axes.set_xscale("log")
-            axes.set_yscale("log")
+            _logarithmic(axes, "xy", low, along[-1])
         axes.plot(along, along, color=MUTED, linewidth=0.8, linestyle="--", label="1:1")
         styles = zip(points["series"].unique(), (BLUE, ORANGE, GREEN), ("o", "s", "^"), strict=False)
         for series, colour, marker in styles:

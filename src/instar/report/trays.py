@@ -18,9 +18,9 @@ from instar.report.patches import Shown
 _SEAMS = ["size", "where", "animals", "detections"]
 _RATES = {"missed": "missed", "wrong": "wrong", "duplicates": "duplicates"}
 _AREAS = {
-    "true_positive": "animals' pixels that detections cover (true positive)",
-    "false_positive": "covered, but no animal's (false positive)",
-    "false_negative": "animals' and not covered (false negative)",
+    "true_positive": "true positive",
+    "false_positive": "false positive",
+    "false_negative": "false negative",
 }
 
 
@@ -123,7 +123,8 @@ def _areas(masks: Mapping[str, Any]) -> Table:
         "Pixel areas at the confidence of the best F1, each pixel counted once, and shares of the three",
         ["split", *_AREAS.values()],
         lines,
-        "How much of the animals' area is covered, summed over the photographs of a split: large animals weigh most.",
+        "True positive are pixels of an animal that a detection covers, false positive covered ones of no animal, "
+        "false negative those of an animal that none covers, summed over a split's photographs: large animals weigh most.",
     )
 
 
