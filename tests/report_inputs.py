@@ -36,7 +36,8 @@ DAMAGED = (900, 901)
 
 
 def write_inputs(root: Path, *, labels: bool = True) -> dict[str, Any]:
-    """Write everything that ``report`` reads below ``root``; returns its keyword arguments."""
+    """Write everything that ``report`` reads below ``root``; returns its keyword arguments. Nothing is annotated."""
+    write_json(root / "annotations.json", {"images": [], "annotations": [], "categories": []})
     records = [_record(number) for number in (*range(12), *DAMAGED)]
     write_table(root / "records.parquet", records, RECORDS)
     write_table(root / "taxonomy.parquet", _taxonomy(), TAXONOMY)
@@ -49,6 +50,7 @@ def write_inputs(root: Path, *, labels: bool = True) -> dict[str, Any]:
     tables = {name: root / f"{name}.parquet" for name in ("records", "taxonomy")}
     folders = {name: root / name for name in ("images", "detections", "crops", "metrics", "plots")}
     values = {"study": "tiny", "shards": SHARDS, "confidence": 0.3, "photographs": 6, "crops_per_class": 3}
+    tables["annotations"] = root / "annotations.json"
     return {**tables, **folders, "params": root / "params.yaml", "out": root / "report.html", **values}
 
 

@@ -18,6 +18,6 @@ rule report:
         plots=folder("plots"),
         flags=GRAPH.flags("report"),
     shell:
-        "{params.job} --log {log:q} -- instar report --records {input.records:q} --taxonomy {input.taxonomy:q} --images {params.images:q}"
+        "{params.job} --log {log:q} -- instar report --records {input.records:q} --taxonomy {input.taxonomy:q} --annotations {input.annotations:q} --images {params.images:q}"
         " --detections {params.detections:q} --crops {params.crops:q} --metrics {params.metrics:q}"
         " --plots {params.plots:q} --params {input.params:q} --out {output.report:q} {params.flags}"

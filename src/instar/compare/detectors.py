@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from instar import detectors
+from instar.annotations import read_annotations
+from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, ours, published_rows
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import search
 from instar.detection_metrics.stage import detection_metrics
@@ -119,9 +121,10 @@ def _row(preset: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
         "wanted_recall": threshold["wanted_recall"],
         "wanted_recall_reached": threshold["reached"],
         "epochs": params.detector.epochs,
-        "best_epoch": training["best_epoch"],
-        "weights": training["weights"],
+        "best_epoch": training.get("best_epoch"),  # a family that needs no training has none
+        "weights": training.get("weights"),
         "interval_95": figures["interval_95"],
+        **mask_row(figures),
     }
 
 
@@ -222,11 +225,17 @@ def _write(out: Path, rows: list[dict[str, Any]], params: Params) -> None:
     facts |= {"tile_px": params.detections.tile_px, "timed_photographs": TIMED, "rounds": ROUNDS}
     write_json(out / "comparison.json", {**facts, "presets": rows})
     with replacing(out / "comparison.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        masks = _with_masks(rows)
+        columns = mask_columns(COLUMNS) if masks else COLUMNS
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows([*map(ours, rows), *published_rows()] if masks else rows)
     with replacing(out / "comparison.md") as temporary:
         temporary.write_text(table_text(rows, facts), encoding="utf-8")
+
+
+def _with_masks(rows: list[dict[str, Any]]) -> bool:
+    return any("mask_interval_95" in row for row in rows)
 
 
 def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
@@ -234,15 +243,19 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     order = sorted(rows, key=lambda row: (-row["recall_at_floor"], -row["AP50-95"], row["preset"]))
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS), *([_cell(row, name) for name in COLUMNS] for row in order)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    told = (
-        f"Detectors of study {facts['study']}: figures on the photographs of the split test, intervals of 95 %; recall "
-        f"is with every box, the confidence was chosen on validation for a recall of {rows[0]['wanted_recall']:g}. "
+    masks = _with_masks(rows)
+    told = f"Detectors of study {facts['study']}: figures on the photographs of the split test, intervals of 95 %"
+    wanted = f"the confidence was chosen on validation for a recall of {rows[0]['wanted_recall']:g}"
+    told += ", from resampling photographs. " if masks else f"; recall is with every box, {wanted}. "
+    told += (
         f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, and of whole "
         f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes that time "
         "and about as much again for each tile."
     )
-    if from_random := [row["preset"] for row in order if row["weights"] is None]:
+    if from_random := [row["preset"] for row in order if row["weights"] is None and row.get("best_epoch", 1)]:
         told += f" Trained from random weights, not from pretrained ones: {', '.join(from_random)}."
+    if masks:
+        return mask_table_text(rows, mask_columns(COLUMNS), told)
     return f"{told}\n\n{table}\n"
 
 

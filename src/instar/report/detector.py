@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from instar.mask_figures import masks_of
 from instar.report.figures import DASHED, precision_recall, training_curve
 from instar.report.inputs import Inputs
 from instar.report.measures import Measure, percent
@@ -27,7 +28,8 @@ def measures(inputs: Inputs, confidence: float) -> list[Measure]:
     if not annotated(inputs):
         return []
     intervals, threshold = metrics["interval_95"], metrics["threshold"]
-    found = [(key, metrics["test"][key], intervals.get(key), text) for key, text in _MEANINGS.items()]
+    meanings = _MEANINGS | _sizes(metrics)
+    found = [(key, metrics["test"][key], intervals.get(key), text) for key, text in meanings.items()]
     for kind, text in (("recall", "of the animals that get a box"), ("precision", "of the boxes that hold an animal")):
         value, interval = metrics["at_crops_confidence"][f"test_{kind}"], intervals[f"{kind}_at_crops_confidence"]
         found.append((f"{kind} at {confidence:g}", value, interval, f"{text}, at the crops' confidence"))
@@ -36,6 +38,19 @@ def measures(inputs: Inputs, confidence: float) -> list[Measure]:
             meaning = f"{text}, at the confidence chosen on validation"
             found.append((name, threshold[figure], intervals.get(figure), meaning))
     return [_measure(name, value, interval, text) for name, value, interval, text in found if value is not None]
+
+
+def _sizes(metrics: dict[str, Any]) -> dict[str, str]:
+    """What sizes mean in a study with masks, where they are those of the masks."""
+    masks = masks_of(metrics)
+    if masks is None:
+        return {}
+    medium, large = masks["from_px"]["medium"], masks["from_px"]["large"]
+    return {
+        "AP_small": f"AP50-95 of animals whose masks have under {medium:,} pixels",
+        "AP_medium": f"AP50-95 of animals whose masks have from {medium:,} to under {large:,} pixels",
+        "AP_large": f"AP50-95 of animals whose masks have {large:,} pixels or more",
+    }
 
 
 def _measure(name: str, value: float, interval: list[float] | None, meaning: str) -> Measure:

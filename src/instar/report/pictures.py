@@ -140,8 +140,18 @@ def _picture(row: Any, tar: ShardReader, taxa: dict[str, Taxon], longest_px: int
         raise InputError(f"{tar.path}: {row.key} is {error}; delete the shard and run its stage again") from None
     image = Image.fromarray(pixels)
     image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
+    return _attributed(image, row, taxa, quality=80)
+
+
+def attributed(pixels: np.ndarray, row: Any, taxa: dict[str, Taxon]) -> Picture:
+    """A picture at its own size, uint8 of shape (height, width, 3), with what the row says of its photograph."""
+    # colours at full resolution: a coloured line of one pixel would turn grey
+    return _attributed(Image.fromarray(pixels), row, taxa, quality=90, subsampling=0)
+
+
+def _attributed(image: Image.Image, row: Any, taxa: dict[str, Taxon], **options: int) -> Picture:
     with io.BytesIO() as file:
-        image.save(file, "JPEG", quality=80, optimize=True)
+        image.save(file, "JPEG", optimize=True, **options)
         uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
     link = row.reference if isinstance(row.reference, str) and row.reference.startswith(("https://", "http://")) else ""
     holder = (

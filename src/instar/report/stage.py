@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+from instar.annotations import read_annotations
 from instar.files import replacing
+from instar.mask_figures import confidence as chosen_confidence
 from instar.report import classifier, detector
 from instar.report.flow import steps
 from instar.report.inputs import Inputs, read_inputs
 from instar.report.maps import maps
+from instar.report.patches import shown_patches
 from instar.report.pictures import Picture, sampled_photographs, showable
 from instar.report.provenance import licence_counts, packages, parameter_sections, weights_licences
 from instar.report.sheet import Sheet, sheet_by_class, sheet_of_sample
 from instar.report.summary import sentence, tiles
+from instar.report.trays import Trays, trays
 from instar.splits import CHOSE_EPOCH
 
 #: What a held-out crop can share with a training one, as metrics/dataset.json calls it and as people do.
@@ -27,6 +31,7 @@ RELATIONS = {
 def report(
     records: Path,
     taxonomy: Path,
+    annotations: Path,
     images: Path,
     detections: Path,
     crops: Path,
@@ -48,6 +53,7 @@ def report(
     Args:
         records: table of the photographs that the sources gave.
         taxonomy: table of their taxa.
+        annotations: COCO JSON; masks of held-out photographs are drawn beside what was detected.
         images: folder of the photographs' shards.
         detections: folder of the boxes' tables.
         crops: folder of the crops' shards.
@@ -73,12 +79,21 @@ def report(
         **_context(inputs, confidence),
         study=study,
         photographs=shown,
+        trays=_trays(inputs, annotations, images, detections, confidence),
         sheet=sheet,
         sample=sample,
         credits=_credits(sheet, sample),
     )
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _trays(inputs: Inputs, annotations: Path, images: Path, detections: Path, confidence: float) -> Trays | None:
+    """The section on masks, which only a study of outlined animals has."""
+    chosen = chosen_confidence(inputs.metrics["detection_metrics"], confidence)
+    annotated, _ = read_annotations(annotations)
+    patches = shown_patches(annotated, showable(inputs.images), images, detections, inputs.taxa, chosen)
+    return trays(inputs, patches, chosen)
 
 
 def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:
@@ -143,6 +158,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         "photographs": ("Photographs", context["photographs"]),
         "crops": ("Crops", context["sheet"] or context["sample"]),
         "detector": ("Detector", True),
+        "trays": ("Masks on trays", context["trays"]),
         "dataset": ("Data set", context["has_labels"]),
         "classifier": ("Classifier", context["has_labels"]),
         "map": ("Map of records", context["maps"].panels),

@@ -1,0 +1,48 @@
+"""What is published of detectors on MassID45, to stand beside one's own."""
+
+from dataclasses import dataclass
+
+SOURCE = (
+    "MassID45's authors, \u201cA multi-modal dataset for insect biodiversity with imagery and DNA at the trap and "
+    "individual level\u201d, masks on the six photographs of the test split"
+)
+#: No library on the package index has these models, so that no preset trains them here.
+WITHOUT_LIBRARY = ("CutLER", "Mask DINO")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Average precision of masks in [0, 1], named as in ``mask_figures.PRECISIONS``."""
+
+    name: str
+    ap: float
+    ap50: float
+    ap75: float
+    small: float
+    medium: float
+    large: float
+
+    @property
+    def precisions(self) -> tuple[float, ...]:
+        """In the order of ``mask_figures.PRECISIONS``."""
+        return self.ap, self.ap50, self.ap75, self.small, self.medium, self.large
+
+
+MASSID45 = (
+    Published("CutLER", 0.227, 0.400, 0.221, 0.008, 0.181, 0.590),
+    Published("Grounding DINO + SAM 2.1", 0.271, 0.476, 0.270, 0.013, 0.226, 0.663),
+    Published("Florence-2 + SAM 2.1", 0.165, 0.288, 0.167, 0.030, 0.121, 0.417),
+    Published("Gemini 2.0 Flash + SAM 2.1", 0.262, 0.500, 0.238, 0.033, 0.183, 0.642),
+    Published("Mask R-CNN", 0.425, 0.831, 0.366, 0.200, 0.416, 0.704),
+    Published("Mask2Former", 0.414, 0.787, 0.374, 0.205, 0.400, 0.711),
+    Published("Mask DINO", 0.435, 0.809, 0.401, 0.211, 0.435, 0.731),
+)
+
+
+def remark() -> str:
+    """What must be said where published rows stand beside one's own."""
+    return (
+        f"Rows marked published are of {SOURCE}; they can be compared only with figures of the same photographs. "
+        f"{' and '.join(WITHOUT_LIBRARY)} are in no library on the package index, so nothing trains them here and "
+        "their rows stand as published."
+    )

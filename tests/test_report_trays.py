@@ -1,0 +1,142 @@
+"""The section of the report on masks."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mask_metrics import mask_metrics
+from PIL import Image
+from test_report import Page
+from tray_inputs import write_mask_inputs
+
+from instar.files import write_json
+from instar.report.overlays import MISSED, RIGHT, WRONG
+from instar.report.stage import report
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(write_mask_inputs(tmp_path_factory.mktemp("trays")))
+
+
+def written(given: dict[str, Any]) -> str:
+    report(**given)
+    return str(given["out"].read_text(encoding="utf-8"))
+
+
+def test_without_masks_there_is_no_such_section(tmp_path: Path) -> None:
+    given = write_mask_inputs(tmp_path)
+    write_json(given["annotations"], {"images": [], "annotations": [], "categories": []})
+    path = given["metrics"] / "detection_metrics.json"
+    metrics = json.loads(path.read_text())
+    del metrics["masks"]
+    write_json(path, metrics)
+    text = written(given)
+    assert 'id="trays"' not in text and "Mask DINO" not in text
+
+
+def test_figures_with_their_intervals_and_the_published_ones(whole: str) -> None:
+    text = Page(whole).text
+    assert "with 8 outlined animals the masks reach an AP50-95 of 42.5 % (35.0 to 50.0 %)" in text
+    assert "best F1 on validation, 0.35, F1 is 80.0 % (70.0 to 90.0 %). Intervals" in text
+    row = "tiny, this detector 42.5 % (35.0 to 50.0 %) 83.1 % (80.0 to 86.0 %) 36.6 % 20.0 % 41.6 % –"
+    assert row in text
+    assert "CutLER (published) 22.7 % 40.0 % 22.1 % 0.8 % 18.1 % 59.0 %" in text
+    assert "they can be compared only with figures of the same photographs" in text
+    assert "test 700 px (70.0 %) 200 px (20.0 %) 100 px (10.0 %)" in text
+
+
+def test_charts_have_their_sentences(whole: str) -> None:
+    text = Page(whole).text
+    assert "a precision of 75.0 % (70.0 to 80.0 %) and a recall of 85.7 % (80.0 to 90.0 %)" in text
+    assert "18 outlined animals, 7 of them on test, where 6 were found" in text
+    assert "2 photographs of test: 0.90 (0.80 to 1.00) for each one annotated, beginning at 1.5, R² 0.980; " in text
+    assert "on average -0.5 animals off, 1.5 either way, 12.5 % (10.0 to 15.0 %) of those annotated." in text
+    assert "2 samples, annotated animals: 0.70 for each one sorted" in text
+    assert "highest at zoom 2: 40.0 % (30.0 to 50.0 %)" in text
+    for title in ("Areas of masks", "Counts of each photograph: all taxa", "Counts of each photograph: Insecta, Arach"):
+        assert title in text
+    assert "Not shown" not in text
+    assert "mathdefault" not in whole
+    assert "AP medium 40.0 % AP50-95 of animals whose masks have from 144 to under 1,024 pixels" in text
+
+
+def test_seams(whole: str) -> None:
+    text = Page(whole).text
+    assert "all, near 4 4 250.0 250.0 0.0" in text
+    assert "all, elsewhere 1,200 1,100 166.7 (10.0 to 300.0) 83.3 (10.0 to 300.0)" in text
+    assert "+50.0 missed (-20.0 to +130.0), +50.0 wrong" in text
+
+
+def test_patches_of_photographs_that_may_be_shown(whole: str) -> None:
+    """At the best F1's confidence of 0.35: one right, two wrong and two missed on each photograph, in two patches."""
+    page = Page(whole)
+    shown = [attributes for tag, attributes in page.tags if tag == "img" and "masks" in (attributes["alt"] or "")]
+    alts = [attributes["alt"] for attributes in shown]
+    assert alts[0] == "patch with 1 right, 1 wrong and 1 missed masks"
+    assert len(alts) == 3
+    assert "most crowded: 1 right, 1 wrong, 1 missed inaturalist-0 at x 0, y 0" in page.text
+    assert "inaturalist-2 at x" not in page.text  # all rights reserved
+    assert "instar tray inaturalist-0 --out tray.html" in page.text
+    pixels = picture(shown[0])
+    assert pixels.shape == (480, 320, 3)
+    colours = np.array([RIGHT, WRONG, MISSED])
+    for nearest, (x, y) in enumerate([(81, 60), (169, 60), (180, 60)]):  # JPEG blurs a line of one pixel
+        assert np.abs(pixels[y, x].astype(int) - colours).sum(axis=1).argmin() == nearest
+
+
+def picture(attributes: dict[str, str | None]) -> np.ndarray:
+    data = base64.b64decode(str(attributes["src"]).partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("plots/mask_pr.csv", "precision and recall of masks: plots/mask_pr.csv is not there; run the stage"),
+        ("plots/mask_areas.csv", "areas of masks: plots/mask_areas.csv is not there"),
+        ("plots/counts.csv", "counts: plots/counts.csv is not there"),
+        ("plots/seams.csv", "errors near the seams of tiles: plots/seams.csv is not there"),
+        ("comparison/zooms.json", "the zoom sweep: instar compare zooms makes it"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path: Path, gone: str, told: str) -> None:
+    given = write_mask_inputs(tmp_path)
+    (tmp_path / gone).unlink()
+    assert told in Page(written(given)).text
+
+
+def test_a_study_with_little_to_tell(tmp_path: Path) -> None:
+    """Nothing found, nothing sliced, no taxa, no specimens, tables with a header alone."""
+    given = write_mask_inputs(tmp_path)
+    masks = mask_metrics()
+    nothing = {"n": 0, "slope": None, "intercept": None, "r2": None, "bias": None, "mae": None, "mape": None}
+    masks["counts"] = {"all": dict.fromkeys(masks["counts"]["all"], nothing)}
+    masks["seams"] = None
+    masks["best_f1"] |= {"confidence": None, "test_precision": None}
+    masks["interval_95"] = {"photographs": 1, "resamples": 100}
+    masks["areas"]["test"] |= dict.fromkeys(("true_positive_share", "false_positive_share", "false_negative_share"))
+    path = given["metrics"] / "detection_metrics.json"
+    write_json(path, {**json.loads(path.read_text()), "masks": masks})
+    for name in ("mask_pr.csv", "mask_areas.csv", "seams.csv"):
+        table = given["plots"] / name
+        table.write_text(table.read_text().splitlines()[0] + "\n")
+    counts = given["plots"] / "counts.csv"
+    header, *rows = counts.read_text().splitlines()
+    counts.write_text("\n".join([header, *(f"{row.rsplit(',', 2)[0]},," for row in rows)]) + "\n")
+    text = Page(written(given)).text
+    assert "precision and recall of masks: plots/mask_pr.csv is empty" in text
+    assert "errors near the seams of tiles: no held-out photograph was sliced" in text
+    assert "sorted by hand, all taxa: the study has none" in text
+    assert "counts of single classes: no animal carries a taxon" in text
+    assert "test 700 px (–)" in text
+
+
+def test_ids_stay_unique_and_equal_inputs_give_equal_bytes(whole: str, tmp_path: Path) -> None:
+    ids = [value for _, value in Page(whole).values("id")]
+    assert len(ids) == len(set(ids))
+    assert written(write_mask_inputs(tmp_path)) == whole
