@@ -1,0 +1,1 @@
+"""The study ``trays``: bulk samples of insects on trays."""
