@@ -157,7 +157,6 @@ def records(
         )
         gatherings = [trays.gathering]
     else:
-        _write_rows(out_outlines, OUTLINES, [])
         gatherings = _gather(tables, kind=kind, quality_grades=quality_grades, chosen=chosen)
     flow = _Flow(Sorter(RECORDS_DROPPED, RECORDS_DROPPED.names, together=3, folder=work))
     within = (_of_size(rows, photo_size) for rows in _within(gatherings, extent, flow))
@@ -184,6 +183,8 @@ def records(
     write_table(out_taxonomy, taxa, TAXONOMY)
     write_coco(out_annotations, annotations, splits)
     write_table(out_barcodes, trays.barcodes if trays else [], BARCODES)
+    if not trays:
+        _write_rows(out_outlines, OUTLINES, [])
     _write_rows(out_specimens, SPECIMENS, [row.values() for row in trays.specimens] if trays else [])
     checks = {"annotation_checks": _annotation_checks(annotations, asked_for)}
     told = {"trays": trays.counts} if trays else {}

@@ -18,7 +18,7 @@ from instar.records.trays.taxa import table
 
 SOURCE = "trays"
 #: Where the photographs lie; the first of these that is there.
-FOLDERS = ("edited", "images")
+FOLDERS = ("edited", "bulk_images_edited", "images")
 TABLE = "metadata.csv"
 PARTITION = "partition.csv"
 
@@ -132,7 +132,7 @@ def _table(path: Path) -> dict[str, dict[str, str]]:
     for row in table(path, COLUMNS, need=("photo", "sample")):
         name = _below_folder(row["photo"])
         place = f"{path}: photo {row['photo']!r}"
-        if not name:
+        if not row["photo"]:
             raise InputError(f"{path}: a row without a photo; name it or remove the row")
         if name in rows:
             raise InputError(f"{place}: is listed twice; remove one")
