@@ -150,6 +150,10 @@ def ours(source: Path, out: Path, taxon: str) -> Path:
         out / "taxonomy.parquet",
         out / "annotations.json",
         out / "metrics.json",
+        out / "barcodes.parquet",
+        out / "specimens.csv",
+        out / "outlines.csv",
+        partition=Path("workflow/conf/empty/partition.csv"),
         seed=0,
         shards=[f"s{number:03}" for number in range(200)],
         kind="tables",
@@ -167,6 +171,9 @@ def ours(source: Path, out: Path, taxon: str) -> Path:
         annotation_validation_share=0.2,
         annotation_test_share=0.2,
         annotation_gap_s=0,
+        outline_categories=[],
+        min_mask_px=15,
+        tray_margin_px=200,
     )
     return out / "records.parquet"
 

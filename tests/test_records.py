@@ -26,6 +26,7 @@ from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, read_table
 
 TINY = Path(__file__).parent / "world/tiny.yaml"
 REAL = Path(__file__).parents[1] / "../shared/realdata/beesense"
+NO_PARTITION = Path(__file__).parents[1] / "workflow/conf/empty/partition.csv"
 CATEGORIES = [{"id": 3, "name": "ant"}]
 
 
@@ -71,10 +72,15 @@ def run(source: Path, out: Path, **changes: Any) -> Outputs:
         "annotation_validation_share": 0.25,
         "annotation_test_share": 0.25,
         "annotation_gap_s": 0.0,
+        "partition": NO_PARTITION,
+        "outline_categories": [],
+        "min_mask_px": 15,
+        "tray_margin_px": 200,
     }
     tables = [out / f"{name}.parquet" for name in ("records", "dropped", "taxonomy")]
     jsons = [out / f"{name}.json" for name in ("annotations", "metrics")]
-    records(source, out / "source", *tables, *jsons, **(parameters | changes))
+    more = [out / name for name in ("barcodes.parquet", "specimens.csv", "outlines.csv")]
+    records(source, out / "source", *tables, *jsons, *more, **(parameters | changes))
     return Outputs(out)
 
 

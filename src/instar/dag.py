@@ -43,6 +43,12 @@ class Dag:
         self.data = f"data/{params.study}"
         self._producer = {path: stage for stage in stages.values() for path in stage.products}
 
+    @property
+    def local(self) -> str:
+        """The folder of photographs that are no one else's: the source, or what was drawn from its description."""
+        source = self.params.records.source
+        return f"{self.data}/source" if Path(source).is_file() else source
+
     def inputs(self, name: str) -> dict[str, Any]:
         """What a rule reads, by name: data under their stems, source modules under ``code``.
 

@@ -41,9 +41,9 @@ def _key(
 
 @dataclass
 class Records:
-    kind: str = _key("what the source is", choices=("world", "tables", "folder"))
+    kind: str = _key("what the source is", choices=("world", "tables", "folder", "trays"))
     source: str = _key(
-        "the source: a drawn world's description, a folder of downloaded tables, a folder of photographs"
+        "the source: a description to draw from, a folder of downloaded tables, of photographs, or of trays"
     )
     taxon: str = _key("name of the taxon whose descendants are taken; empty for all")
     licences: list[str] = _key("licences whose photographs may be used", choices=LICENCES)
@@ -56,13 +56,19 @@ class Records:
     observed_to: str = _key("last day of observation, likewise")
     max_per_species: int = _key("photographs kept of a species, whole observations drawn by the seed; 0 for all", ge=0)
     name_confidence: int = _key("of an answer of GBIF's backbone, percent; one with less is no match", ge=0, le=100)
-    annotation_split: str = _key("how annotated photographs are split", choices=("observation", "time_block", "given"))
+    annotation_split: str = _key(
+        "how annotated photographs are split", choices=("observation", "photograph", "time_block", "given")
+    )
     annotation_faults: str = _key(
         "what happens to an annotated photograph with a wrong label", choices=("refuse", "leave_out")
     )
     annotation_validation_share: float = _key("of the annotated photographs, for validation", gt=0, lt=1)
     annotation_test_share: float = _key("of the annotated photographs, held out for the figures", gt=0, lt=1)
     annotation_gap_s: float = _key("time_block: seconds dropped at each border between two blocks", ge=0)
+    partition: str = _key("given: table of trays' photographs and splits, the rest is for training; a header for none")
+    outline_categories: list[str] = _key("categories of trays' outlines that are animals; [] for all")
+    min_mask_px: int = _key("trays' masks of fewer pixels are dropped", ge=1)
+    tray_margin_px: int = _key("around the animals of a tray, within which it is searched, pixels", ge=0)
 
 
 @dataclass

@@ -66,6 +66,19 @@ TAXONOMY = pa.schema(
     ]
 )
 
+#: barcodes.parquet: one row per taxon that DNA barcoding found in a sample.
+BARCODES = pa.schema(
+    [
+        pa.field("observation_id", pa.string(), nullable=False),  # of the sample's photographs
+        pa.field("sample", pa.string(), nullable=False),
+        pa.field("taxon_id", pa.string(), nullable=False),  # into taxonomy, at the lowest rank that is named
+        pa.field("reads", pa.int64()),  # of its sequences; null where the source does not tell
+    ]
+)
+
+#: The columns of specimens.csv: one row per photograph of a sample; specimens sorted by hand, empty where not told.
+SPECIMENS = ("photo_key", "sample", "specimens", "specimens_insecta_arachnida")
+
 #: images/<shard>.parquet: every record of the shard, and what became of its photograph.
 IMAGES = pa.schema(
     [

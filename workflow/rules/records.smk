@@ -12,9 +12,10 @@ rule records:
     params:
         job=job,
         source=lambda wildcards: GRAPH.params.records.source,
-        flags=GRAPH.flags("records", without=("source",)),
+        flags=GRAPH.flags("records", without=("source", "partition")),
     shell:
-        "{params.job} --log {log:q} -- instar records --source {params.source:q} --out_source {output.source:q}"
+        "{params.job} --log {log:q} -- instar records --source {params.source:q} --partition {input.partition:q} --out_source {output.source:q}"
         " --out_records {output.records:q} --out_dropped {output.records_dropped:q}"
         " --out_taxonomy {output.taxonomy:q} --out_annotations {output.annotations:q}"
+        " --out_barcodes {output.barcodes:q} --out_specimens {output.specimens:q} --out_outlines {output.outlines:q}"
         " --out_metrics {output.metrics:q} {params.flags}"

@@ -3,16 +3,19 @@
 import json
 import math
 import posixpath
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from textwrap import indent
+from typing import Any, Protocol, TextIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar.errors import InputError
+from instar.files import replacing
 from instar.splits import hash_order
 
 SPLITS = ("train", "validation", "test")
@@ -33,13 +36,20 @@ class Annotation:
     more: dict[str, Any] = field(default_factory=dict)
 
 
+class Boxes(Protocol):
+    """Annotations that can be counted and gone through again: a list, or what lies on disk."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Annotation]: ...
+
+
 @dataclass(frozen=True)
 class Photograph:
     """The size of an annotated photograph in upright pixels, and its boxes; none where there is no animal."""
 
     width: int
     height: int
-    boxes: list[Annotation]
+    boxes: Boxes
 
 
 @dataclass
@@ -107,13 +117,15 @@ def read_coco(
             _keys(file_names, keys) if keys is not None else {i: (names or {}).get(n) for i, n in file_names.items()}
         )
         found = Annotations(category=next(iter(categories.values()), "animal") if len(categories) < 2 else "animal")
+        boxes: dict[Any, list[Annotation]] = defaultdict(list)
         photographs = {
-            image["id"]: Photograph(int(image["width"]), int(image["height"]), []) for image in coco["images"]
+            image["id"]: Photograph(int(image["width"]), int(image["height"]), boxes[image["id"]])
+            for image in coco["images"]
         }
         wrong: set[Any] = set()
         for annotation in coco["annotations"]:
             try:
-                _add(annotation, photographs, categories, path)
+                _add(annotation, photographs, boxes, categories, path)
             except InputError as error:
                 if problems is None or annotation["image_id"] not in photographs:
                     raise
@@ -173,7 +185,13 @@ def _keys(file_names: dict[Any, str], keys: pa.ChunkedArray) -> dict[Any, str | 
     return dict(zip(file_names, known.to_pylist(), strict=True))
 
 
-def _add(one: dict[str, Any], photographs: dict[Any, Photograph], categories: dict[Any, str], path: Path) -> None:
+def _add(
+    one: dict[str, Any],
+    photographs: dict[Any, Photograph],
+    boxes: dict[Any, list[Annotation]],
+    categories: dict[Any, str],
+    path: Path,
+) -> None:
     place = f"{path}: annotation {one['id']}"
     if one["category_id"] not in categories:
         raise InputError(f"{place}: category_id {one['category_id']!r} is unknown; list it in categories or remove it")
@@ -187,7 +205,7 @@ def _add(one: dict[str, Any], photographs: dict[Any, Photograph], categories: di
         name: one[name] for name in ("segmentation", "area") if one.get("segmentation") and name in one
     }
     more["iscrowd"] = int(one.get("iscrowd") or 0)
-    photograph.boxes.append(Annotation(box_inside(bbox, photograph.width, photograph.height, place), more))
+    boxes[one["image_id"]].append(Annotation(box_inside(bbox, photograph.width, photograph.height, place), more))
 
 
 def split_by_observation(
@@ -218,6 +236,29 @@ def split_by_observation(
     return {key: splits[observation] for key, observation in observations.items()}
 
 
+def split_by_photograph(
+    keys: Sequence[str], *, validation_share: float, test_share: float, seed: int
+) -> dict[str, str]:
+    """Test, validation or train for each photograph by itself, in exact numbers: the shares rounded.
+
+    Of three photographs and more at least one is in each. Two photographs of one thing may be parted.
+
+    Args:
+        keys: of the photographs.
+        validation_share: of the photographs, in (0, 1).
+        test_share: likewise.
+        seed: of the order.
+
+    Returns:
+        Split by key.
+    """
+    order = hash_order(seed, keys)
+    least = int(len(order) >= len(SPLITS))
+    tests, validations = (max(round(share * len(order)), least) for share in (test_share, validation_share))
+    splits = ["test"] * tests + ["validation"] * validations
+    return dict(zip(order, splits + ["train"] * len(order), strict=False))
+
+
 def split_by_time(
     times: dict[str, datetime], *, validation_share: float, test_share: float, gap_s: float
 ) -> dict[str, str | None]:
@@ -246,16 +287,42 @@ def split_by_time(
     return splits
 
 
-def coco_json(annotations: Annotations, splits: dict[str, str]) -> dict[str, Any]:
-    """Annotated photographs that have a split, as COCO with the additional key ``split``; images ordered by key."""
-    images: list[dict[str, Any]] = []
-    boxes: list[dict[str, Any]] = []
-    for image_id, key in enumerate(sorted(splits), 1):
+def write_coco(path: Path, annotations: Annotations, splits: dict[str, str]) -> None:
+    """Write annotated photographs that have a split as COCO with the additional key ``split``, images ordered by key.
+
+    Annotations are written as they are read; what ``json.dump`` needs in memory grows with their number.
+    """
+    keys = sorted(splits)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write("{\n")
+        _write_list(file, "images", _images(annotations, splits, keys))
+        _write_list(file, "annotations", _coco_boxes(annotations, keys))
+        _write_list(file, "categories", [{"id": 1, "name": annotations.category}], end="\n}\n")
+
+
+def _images(annotations: Annotations, splits: dict[str, str], keys: list[str]) -> Iterator[dict[str, Any]]:
+    for image_id, key in enumerate(keys, 1):
         photograph = annotations.photographs[key]
         size = {"width": photograph.width, "height": photograph.height}
-        images.append({"id": image_id, "file_name": key, **size, "split": splits[key]})
-        for one in photograph.boxes:
+        yield {"id": image_id, "file_name": key, **size, "split": splits[key]}
+
+
+def _coco_boxes(annotations: Annotations, keys: list[str]) -> Iterator[dict[str, Any]]:
+    number = 0
+    for image_id, key in enumerate(keys, 1):
+        for one in annotations.photographs[key].boxes:
+            number += 1
             area = round(one.bbox[2] * one.bbox[3], 6)
-            ids = {"id": len(boxes) + 1, "image_id": image_id, "category_id": 1}
-            boxes.append({**ids, "bbox": one.bbox, "area": area, "iscrowd": 0, **one.more})
-    return {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": annotations.category}]}
+            ids = {"id": number, "image_id": image_id, "category_id": 1}
+            yield {**ids, "bbox": one.bbox, "area": area, "iscrowd": 0, **one.more}
+
+
+def _write_list(file: TextIO, name: str, items: Iterable[dict[str, Any]], *, end: str = ",\n") -> None:
+    """A list of a mapping, indented as ``files.write_json`` does."""
+    file.write(f'  "{name}": [')
+    before = "\n"
+    for item in items:
+        text = json.dumps(item, indent=2, allow_nan=False, ensure_ascii=False)
+        file.write(before + indent(text, "    "))
+        before = ",\n"
+    file.write(f"{'' if before == chr(10) else chr(10) + '  '}]{end}")

@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from instar.records import annotated, folder, gbif, gbif_search, inaturalist, in
 from instar.records.annotations import (
     SPLITS,
     Annotations,
-    coco_json,
     coco_keys,
     read_coco,
     split_by_observation,
+    split_by_photograph,
     split_by_time,
+    write_coco,
 )
 from instar.records.filters import BEYOND, Extent, Maximum, drawn_order, parted
 from instar.records.gathering import Gathering
@@ -30,8 +31,10 @@ from instar.records.names import FILE as BACKBONE
 from instar.records.names import Names, read_backbone
 from instar.records.spill import Sorter
 from instar.records.taxonomy import taxonomy_rows
+from instar.records.trays.read import OUTLINES
+from instar.records.trays.read import read as read_trays
 from instar.shards import shard_of
-from instar.tables import RECORDS, RECORDS_DROPPED, TAXONOMY, write_stream, write_table
+from instar.tables import BARCODES, RECORDS, RECORDS_DROPPED, SPECIMENS, TAXONOMY, write_stream, write_table
 
 _NO_OBSERVATIONS = pa.schema([(name, pa.string()) for name in gbif.INATURALIST.names]).empty_table()
 
@@ -52,7 +55,11 @@ def records(
     out_taxonomy: Path,
     out_annotations: Path,
     out_metrics: Path,
+    out_barcodes: Path,
+    out_specimens: Path,
+    out_outlines: Path,
     *,
+    partition: Path,
     seed: int,
     shards: list[str],
     kind: str,
@@ -70,6 +77,9 @@ def records(
     annotation_validation_share: float,
     annotation_test_share: float,
     annotation_gap_s: float,
+    outline_categories: list[str],
+    min_mask_px: int,
+    tray_margin_px: int,
 ) -> None:
     """Read the sources: one row per photograph, the taxa they carry, and the annotated boxes split in three.
 
@@ -84,16 +94,21 @@ def records(
         source: kind world: the description of a drawn world. kind tables: a folder with ``inaturalist-open-data``,
             ``inaturalist-api``, Darwin Core Archives, ``gbif-search``, ``backbone.jsonl`` and ``annotations.json``,
             each of them where there is such a thing. kind folder: a folder with ``images`` and, where there are such,
-            ``table.csv``, ``backbone.jsonl`` and annotations.
+            ``table.csv``, ``backbone.jsonl`` and annotations. kind trays: a folder of trays, or a description that one
+            is drawn from.
         out_source: folder; gets the drawn world, or the names and hashes of the source's files.
         out_records: gets the photographs that are taken, ordered by shard and key.
         out_dropped: gets the dropped photographs and the reasons.
         out_taxonomy: gets the taxa of the photographs and their ancestors.
         out_annotations: gets COCO JSON; every image has a ``split``.
         out_metrics: gets counts.
+        out_barcodes: gets the taxa that barcoding found in each sample of trays.
+        out_specimens: gets the sample of each tray and how many specimens were sorted by hand.
+        out_outlines: gets a row for every outline of trays that was changed or dropped.
+        partition: table of the splits of trays' photographs, for ``given``; a header alone for none.
         seed: of the drawn world and of the split by observation.
         shards: names of the shards, one of which each photograph belongs to.
-        kind: world, tables or folder.
+        kind: world, tables, folder or trays.
         taxon: name of the taxon whose descendants are taken; empty for all.
         licences: licences whose photographs are taken; one's own photographs without any are taken.
         quality_grades: iNaturalist's grades that are taken.
@@ -107,11 +122,14 @@ def records(
             all. The seed and a hash put the observations in order and they are taken whole, the last one as far as the
             number goes.
         name_confidence: of an answer in the source's ``backbone.jsonl``, percent; one with less places no name.
-        annotation_split: observation, time_block, or given for the set's own.
+        annotation_split: observation, photograph, time_block, or given for the set's own.
         annotation_faults: refuse a set of one's own with a wrong label, or leave_out its photograph.
         annotation_validation_share: of the annotated photographs, for validation.
         annotation_test_share: of the annotated photographs, held out for the figures.
         annotation_gap_s: time_block: seconds left out at the end of a block.
+        outline_categories: of trays' outlines, those that are animals; all where there are none.
+        min_mask_px: smaller masks of trays are dropped, pixels.
+        tray_margin_px: around the animals of a tray, within which it is searched, pixels.
 
     Raises:
         InputError: if the source lacks something or is damaged, or no photograph passes the filters.
@@ -123,7 +141,23 @@ def records(
     asked = _asked(tables, kind=kind)
     names = Names(read_backbone(tables / BACKBONE), confidence=name_confidence)
     chosen = {"taxon": taxon, "licences": licences, "names": names, "work": work}
-    gatherings = _gather(tables, kind=kind, quality_grades=quality_grades, chosen=chosen)
+    trays = None
+    if kind == "trays":
+        trays = read_trays(
+            tables,
+            out_outlines,
+            partition=partition,
+            licences=licences,
+            category=taxon or "animal",
+            categories=outline_categories,
+            min_mask_px=min_mask_px,
+            margin_px=tray_margin_px,
+            faults=annotation_faults,
+            work=work,
+        )
+        gatherings = [trays.gathering]
+    else:
+        gatherings = _gather(tables, kind=kind, quality_grades=quality_grades, chosen=chosen)
     flow = _Flow(Sorter(RECORDS_DROPPED, RECORDS_DROPPED.names, together=3, folder=work))
     within = (_of_size(rows, photo_size) for rows in _within(gatherings, extent, flow))
     found = _once(_by_shard(within, shards, work), flow)
@@ -132,7 +166,10 @@ def records(
     write_stream(out_records, _taken(found, asked, flow, source), RECORDS)
     write_stream(out_dropped, flow.dropped, RECORDS_DROPPED)
     asked_for = pa.concat_tables([RECORDS.empty_table().select(_ANNOTATED), *flow.asked_for])
-    annotations = _annotations(tables, asked_for, kind=kind, category=taxon or "animal", faults=annotation_faults)
+    if trays:
+        annotations = _among(trays.annotations, asked_for)
+    else:
+        annotations = _annotations(tables, asked_for, kind=kind, category=taxon or "animal", faults=annotation_faults)
     splits = _splits(
         annotations,
         asked_for,
@@ -142,10 +179,16 @@ def records(
         seed=seed,
     )
     _check_annotated(annotations, splits, by=annotation_split)
-    write_table(out_taxonomy, taxonomy_rows([one.lineages for one in gatherings], sorted(flow.taxa)), TAXONOMY)
-    write_json(out_annotations, coco_json(annotations, splits))
+    taxa = trays.taxonomy if trays else taxonomy_rows([one.lineages for one in gatherings], sorted(flow.taxa))
+    write_table(out_taxonomy, taxa, TAXONOMY)
+    write_coco(out_annotations, annotations, splits)
+    write_table(out_barcodes, trays.barcodes if trays else [], BARCODES)
+    if not trays:
+        _write_rows(out_outlines, OUTLINES, [])
+    _write_rows(out_specimens, SPECIMENS, [row.values() for row in trays.specimens] if trays else [])
     checks = {"annotation_checks": _annotation_checks(annotations, asked_for)}
-    write_json(out_metrics, {**_metrics(flow, gatherings, annotations, splits), **checks})
+    told = {"trays": trays.counts} if trays else {}
+    write_json(out_metrics, {**_metrics(flow, gatherings, annotations, splits), **checks, **told})
 
 
 @dataclass
@@ -190,6 +233,11 @@ def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
         raise InputError(f"{source}: lies in the output {out_source}, which is replaced; move the source elsewhere")
     if out_source.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{source}: is or holds the output {out_source}; give the source a folder of its own")
+    if kind == "trays" and source.is_file():
+        from instar.records.trays.world import draw_trays  # only here, since it loads the drawing
+
+        draw_trays(source, out_source, seed=seed)
+        return out_source
     if kind == "world":
         from instar.records.world import draw_world  # only here, since it loads the drawing
 
@@ -337,8 +385,8 @@ def _taken(found: Iterable[pa.Table], asked: pa.Array | None, flow: _Flow, sourc
 
 
 def _asked(tables: Path, *, kind: str) -> pa.Array | None:
-    """Keys that annotations may name; None for a folder, whose photographs are all asked for."""
-    if kind == "folder":
+    """Keys that annotations may name; None for a folder or trays, whose photographs are all asked for."""
+    if kind in ("folder", "trays"):
         return None
     path = tables / "annotations.json"
     if not path.is_file():
@@ -356,6 +404,21 @@ def _annotations(tables: Path, found: pa.Table, *, kind: str, category: str, fau
     return read_coco(path, found["key"]) if path.is_file() else Annotations(category=category)
 
 
+def _among(annotations: Annotations, found: pa.Table) -> Annotations:
+    """Without the photographs that were not taken."""
+    keys = set(found["key"].to_pylist())
+    kept = {key: one for key, one in annotations.photographs.items() if key in keys}
+    annotations.left_out["not among the records"] += len(annotations.photographs) - len(kept)
+    return replace(annotations, photographs=kept)
+
+
+def _write_rows(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
 def _splits(
     annotations: Annotations, found: pa.Table, *, by: str, shares: dict[str, float], gap_s: float, seed: int
 ) -> dict[str, str]:
@@ -364,6 +427,8 @@ def _splits(
     rows = found.filter(pc.is_in(found["key"], keys)).to_pylist()
     if by == "given":
         return _given(annotations, {row["key"]: row["sha256"] or row["key"] for row in rows})
+    if by == "photograph":
+        return split_by_photograph([row["key"] for row in rows], **shares, seed=seed)
     if by == "observation":
         return split_by_observation({row["key"]: row["observation_id"] for row in rows}, **shares, seed=seed)
     times = {row["key"]: row["observed_at"] for row in rows if row["observed_at"] is not None}

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from instar.errors import InputError
@@ -13,6 +14,7 @@ SOURCES = {
     "inaturalist-api": ("instar.sources.inaturalist_api", "inaturalist_api", "observations of a small taxon, or one"),
     "gbif-search": ("instar.sources.gbif", "gbif_search", "occurrences for small questions, without an account"),
     "gbif-download": ("instar.sources.gbif", "gbif_download", "a Darwin Core Archive, with its DOI; needs an account"),
+    "zenodo": ("instar.sources.zenodo", "zenodo", "the files of a record, checked and unpacked; MassID45 by default"),
     "backbone": ("instar.sources.backbone", "backbone", "the accepted taxon of every name in the source folder"),
 }
 
@@ -43,7 +45,8 @@ def source(words: list[str]) -> int:
 
 def _from_params(function: Callable[..., int], params: Params, given: set[str]) -> list[str]:
     """Required options that are not given, with their values in params.yaml."""
-    if params.records.kind == "world" and "--source" not in given:
+    is_drawn = params.records.kind == "world" or Path(params.records.source).is_file()
+    if is_drawn and "--source" not in given:
         raise InputError(f"study {params.study}: is drawn and has no sources; name another with instar study")
     words = []
     for name, parameter in inspect.signature(function).parameters.items():

@@ -3,15 +3,12 @@
 https://techdocs.gbif.org/en/openapi/v1/occurrence
 """
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 import time
 import zipfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +16,10 @@ from requests import Response, Session
 
 from instar.errors import InputError
 from instar.extent import check_extent
-from instar.files import naming_full_disk, replacing, write_json
+from instar.files import replacing, write_json
 from instar.progress import progress
 from instar.records.gbif_search import FOLDER
-from instar.sources import web
+from instar.sources import parts, web
 from instar.store import STATE
 
 URL = "https://api.gbif.org/v1"
@@ -292,42 +289,11 @@ def _fetch(client: Session, about: dict[str, Any], path: Path, url: str) -> None
     part.parent.mkdir(parents=True, exist_ok=True)
     link = about.get("downloadLink") or f"{url}/occurrence/download/request/{about['key']}.zip"
     if not part.is_file() or part.stat().st_size != size:
-        read = partial(_append, part=part, size=size)
-        web.ask(client, link, read=read, headers=partial(_range, part), stream=True)
+        parts.fetch(client, link, part, size)
     try:
         with zipfile.ZipFile(part):
             pass
     except zipfile.BadZipFile as error:
         part.unlink()
         raise InputError(f"{link}: is no zip file ({error}); run the same command again") from None
-    _move(part, path)
-
-
-def _move(part: Path, path: Path) -> None:
-    try:
-        part.replace(path)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        # the source folder may lie on another disk than the workspace
-        with replacing(path) as temporary:
-            shutil.copyfile(part, temporary)
-        part.unlink()
-
-
-def _range(part: Path) -> dict[str, str]:
-    have = part.stat().st_size if part.is_file() else 0
-    return {"Range": f"bytes={have}-"} if have else {}
-
-
-def _append(response: Response, part: Path, size: int | None) -> bool:
-    """Write an answer behind what is there, or anew where the service begins anew."""
-    with naming_full_disk(part), part.open("ab" if response.status_code == 206 else "wb") as file:
-        for piece in progress(web.chunks(response), "MiB"):
-            file.write(piece)
-    have = part.stat().st_size
-    if size is not None and have != size:
-        if have > size:
-            part.unlink()
-        raise ValueError(f"{have} bytes instead of {size}")
-    return True
+    parts.move(part, path)

@@ -1,0 +1,228 @@
+"""The folder of a set of trays: photographs, what is known of them, and the windows of their sub-images."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from instar.errors import InputError
+from instar.files import sha256_of
+from instar.licences import LICENCES, normalise
+from instar.progress import progress
+from instar.records.folder import SUFFIXES, upright_size
+from instar.records.gathering import NOT_ALLOWED, Gathering, coordinates, utc_time
+from instar.records.trays.taxa import table
+
+SOURCE = "trays"
+#: Where the photographs lie; the first of these that is there.
+FOLDERS = ("edited", "bulk_images_edited", "images")
+TABLE = "metadata.csv"
+PARTITION = "partition.csv"
+
+COLUMNS: tuple[str, ...] = ("photo", "sample", "specimens", "specimens_insecta_arachnida", "latitude", "longitude")
+COLUMNS += ("collected", "trap", "licence", "rights_holder")
+#: Of specimens sorted by hand; whole numbers.
+COUNTS = ("specimens", "specimens_insecta_arachnida")
+
+_SAFE = re.compile(r"[^A-Za-z0-9._-]")
+_NUMBERED = re.compile(r"(.+)_\d+")
+
+
+@dataclass
+class Tray:
+    """A photograph of a tray.
+
+    Attributes:
+        name: of the file, without its ending; of one in a folder with it.
+        path: of the file.
+        url: below the source.
+        size: width and height in pixels, upright; None where the file has no readable header.
+        sample: that it shows.
+        said: its row of the table, empty where it has none.
+        region: the part that is searched, ``x_min, y_min, x_max, y_max`` in pixels; None for the whole.
+    """
+
+    name: str
+    path: Path
+    url: str
+    size: tuple[int, int] | None
+    sample: str
+    said: dict[str, str] = field(default_factory=dict)
+    region: list[int] | None = None
+
+    @property
+    def photo_id(self) -> str:
+        return _SAFE.sub("_", self.name.replace("/", "-"))
+
+    @property
+    def key(self) -> str:
+        return f"{SOURCE}-{self.photo_id}"
+
+    @property
+    def observation(self) -> str:
+        """The sample: two photographs of one must not be parted."""
+        return f"{SOURCE}-{self.sample}"
+
+
+@dataclass
+class Folder:
+    """A source folder.
+
+    Attributes:
+        trays: photographs by name.
+        no_photographs: files among them that are none.
+        missing: names in the table without a photograph.
+        untold: photographs that the table does not list.
+    """
+
+    trays: dict[str, Tray]
+    no_photographs: list[str]
+    missing: list[str]
+    untold: int
+
+    def find(self, name: str) -> Tray | None:
+        """The photograph that a name stands for: its own, below its folder or not, or that of a path."""
+        known = self.trays.get(name)
+        return known or self.trays.get(_below_folder(name)) or self.trays.get(PurePosixPath(name).name)
+
+
+def read_folder(source: Path) -> Folder:
+    """The photographs of a set and what ``metadata.csv`` says of them.
+
+    A photograph that the table does not list is of the sample that its name tells: ``<sample>_<n>``, or the whole name.
+
+    Raises:
+        InputError: if there are no photographs, two get one key, or the table is damaged.
+    """
+    home = next((source / name for name in FOLDERS if (source / name).is_dir()), None)
+    if home is None:
+        raise InputError(f"{source}: no folder {' or '.join(FOLDERS)} in it; put the photographs there")
+    files = [path for path in sorted(home.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not pictures:
+        raise InputError(f"{home}: no photograph in it ({', '.join(sorted(SUFFIXES))}); put them there")
+    said = _table(source / TABLE) if (source / TABLE).is_file() else {}
+    trays: dict[str, Tray] = {}
+    keys: dict[str, Path] = {}
+    for path in pictures:
+        tray = _tray(source, home, path, said)
+        if tray.key in keys:
+            raise InputError(f"{path}: gets the key of {keys[tray.key]}, too; rename one of them")
+        keys[tray.key] = path
+        trays[tray.name] = tray
+    others = [path.relative_to(home).as_posix() for path in files if path not in set(pictures)]
+    untold = sum(not tray.said for tray in trays.values()) if said else 0
+    return Folder(trays, others, sorted(said.keys() - trays.keys()), untold)
+
+
+def _tray(source: Path, home: Path, path: Path, said: dict[str, dict[str, str]]) -> Tray:
+    name = path.relative_to(home).with_suffix("").as_posix()
+    row = said.get(name, {})
+    numbered = _NUMBERED.fullmatch(name)
+    sample = row.get("sample") or (numbered.group(1) if numbered else name)
+    return Tray(name, path, path.relative_to(source).as_posix(), upright_size(path), sample, row)
+
+
+def _table(path: Path) -> dict[str, dict[str, str]]:
+    """The rows by the photograph's name."""
+    rows: dict[str, dict[str, str]] = {}
+    for row in table(path, COLUMNS, need=("photo", "sample")):
+        name = _below_folder(row["photo"])
+        place = f"{path}: photo {row['photo']!r}"
+        if not row["photo"]:
+            raise InputError(f"{path}: a row without a photo; name it or remove the row")
+        if name in rows:
+            raise InputError(f"{place}: is listed twice; remove one")
+        _check(row, place)
+        rows[name] = row
+    return rows
+
+
+def _below_folder(name: str) -> str:
+    """A name as people write it, without its folder and ending."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    path = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+    return PurePosixPath(*path.parts[1:]).as_posix() if path.parts[:1] and path.parts[0] in FOLDERS else path.as_posix()
+
+
+def _check(row: dict[str, str], place: str) -> None:
+    for name in COUNTS:
+        if row.get(name) and not row[name].isdecimal():
+            raise InputError(f"{place}: {name} = {row[name]!r} is no whole number; mend it or leave it empty")
+    for name, most in (("latitude", 90), ("longitude", 180)):
+        try:
+            fits = not row.get(name) or abs(float(row[name])) <= most
+        except ValueError:
+            fits = False
+        if not fits:
+            raise InputError(f"{place}: {name} = {row[name]!r} is not between -{most} and {most} degrees; mend it")
+    if bool(row.get("latitude")) != bool(row.get("longitude")):
+        raise InputError(f"{place}: has only one of latitude and longitude; add the other or leave out both")
+    if row.get("collected") and utc_time(row["collected"]) is None:
+        raise InputError(f"{place}: collected = {row['collected']!r} is no date of ISO 8601; mend it")
+    if normalise(row.get("licence")) == "unknown" and row.get("licence", "").lower() not in ("", "unknown"):
+        raise InputError(f"{place}: licence = {row['licence']!r} is none of {', '.join(LICENCES)}; mend it")
+
+
+def gather(folder: Folder, gathering: Gathering, *, licences: list[str] | None) -> None:
+    """Add the photographs, each with its reason where it is dropped; one without a told licence is taken."""
+    for name in folder.no_photographs:
+        gathering.add([({"source": SOURCE, "photo_id": name}, "no photograph")])
+    for name in folder.missing:
+        gathering.add([({"source": SOURCE, "photo_id": name}, "no such file")])
+    for tray in progress(folder.trays.values(), "photographs"):
+        licence = normalise(tray.said["licence"]) if tray.said.get("licence") else None
+        allowed = licence is None or licences is None or licence in licences
+        gathering.add([(_row(tray, licence), None if allowed else NOT_ALLOWED)])
+
+
+def _row(tray: Tray, licence: str | None) -> dict[str, Any]:
+    numbers = (float(tray.said[name]) if tray.said.get(name) else None for name in ("latitude", "longitude"))
+    latitude, longitude = coordinates(*numbers)
+    collected: datetime | None = utc_time(tray.said["collected"]) if tray.said.get("collected") else None
+    return {
+        "key": tray.key,
+        "source": SOURCE,
+        "photo_id": tray.photo_id,
+        "observation_id": tray.observation,
+        "url": tray.url,
+        "sha256": sha256_of(tray.path),
+        "latitude": latitude,
+        "longitude": longitude,
+        "observed_at": collected,
+        "basis": "specimen",
+        "licence": licence or "unknown",
+        "rights_holder": tray.said.get("rights_holder") or None,
+        "region": tray.region,
+    }
+
+
+def windows(source: Path, tray: Tray) -> np.ndarray:
+    """Where the sub-images lie in the photograph: int64, shape (n, 4), ``x_min, y_min, x_max, y_max``, max exclusive.
+
+    Raises:
+        InputError: if the table of the sub-images is missing or no table of numbers, or one reaches outside.
+    """
+    path = source / "annotation_tiles" / tray.name / f"{tray.name}_tile_metadata.npy"
+    try:
+        rows = np.load(path, allow_pickle=False)
+        if rows.ndim != 2 or rows.shape[1] != 4 or not np.issubdtype(rows.dtype, np.number):
+            raise ValueError(f"shape {rows.shape} of {rows.dtype}")
+        rows = rows.astype(np.int64)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, and the annotations are of its sub-images; put it there") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{path}: not a table of y_min, y_max, x_min, x_max ({error}); put the set's there") from None
+    assert tray.size is not None
+    # whoever cut them by slicing may have written ends that lie outside
+    width, height = tray.size
+    boxes = np.clip(rows[:, [2, 0, 3, 1]], 0, [width, height, width, height])
+    for i in np.flatnonzero((boxes[:, 2:] <= boxes[:, :2]).any(axis=1))[:1]:
+        raise InputError(
+            f"{path}: row {i}: y_min, y_max, x_min, x_max = {', '.join(map(str, rows[i].tolist()))} is no part of the "
+            f"photograph of {width}×{height} pixels; put the photograph and the table of one set there"
+        )
+    return boxes

@@ -1,0 +1,396 @@
+"""A set of trays read: photographs, insects, labels and taxa, and what was wrong with the outlines."""
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instar.errors import InputError
+from instar.files import replacing
+from instar.progress import progress
+from instar.records.annotations import GIVEN_SPLITS, Annotation, Annotations, Photograph
+from instar.records.gathering import Gathering
+from instar.records.trays import folder as trays_folder
+from instar.records.trays import labels
+from instar.records.trays.coco import Coco, Picture, Store, read_coco
+from instar.records.trays.folder import COUNTS, PARTITION, SOURCE, Folder, Tray, read_folder, windows
+from instar.records.trays.outlines import LARGEST
+from instar.records.trays.photograph import FAULTS, JOINED, Insects, insects
+from instar.records.trays.taxa import BOLD_RANKS, Taxa, named, read_taxa, table, taxon_id
+from instar.tables import csv_rows
+
+#: The columns of the table of outlines that were changed or dropped; areas are in pixels.
+OUTLINES = ("photo_key", "tile", "id", "category", "changes", "reason", "area_before", "area_after")
+
+UNKNOWN_IMAGE = "unknown image"
+#: Dropped outlines that are shown.
+_SHOWN = 3
+
+
+class Stored:
+    """The boxes of a photograph, on disk; they are read anew each time."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+
+    def __len__(self) -> int:
+        return self._store.counts[self._key]
+
+    def __iter__(self) -> Iterator[Annotation]:
+        return (Annotation(bbox, more) for bbox, more in self._store.of(self._key))
+
+
+@dataclass
+class Trays:
+    """What a set of trays gave.
+
+    Attributes:
+        gathering: the photographs.
+        annotations: their insects.
+        taxonomy: rows of ``tables.TAXONOMY`` for the taxa of labels and barcodes.
+        specimens: rows of ``tables.SPECIMENS``.
+        barcodes: rows of ``tables.BARCODES``.
+        counts: outlines read, taken and dropped, and the changes; labels; what else is worth knowing.
+    """
+
+    gathering: Gathering
+    annotations: Annotations
+    taxonomy: list[dict[str, Any]] = field(default_factory=list)
+    specimens: list[dict[str, Any]] = field(default_factory=list)
+    barcodes: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+def read(
+    source: Path,
+    out_outlines: Path,
+    *,
+    partition: Path,
+    licences: list[str] | None,
+    category: str,
+    categories: list[str],
+    min_mask_px: int,
+    margin_px: int,
+    faults: str,
+    work: Path | None = None,
+) -> Trays:
+    """Read a folder of trays; its layout stands in data/README.md.
+
+    Args:
+        source: the folder.
+        out_outlines: gets a row for every outline that was changed or dropped.
+        partition: table with the columns photo and split; the folder's own ``partition.csv`` goes before it. A
+            photograph that it does not list is for training; a table without rows gives no splits.
+        licences: short names of those allowed; a photograph of which nothing tells the licence is taken.
+        category: name of the one class.
+        categories: of outlines that are taken; all where there are none.
+        min_mask_px: smaller masks are dropped, pixels.
+        margin_px: around the insects of a photograph, within which it is searched.
+        faults: ``refuse`` a set with outlines that say that a file is wrong, or ``leave_out`` them, counted and told.
+        work: folder for temporary files.
+
+    Raises:
+        InputError: if the folder or a table in it is damaged, there are two files of one kind, no outline is of the
+            wanted categories, or, with ``refuse``, an outline has an unknown category or image, or broken numbers.
+    """
+    folder = read_folder(source)
+    outlined, labelled = _cocos(source, work)
+    barcodes = list(_barcodes(source / "barcodes.csv"))
+    taxa = read_taxa(source / "bold.tsv", source / "dyntaxa.csv", [names for _, names, _ in barcodes])
+    found = Annotations(category=category)
+    reading = _Reading(source, folder, taxa, found, Store(work), categories, min_mask_px, margin_px)
+    with replacing(out_outlines) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(OUTLINES)
+        if outlined:
+            writer.writerows(reading.rows(outlined, labelled))
+    reading.check(faults)
+    found.given.update(_given(source, partition, folder, found))
+    gathering = Gathering(work)
+    trays_folder.gather(folder, gathering, licences=licences)
+    barcode_rows = _barcode_rows(barcodes, folder)
+    carried = reading.carried | {row["taxon_id"] for row in barcode_rows}
+    return Trays(
+        gathering,
+        found,
+        taxa.rows(carried),
+        [_specimens(tray) for _, tray in sorted(folder.trays.items())],
+        barcode_rows,
+        _counts(reading, taxa, folder, barcodes),
+    )
+
+
+def _cocos(source: Path, work: Path | None) -> tuple[Coco | None, Coco | None]:
+    """The files of outlines and of labels."""
+    outlines = _single([*sorted(source.glob("annots*.json")), *sorted(source.glob("annotations.json"))])
+    labelled = _single(sorted(source.glob("taxa*.json")))
+    if labelled and not outlines:
+        raise InputError(f"{labelled}: are labels, and there are no outlines; put annots_<date>_coco.json beside it")
+    return (read_coco(outlines, work) if outlines else None), (read_coco(labelled, work) if labelled else None)
+
+
+def _single(paths: list[Path]) -> Path | None:
+    if len(paths) > 1:
+        raise InputError(f"{paths[1]}: is there beside {paths[0].name}; keep one of them")
+    return paths[0] if paths else None
+
+
+@dataclass
+class _Reading:
+    """Photographs as their insects are read, one after the other."""
+
+    source: Path
+    folder: Folder
+    taxa: Taxa
+    found: Annotations
+    store: Store
+    categories: list[str]
+    min_mask_px: int
+    margin_px: int
+    read: int = 0
+    out: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
+    areas: Counter[str] = field(default_factory=Counter)
+    assembled: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    carried: set[str] = field(default_factory=set)
+    examples: dict[str, str] = field(default_factory=dict)
+    names: Counter[str] = field(default_factory=Counter)
+    incomplete: int = 0
+
+    def rows(self, outlined: Coco, labelled: Coco | None) -> Iterator[tuple[Any, ...]]:
+        """Read all photographs; gives rows of ``OUTLINES``."""
+        self.read = outlined.read
+        self._drop(UNKNOWN_IMAGE, outlined.without_picture, f"{outlined.path}: annotations of images it does not list")
+        called = _by_tray(labelled, self.folder)
+        pictures = _by_tray(outlined, self.folder)
+        # two names may stand for one photograph
+        for tray_name, (name, shown) in progress(pictures.items(), "photographs' outlines"):
+            tray = self.folder.trays.get(tray_name)
+            why = _unusable(tray, shown)
+            if why or tray is None:
+                count = sum(outlined.outlines.counts[one.id] for one in shown)
+                self.found.left_out[why or ""] += 1
+                self._drop(f"photograph left out: {why}", count, f"{outlined.path}: photograph {name}: {why}")
+                continue
+            places = self._windows(tray, shown)
+            theirs = [(labelled, one) for one in called.get(tray_name, ("", []))[1]] if labelled else []
+            yield from self._take(tray, outlined, shown, theirs, places)
+
+    def _windows(self, tray: Tray, shown: list[Picture]) -> np.ndarray:
+        assert tray.size is not None
+        if shown[0].tile is None:
+            return np.array([[0, 0, *tray.size]], np.int64)
+        places = windows(self.source, tray)
+        self.incomplete += len({one.tile for one in shown}) < len(places)
+        return places
+
+    def _take(
+        self,
+        tray: Tray,
+        outlined: Coco,
+        shown: list[Picture],
+        theirs: Iterable[tuple[Coco, Picture]],
+        places: np.ndarray,
+    ) -> Iterator[tuple[Any, ...]]:
+        assert tray.size is not None
+        limits = {"categories": self.categories, "min_mask_px": self.min_mask_px}
+        one = insects(outlined, shown, theirs, places, tray.size, self.taxa, **limits)  # type: ignore[arg-type]
+        tray.region = _region(one, tray.size, self.margin_px)
+        for annotation in one.annotations(*tray.size):
+            self.store.add(tray.key, (annotation.bbox, annotation.more))
+        self.found.photographs[tray.key] = Photograph(*tray.size, Stored(self.store, tray.key))
+        self._count(one, outlined.path, tray)
+        for outline in one.outlines:
+            if outline.cleaned.changes or (outline.reason and not outline.reason.startswith("category ")):
+                changes = "; ".join(outline.cleaned.changes)
+                areas = outline.area if outline.raw_area is None else outline.raw_area, outline.area
+                after = 0 if outline.reason else areas[1]
+                yield tray.key, outline.tile, outline.id, outline.name, changes, outline.reason or "", areas[0], after
+
+    def _count(self, one: Insects, path: Path, tray: Tray) -> None:
+        self.out += len(one.masks)
+        self.assembled.update(one.counts)
+        self.labels.update(labels.counts(one.labels))
+        for label in one.labels:
+            self.carried.update([*([label.high] if label.high else []), *label.low])
+            self.unknown.update(label.unknown)
+        for outline in one.outlines:
+            self.names[outline.name] += 1
+            if outline.reason:
+                self._drop(outline.reason, 1, f"{path}: {tray.name}: annotation {outline.id}: {outline.reason}")
+            elif outline.cleaned.changes and outline.raw_area is not None:
+                self.changes.update(outline.cleaned.changes)
+                self.areas["before_px"] += outline.raw_area
+                self.areas["after_px"] += outline.area
+                self.areas["of"] += 1
+
+    def _drop(self, reason: str, count: int, example: str) -> None:
+        if count:
+            self.dropped[reason] += count
+            self.examples.setdefault(reason, example)
+
+    def check(self, faults: str) -> None:
+        """Tell what was dropped; refuse what says that a file is wrong.
+
+        Raises:
+            InputError: if there is such a fault and faults are refused, or nothing is left of many outlines.
+        """
+        wrong = {name: self.dropped[name] for name in (UNKNOWN_IMAGE, *FAULTS) if self.dropped[name]}
+        if wrong and faults == "refuse":
+            name = next(iter(wrong))
+            more = f" (and {sum(wrong.values()) - 1} more faults)" if sum(wrong.values()) > 1 else ""
+            raise InputError(f"{self.examples[name]}{more}; mend it, or set records.annotation_faults=leave_out")
+        if self.names and self.categories and not self.names.keys() & set(self.categories):
+            told = ", ".join(f"{name}: {count}" for name, count in self.names.most_common(5))
+            raise InputError(
+                f"{self.source}: no outline of the categories {', '.join(self.categories)} ({told}); set "
+                "records.outline_categories"
+            )
+        for name, count in sorted(self.dropped.items()):
+            if not name.startswith("category "):
+                print(f"outlines dropped: {name}: {count}, such as {self.examples[name]}", file=sys.stderr)
+        if self.unknown:
+            shown = ", ".join(f"{name} ({count})" for name, count in self.unknown.most_common(_SHOWN))
+            print(f"labels that the taxonomy does not have: {self.unknown.total()}, such as {shown}", file=sys.stderr)
+        if self.read != self.out + self.dropped.total() + self.assembled[JOINED]:
+            raise RuntimeError(f"trays: {self.read} outlines read, {self.out} insects, {self.dropped} dropped")
+
+
+def _by_tray(coco: Coco | None, folder: Folder) -> dict[str, tuple[str, list[Picture]]]:
+    """Pictures by the photograph's own name, with the name that the file gives it."""
+    found: dict[str, tuple[str, list[Picture]]] = {}
+    for name, pictures in (coco.photographs if coco else {}).items():
+        tray = folder.find(name)
+        found.setdefault(tray.name if tray else name, (name, []))[1].extend(pictures)
+    return found
+
+
+def _unusable(tray: Tray | None, shown: list[Picture]) -> str | None:
+    """Why a photograph's outlines cannot be used; None where they can."""
+    if tray is None:
+        return "no such photograph"
+    if tray.size is None:
+        return "no readable photograph"
+    if len({one.tile is None for one in shown}) > 1 or (shown[0].tile is None and len(shown) > 1):
+        return "annotated twice"
+    if shown[0].tile is None and shown[0].size not in (None, tray.size):
+        return "annotated in another size"
+    return None
+
+
+def _region(one: Insects, size: tuple[int, int], margin_px: int) -> list[int] | None:
+    """The box around all insects with the margin, clipped; None, the whole photograph, without any."""
+    if not len(one.masks):
+        return None
+    boxes = one.masks.boxes()
+    low, high = boxes[:, :2].min(axis=0) - margin_px, boxes[:, 2:].max(axis=0) + margin_px
+    return [int(max(low[0], 0)), int(max(low[1], 0)), int(min(high[0], size[0])), int(min(high[1], size[1]))]
+
+
+def _given(source: Path, partition: Path, folder: Folder, found: Annotations) -> dict[str, str]:
+    """The split of every annotated photograph that a table gives; train for those that it does not list."""
+    path = source / PARTITION if (source / PARTITION).is_file() else partition
+    splits: dict[str, str] = {}
+    missing = []
+    for line, row in csv_rows(path, ("photo", "split")):
+        split = GIVEN_SPLITS.get(row["split"].lower())
+        if split is None:
+            raise InputError(f"{path}: line {line}: split {row['split']!r} is none of train, validation, test; mend it")
+        trays = _meant(folder, row["photo"])
+        missing += [] if trays else [row["photo"]]
+        for tray in trays:
+            if splits.setdefault(tray.key, split) != split:
+                raise InputError(f"{path}: line {line}: photo {row['photo']!r} is in two splits; mend one")
+    if missing:
+        print(f"{path}: {len(missing)} of its photographs are not there, such as {missing[0]}", file=sys.stderr)
+    if missing and not splits:
+        raise InputError(f"{path}: none of its photographs is in {source}, such as {missing[0]}; give the set's own")
+    return {key: splits.get(key, "train") for key in found.photographs} if splits else {}
+
+
+def _meant(folder: Folder, name: str) -> list[Tray]:
+    """The photograph of a name, or those of the sample that is called so."""
+    one = folder.find(name)
+    return [one] if one else [tray for tray in folder.trays.values() if tray.sample == name]
+
+
+def _specimens(tray: Tray) -> dict[str, Any]:
+    counts = {name: int(tray.said[name]) if tray.said.get(name) else None for name in COUNTS}
+    return {"photo_key": tray.key, "sample": tray.sample, **counts}
+
+
+def _barcodes(path: Path) -> Iterator[tuple[str, dict[str, str], int | None]]:
+    """Sample, names from kingdom to species, and reads of every barcoded taxon."""
+    if not path.is_file():
+        return
+    columns = ("sample", *BOLD_RANKS, "reads")
+    for row in table(path, columns, need=("sample",)):
+        reads = row.get("reads") or ""
+        if reads and not reads.isdecimal():
+            raise InputError(f"{path}: sample {row['sample']!r}: reads = {reads!r} is no whole number; mend it")
+        yield row["sample"], named(row, BOLD_RANKS), int(reads) if reads else None
+
+
+def _barcode_rows(barcodes: list[tuple[str, dict[str, str], int | None]], folder: Folder) -> list[dict[str, Any]]:
+    """Rows of ``tables.BARCODES``, each taxon at its lowest named rank, of the samples that a photograph shows."""
+    samples = {tray.sample for tray in folder.trays.values()}
+    found: dict[tuple[str, str], int | None] = {}
+    for sample, names, reads in barcodes:
+        lowest = next((rank for rank in reversed(BOLD_RANKS) if rank in names), None)
+        if sample in samples and lowest:
+            key = sample, taxon_id(lowest, names[lowest])
+            before = found.get(key)
+            found[key] = (before or 0) + (reads or 0) if before is not None or reads is not None else None
+    return [
+        {"observation_id": f"{SOURCE}-{sample}", "sample": sample, "taxon_id": one, "reads": found[sample, one]}
+        for sample, one in sorted(found)
+    ]
+
+
+def _counts(
+    reading: _Reading, taxa: Taxa, folder: Folder, barcodes: list[tuple[str, dict[str, str], int | None]]
+) -> dict[str, Any]:
+    samples = {tray.sample for tray in folder.trays.values()}
+    annotated = reading.found.photographs
+    parted = Counter()  # type: ignore[var-annotated]
+    for tray in folder.trays.values():
+        if tray.key in reading.found.given:
+            parted[tray.sample, reading.found.given[tray.key]] += 1
+    return {
+        "outlines": {
+            "in": reading.read,
+            "out": reading.out,
+            "joined": reading.assembled[JOINED],
+            "dropped": dict(sorted(reading.dropped.items())),
+            "changed": {**dict(sorted(reading.changes.items())), "outlines": reading.areas["of"]},
+            "largest_part_taken": reading.changes[LARGEST],
+            "changed_area_px": {"before": reading.areas["before_px"], "after": reading.areas["after_px"]},
+            "assembled": {name: n for name, n in sorted(reading.assembled.items()) if not name.startswith("labels")},
+        },
+        "labels": {
+            **{name: n for name, n in sorted(reading.assembled.items()) if name.startswith("labels")},
+            **dict(sorted(reading.labels.items())),
+            "unknown_names": dict(sorted(reading.unknown.items())),
+        },
+        "taxonomy": dict(sorted(taxa.counts.items())),
+        "samples": {
+            "samples": len(samples),
+            "with_barcodes": len(samples & {sample for sample, _, _ in barcodes}),
+            "barcoded_without_photograph": len({sample for sample, _, _ in barcodes} - samples),
+            "in_two_splits": len(parted) - len({sample for sample, _ in parted}),
+        },
+        "photographs": {
+            "annotated": len(annotated),
+            "not_annotated": len(folder.trays) - len(annotated),
+            "not_in_metadata": folder.untold,
+            "with_sub_images_missing": reading.incomplete,
+        },
+    }

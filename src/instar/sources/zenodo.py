@@ -1,0 +1,144 @@
+"""`instar source zenodo`: the files of a record of Zenodo, checked and unpacked.
+
+https://developers.zenodo.org/#records
+"""
+
+import json
+import shutil
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from requests import Session
+
+from instar.errors import InputError
+from instar.files import md5_of, remove, replacing, write_json
+from instar.progress import progress
+from instar.sources import parts, web
+from instar.store import STATE
+
+URL = "https://zenodo.org/api"
+#: MassID45: A multi-modal dataset for insect biodiversity.
+RECORD = 15479861
+#: Files that are not whole yet.
+WORK = STATE / "zenodo"
+#: Beside the files; tells which ones are whole, and how the record is cited.
+ABOUT = "zenodo-{}.json"
+#: What an archive unpacks to, at most, as a multiple of its own size.
+MOST_UNPACKED = 200
+
+
+def zenodo(
+    source: Path,
+    *,
+    record: int = RECORD,
+    files: list[str] | None = None,
+    unzip: bool = True,
+    url: str = URL,
+) -> int:
+    """Fetch the files of a record of Zenodo and unpack its zip files.
+
+    Every file is checked against Zenodo's md5. Stopped and started again, it goes on where it was; what is whole is not
+    fetched again while Zenodo's checksum stays the same. ``zenodo-<record>.json`` tells DOI, licence and checksums.
+
+    Args:
+        source: the study's source folder.
+        record: number of the record; MassID45's by default.
+        files: names of those that are wanted; nothing for all.
+        unzip: unpack zip files into the folder and keep only what was in them.
+        url: of the API.
+
+    Raises:
+        InputError: if Zenodo refuses, does not have a file, or gives none with the right checksum in six tries; if a
+            zip file is damaged or holds paths outside of the folder.
+    """
+    client = web.session()
+    told = web.ask(client, f"{url}/records/{record}", read=web.as_json)
+    entries = _entries(told, f"{url}/records/{record}", files)
+    about = source / ABOUT.format(record)
+    finished = json.loads(about.read_text(encoding="utf-8"))["files"] if about.is_file() else {}
+    for name, (link, size, md5) in progress(entries.items(), "files"):
+        if finished.get(name) != md5:
+            _fetch(client, link, size, md5, source / name, _part(record, name), unzip=unzip)
+            finished[name] = md5
+            write_json(about, {**_citation(told), "files": dict(sorted(finished.items()))})
+            remove(_part(record, name))  # only now, so that a kill costs no second download
+    return 0
+
+
+def _entries(told: dict[str, Any], place: str, wanted: list[str] | None) -> dict[str, tuple[str, int, str]]:
+    """Address, bytes and md5 of each wanted file, by name."""
+    try:
+        entries = {}
+        for one in told["files"]:
+            kind, _, md5 = str(one["checksum"]).partition(":")
+            if kind != "md5" or len(md5) != 32:
+                raise ValueError(f"checksum {one['checksum']!r} is no md5")
+            entries[_safe(str(one["key"]), place).as_posix()] = str(one["links"]["self"]), int(one["size"]), md5
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{place}: not a record with files ({problem}); check its number") from None
+    if missing := sorted(set(wanted or ()) - entries.keys()):
+        raise InputError(f"{place}: has no file {missing[0]}; it has {', '.join(sorted(entries))}")
+    return {name: entries[name] for name in sorted(entries) if wanted is None or name in wanted}
+
+
+def _citation(told: dict[str, Any]) -> dict[str, Any]:
+    about = told.get("metadata") or {}
+    licence = about.get("license")
+    names = {"record": told.get("id"), "doi": told.get("doi"), "title": about.get("title")}
+    return {**names, "licence": licence.get("id") if isinstance(licence, dict) else licence}
+
+
+def _part(record: int, name: str) -> Path:
+    return WORK / str(record) / f"{name.replace('/', '-')}.part"
+
+
+def _fetch(client: Session, link: str, size: int, md5: str, path: Path, part: Path, *, unzip: bool) -> None:
+
+    def check(whole: Path) -> None:
+        if (found := md5_of(whole)) != md5:
+            raise ValueError(f"md5 {found} instead of {md5}")
+
+    have = part.stat().st_size if part.is_file() else 0
+    if have > size or (have == size and md5_of(part) != md5):
+        part.unlink()  # of another version of the file
+    if not part.is_file() or part.stat().st_size < size or not size:
+        parts.fetch(client, link, part, size, check)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if unzip and zipfile.is_zipfile(part):
+        _unpack(part, path.parent, link)
+    else:
+        parts.move(part, path)
+
+
+def _safe(name: str, place: str) -> PurePosixPath:
+    """A path below a folder.
+
+    Raises:
+        InputError: if the name leads out of it.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0] or "\0" in name:
+        raise InputError(f"{place}: file {name!r} leads out of the folder; do not use this archive")
+    return path
+
+
+def _unpack(archive: Path, folder: Path, link: str) -> None:
+    """Unpack all files, each under its name when it is whole."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [(one, _safe(one.filename, link)) for one in opened.infolist() if not one.is_dir()]
+            unpacked = sum(one.file_size for one, _ in members)
+            if unpacked > MOST_UNPACKED * archive.stat().st_size:
+                raise InputError(f"{link}: {unpacked} bytes from {archive.stat().st_size}; do not use this archive")
+            for one, _ in members:
+                if stat.S_ISLNK(one.external_attr >> 16):
+                    raise InputError(f"{link}: file {one.filename!r} is a link; do not use this archive")
+            for one, name in progress(members, f"files of {archive.stem}"):
+                with replacing(folder / name) as temporary, opened.open(one) as packed, temporary.open("wb") as file:
+                    shutil.copyfileobj(packed, file, web.CHUNK_BYTES)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        remove(archive)
+        raise InputError(f"{link}: is no whole zip file ({error}); run the same command again") from None
