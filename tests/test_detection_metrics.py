@@ -10,9 +10,9 @@ import pytest
 from photo_shards import write_annotations, write_detections, write_images
 
 from instar.detection_metrics.resampling import photograph_groups
-from instar.detection_metrics.specimens import COLUMNS as SPECIMEN_COLUMNS
 from instar.detection_metrics.stage import CURVE_ROWS, detection_metrics
 from instar.errors import InputError
+from instar.tables import SPECIMENS as SPECIMEN_COLUMNS
 from instar.tables import TAXONOMY, write_table
 
 OPTIONS: dict[str, Any] = {"seed": 0, "shards": ["s0", "s1"], "wanted_recall": 0.9, "max_boxes": 100}

@@ -93,7 +93,13 @@ def write_study(folder: Path, found: dict[str, list[tuple[Rectangle, float, bool
         for name, rank in names.items()
     ]
     write_table(folder / "taxonomy.parquet", taxa, TAXONOMY)
-    specimens = ["photo_key,sample,specimens,specimens_of_classes", "t-2,A,5,4", "t-3,B,2,", "r-1,C,4,4", "z-9,D,7,7"]
+    specimens = [
+        "photo_key,sample,specimens,specimens_insecta_arachnida",
+        "t-2,A,5,4",
+        "t-3,B,2,",
+        "r-1,C,4,4",
+        "z-9,D,7,7",
+    ]
     (folder / "specimens.csv").write_text("\n".join(specimens) + "\n")
 
 
@@ -308,12 +314,15 @@ def test_tiles_lie_in_the_region() -> None:
 
 def test_specimens_are_read(tmp_path: Path) -> None:
     path = tmp_path / "specimens.csv"
-    head = "photo_key,sample,specimens,specimens_of_classes\n"
+    head = "photo_key,sample,specimens,specimens_insecta_arachnida\n"
     path.write_text(head)
     assert read_specimens(path) == {}
     path.write_text(f"{head}a,S,12,\n")
     assert read_specimens(path) == {"a": Specimens("S", 12, None)}
-    for line, told in (("a,S,-1,", "line 2: specimens = '-1'"), ("a,S,,x", "line 2: specimens_of_classes = 'x'")):
+    for line, told in (
+        ("a,S,-1,", "line 2: specimens = '-1'"),
+        ("a,S,,x", "line 2: specimens_insecta_arachnida = 'x'"),
+    ):
         path.write_text(f"{head}{line}\n")
         with pytest.raises(InputError, match=told):
             read_specimens(path)

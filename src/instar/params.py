@@ -143,7 +143,6 @@ class DetectionMetrics:
     areas_px: list[int] = _key("areas at which medium and large animals begin, pixels of the photograph", ge=1)
     seam_px: float = _key("a tile's inner edge is near what it runs through or passes so many pixels away", ge=0)
     count_classes: list[str] = _key("classes whose animals are counted apart, too; [] for none")
-    specimens: str = _key("table of samples and their specimens sorted by hand; a header alone for none")
 
 
 @dataclass

@@ -33,7 +33,7 @@ rule detection_metrics:
         job=job,
         images=folder("images"),
         detections=folder("detections"),
-        flags=GRAPH.flags("detection_metrics", without=("specimens",)),
+        flags=GRAPH.flags("detection_metrics"),
     shell:
         "{params.job} --log {log:q} -- instar detection_metrics --annotations {input.annotations:q} --detections {params.detections:q}"
         " --images {params.images:q} --taxonomy {input.taxonomy:q} --specimens {input.specimens:q}"

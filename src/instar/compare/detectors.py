@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from instar import detectors
-from instar.annotations import read_annotations
 from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, ours, published_rows
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import search

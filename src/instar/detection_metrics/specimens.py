@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instar.errors import InputError
-from instar.tables import csv_rows
-
-COLUMNS = ("photo_key", "sample", "specimens", "specimens_of_classes")
+from instar.tables import SPECIMENS, csv_rows
 
 
 @dataclass(frozen=True)
 class Specimens:
-    """What the sample table tells of a photograph; a count that nobody made is None."""
+    """What the sample table tells of a photograph: all specimens, and those of Insecta and Arachnida.
+
+    A count that nobody made is None.
+    """
 
     sample: str
     specimens: int | None
@@ -27,10 +28,10 @@ def read_specimens(path: Path) -> dict[str, Specimens]:
         InputError: if it is no such CSV, a count is no whole number or below 0, or a photograph is told twice.
     """
     found: dict[str, Specimens] = {}
-    for line, row in csv_rows(path, COLUMNS):
+    for line, row in csv_rows(path, SPECIMENS):
         if row["photo_key"] in found:
             raise InputError(f"{path}: line {line}: photograph {row['photo_key']} is told twice; keep one line")
-        counts = [_count(row[name], f"{path}: line {line}: {name}") for name in COLUMNS[2:]]
+        counts = [_count(row[name], f"{path}: line {line}: {name}") for name in SPECIMENS[2:]]
         found[row["photo_key"]] = Specimens(row["sample"], *counts)
     return found
 
