@@ -32,7 +32,6 @@ def cut_flags(
     boxes_xyxy: np.ndarray,
     tile_box: tuple[int, int, int, int],
     photo_region: tuple[int, int, int, int],
-    *,
     tolerance_px: float,
 ) -> np.ndarray:
     """Whether a tile's inner edge cuts off what was found: an edge beyond which the photograph is searched too.
