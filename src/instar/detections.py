@@ -211,7 +211,7 @@ def _predict(model: Detector, tiles: list[Tile], slicing: Slicing, limits: Limit
         inside = replace(found, boxes_xyxy=clipped_boxes(found.boxes_xyxy, right - left, bottom - top))
         kept = shifted(inside.take(non_empty(inside.boxes_xyxy)), left, top)
         tile.photograph.parts.append(kept)
-        cut = cut_flags(kept.boxes_xyxy, tile.box, tile.photograph.region, tolerance_px=CUT_PX)
+        cut = cut_flags(kept.boxes_xyxy, tile.box, tile.photograph.region, CUT_PX)
         tile.photograph.cuts.append(cut)
         tile.photograph.tiles.append(np.tile(np.array(tile.box), (len(kept), 1)))
         tile.photograph.waiting -= 1

@@ -292,16 +292,16 @@ def intersections(masks: Masks, others: Masks, left: np.ndarray, right: np.ndarr
     starts, ends = mine.run(left[meeting], first[meeting]), mine.run(left[meeting], end[meeting])
     for part in _portions(ends - starts):
         runs, pairs = _ranges(starts[part], ends[part])
-        places = meeting[part][pairs]
-        columns = masks.columns[runs]
-        low, high = theirs.run(right[places], columns), theirs.run(right[places], columns + 1)
+        columns, others_of = masks.columns[runs], right[meeting[part]]
+        low, high = theirs.run(others_of[pairs], columns), theirs.run(others_of[pairs], columns + 1)
         while len(low):  # nearly every mask has one run in a column
             left_over = np.flatnonzero(high > low)
-            low, high, runs, places = low[left_over], high[left_over], runs[left_over], places[left_over]
+            low, high, runs, pairs = low[left_over], high[left_over], runs[left_over], pairs[left_over]
             common = np.minimum(masks.bottoms[runs], others.bottoms[low]) - np.maximum(
                 masks.tops[runs], others.tops[low]
             )
-            np.add.at(shared, places, np.maximum(common, 0))
+            sums = np.bincount(pairs, weights=np.maximum(common, 0), minlength=len(starts[part]))
+            shared[meeting[part]] += sums.astype(np.int64)  # below 2 ** 53, so exact
             low = low + 1
     return shared
 
@@ -388,7 +388,7 @@ def _voted(masks: Masks, offsets: np.ndarray, weights: np.ndarray, needed: np.nd
     top, height = tops.min(), bottoms.max() - tops.min() + 1
     lines = (groups * width + columns - left) * height - top
     places = np.concatenate([lines + tops, lines + bottoms])
-    order = np.argsort(places)
+    order = np.argsort(places, kind="stable")  # fast on what is sorted in stretches, as each mask is
     places, votes = places[order], np.cumsum(np.concatenate([votes, -votes])[order])
     last = np.append(places[1:] != places[:-1], True)
     places, votes = places[last], votes[last]

@@ -341,10 +341,10 @@ def _matching_still(shapes: _Shapes, keepers: np.ndarray, members: np.ndarray, m
             break
         if len(going) < len(starts):
             grown, starts, ends = grown.take(going), starts[going], ends[going]
-        ones, theirs = np.arange(len(starts)), members[starts + turn]
-        hits = np.flatnonzero(_overlaps(grown, shapes, ones, theirs, matching.metric, matching.threshold) > 0)
+        pairs, others = np.arange(len(starts)), shapes.take(members[starts + turn])
+        hits = np.flatnonzero(_overlaps(grown, others, pairs, pairs, matching.metric, matching.threshold) > 0)
         still[starts[hits] + turn] = True
-        grown = _grown(grown, hits, shapes.take(theirs[hits]))
+        grown = _grown(grown, hits, others.take(hits))
     return still
 
 

@@ -40,7 +40,6 @@ def cut_flags(
     boxes_xyxy: np.ndarray,
     tile_box: Box,
     photo_region: Box,
-    *,
     tolerance_px: float,
 ) -> np.ndarray:
     """Whether a tile's inner edge cuts off what was found: an edge beyond which the photograph is searched too.
