@@ -34,6 +34,12 @@ def test_the_ten_stages(graph: dag.Dag) -> None:
     assert list(graph.stages) == STAGES
 
 
+def test_photographs_that_were_drawn_lie_in_the_output(graph: dag.Dag) -> None:
+    assert graph.local == "data/demo/source"  # the demo's source is a description
+    graph.params.records.source = "tests"
+    assert graph.local == "tests"
+
+
 def module_path(name: str) -> Path | None:
     path = SOURCE / Path(*name.split("."))
     if (path / "__init__.py").is_file():

@@ -90,6 +90,8 @@ def test_sub_images_become_the_photograph(tmp_path: Path, source: Path) -> None:
     assert [one["bbox"] for one in animals(outputs)] == [[5, 5, 10, 10], [45, 20, 10, 10], [50, 2, 20, 10]]
     told = [(one["area"], one["name"], one["taxon"], one["low"]) for one in animals(outputs)]
     assert told == [(100, "b", None, []), (100, "b", None, []), (200, "b", None, [])]
+    text = (outputs.folder / "annotations.json").read_text()
+    assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
     masks = read_annotations(outputs.folder / "annotations.json")[0][0].masks
     assert masks is not None
     assert masks.take(np.array([2])).rle(40, 100) == from_bitmaps([np.ones((10, 20))], [(50, 2)]).rle(40, 100)

@@ -61,6 +61,7 @@ def test_the_photographs_own_edge_cuts_nothing() -> None:
     # whole in sub-image 1 although it touches the photograph's upper edge
     one = put_together((0, (45, 0, 60, 10)), (1, (45, 0, 70, 10)))
     assert found(one) == [[45, 0, 70, 10]]
+    assert one.counts["insects united from parts"] == 0
 
 
 def test_neighbours_stay_two() -> None:
