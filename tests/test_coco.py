@@ -252,3 +252,13 @@ def test_matched_by_area_by_hand() -> None:
     assert given.right.tolist() == [[False, True, False, False, False]]
     assert average_precisions(given, np.ones(1, np.int64)).tolist() == [1.0]
     assert np.isnan(average_precisions(given, np.zeros(1, np.int64))).all()
+
+
+def test_an_animal_of_the_area_goes_before_one_that_fits_better() -> None:
+    animals = np.array([[0.0, 0, 10, 10], [0, 0, 10, 8]])
+    overlaps = [box_overlaps(np.array([[0.0, 0, 10, 10], [0, 0, 10, 9]]), animals)]
+    scores, half = [np.array([0.9, 0.8])], np.array([0.5])
+    assert matched(overlaps, scores, thresholds=half).animal.tolist() == [[0, 1]]
+    small = matched(overlaps, scores, thresholds=half, area=(0, 90))
+    # the second one is left with the animal that does not count
+    assert (small.animal.tolist(), small.ignored.tolist()) == ([[1, 0]], [[False, True]])

@@ -31,6 +31,11 @@ def test_the_committed_file_is_valid() -> None:
         ("beta: 0.9999", "beta: 1.0", "beta = 1.0 is not allowed; it must be at least 0 and below 1"),
         ("beta: 0.9999", "beta: .nan", "beta = nan is not allowed"),
         (
+            "  - 1024\n  - 9216",
+            "  - 1024\n  - 1024",
+            "detection_metrics.areas_px = [1024, 1024] is not allowed; it must hold two areas, the smaller one first",
+        ),
+        (
             "beta: 0.9999",
             "beta: much",
             "beta: Value 'much' of type 'str' could not be converted to Float; it must be float",

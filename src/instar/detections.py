@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from instar import detectors
 from instar.boxes import NO_ANIMAL, clipped_boxes, non_empty, order_by_score
 from instar.detectors import Boxes, Detector
-from instar.merge import merged
+from instar.merge import Metric, Rule, merged
 from instar.photographs import Row, decoded, in_order
 from instar.progress import progress
 from instar.shards import ShardReader
@@ -222,8 +222,8 @@ def _finish(photograph: Photograph, *, slicing: Slicing) -> None:
     if len(photograph.parts) > 1:
         together = merged(
             found,
-            rule=slicing.merge,
-            metric=slicing.merge_metric,
+            rule=cast(Rule, slicing.merge),
+            metric=cast(Metric, slicing.merge_metric),
             threshold=slicing.merge_threshold,
             comparable=slicing.merge_comparable,
             cut=np.concatenate(photograph.cuts),
