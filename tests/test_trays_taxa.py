@@ -19,7 +19,7 @@ BOLD = [
     f"P4\tS4\t{ABOVE}\tLepidoptera\tNoctuidae\tNone\tNone\tNoctua\tNone\tB4",
     f"P5\tS5\t{ABOVE}\tHymenoptera\tBraconidae\tNone\tNone\tApanteles\tNone\tB5",
 ]
-DYNTAXA = [
+DYNTAXA: list[tuple[str, ...]] = [
     ("0", "", "Animalia", "kingdom"),
     ("1", "0", "Arthropoda", "phylum"),
     ("2", "1", "Insecta", "class"),

@@ -36,7 +36,7 @@ def write_tiles(source: Path, name: str, windows: list[list[int]] | None = None)
     np.save(folder / f"{name}_tile_metadata.npy", np.array(windows or WINDOWS))
 
 
-def outline(number: int, image: int, segmentation: Any, name: str | None = "b", **more: Any) -> dict[str, Any]:
+def outline(number: int, image: Any, segmentation: Any, name: str | None = "b", **more: Any) -> dict[str, Any]:
     given = {"id": number, "image_id": image, "category_id": 1, "segmentation": segmentation, **more}
     return given | ({"name": name} if name is not None else {})
 
