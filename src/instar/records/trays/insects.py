@@ -20,6 +20,9 @@ Rng = np.random.Generator
 #: How an animal came to lie: share, lowest and highest elevation of the camera above its plane, degrees.
 LYING = ((0.42, 55.0, 90.0), (0.38, -12.0, 28.0), (0.2, -90.0, -55.0))
 
+#: Radius below which legs and antennae are not seen, pixels.
+FAINT_PX = 0.15
+
 
 @dataclass(frozen=True)
 class Sprite:
@@ -67,7 +70,12 @@ def insect(form: Form, *, length_px: float, light: np.ndarray, rng: Rng) -> Spri
     share = np.array([lying[0] for lying in LYING])
     _, low, high = LYING[rng.choice(len(LYING), p=share / share.sum())]
     view = view_matrix(heading_deg=rng.uniform(0, 360), elevation_deg=rng.uniform(low, high))
-    return _picture(solids_of(form, rng), wings_of(form, rng), view, form, length_px, light, rng)
+    solids = [
+        solid
+        for solid in solids_of(form, rng)
+        if isinstance(solid, Ellipsoid) or solid.start_radius * length_px >= FAINT_PX
+    ]
+    return _picture(solids, wings_of(form, rng), view, form, length_px, light, rng)
 
 
 def solids_of(form: Form, rng: Rng) -> list[Solid]:
