@@ -12,11 +12,13 @@ from test_detection_metrics import run_stage
 
 from instar.annotations import Annotated
 from instar.detection_metrics.counting import agreements, classes_of_taxa, count_rows, resampled_agreement
-from instar.detection_metrics.judged import check_caps, photograph_tiles
+from instar.detection_metrics.instances import matched_instances
+from instar.detection_metrics.judged import Judged, check_caps, photograph_tiles
 from instar.detection_metrics.resampling import intervals, ratios, widths
 from instar.detection_metrics.specimens import Specimens, read_specimens
 from instar.errors import InputError
 from instar.masks import Masks, from_bitmaps
+from instar.metrics.coco import area_ranges, figures
 from instar.tables import DETECTIONS, TAXONOMY, write_table
 
 WIDTH, HEIGHT = 400, 100
@@ -376,3 +378,14 @@ def test_intervals_and_widths() -> None:
     assert widths(told) == {"a": 38, "b": None}
     assert intervals(np.zeros((0, 1)), ["a"]) == {"a": None}
     assert ratios(np.array([1, 2]), np.array([2, 0]), np.array([[1, 1], [0, 1]])).tolist()[0] == 1.5
+
+
+def test_boxes_have_the_size_of_their_masks() -> None:
+    bar = np.zeros((20, 20), bool)
+    bar[10], bar[:, 10] = True, True  # a cross of 39 pixels in a box of 400
+    masks = from_bitmaps([bar])
+    photograph = Annotated("a", "test", 20, 20, masks.boxes().astype(np.float64), False, masks, (None,))
+    judged = Judged(photograph, photograph.boxes_xyxy, np.ones(1), masks, np.zeros(1, bool))
+    areas = area_ranges((100, 300), whole=True)
+    told = figures(matched_instances([judged], areas).boxes_by_area)
+    assert (told["AP_small"], told["AP_medium"], told["AP_large"]) == (1, None, None)
