@@ -168,3 +168,22 @@ def test_from_labels_by_hand() -> None:
     single = from_bitmaps([noise == n for n in range(1, 5)])
     for name in ("columns", "tops", "bottoms", "offsets"):
         assert getattr(from_labels(noise, 4), name).tolist() == getattr(single, name).tolist()
+
+
+def test_bitmaps_of_all() -> None:
+    assert no_masks(2).bitmaps(3, 4).tolist() == np.zeros((2, 3, 4)).tolist()
+    pictures = np.random.default_rng(0).random((4, 7, 9)) > 0.5
+    found = from_bitmaps(pictures).bitmaps(7, 9)
+    assert found.dtype == np.uint8
+    assert (found == pictures).all()
+
+
+def test_resized_by_hand() -> None:
+    bitmap = np.zeros((4, 6), bool)
+    bitmap[1:3, 2:5] = True
+    masks = from_bitmaps([bitmap])
+    assert masks.resized((4, 6), (4, 6)).areas().tolist() == [6]
+    assert masks.resized((4, 6), (8, 12)).boxes().tolist() == [[4, 2, 10, 6]]
+    assert masks.resized((4, 6), (8, 12)).areas().tolist() == [24]
+    assert len(no_masks().resized((4, 6), (8, 12))) == 0
+    assert masks.shifted(5, 0).resized((4, 6), (8, 12)).areas().tolist() == [0]  # outside

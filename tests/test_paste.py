@@ -30,10 +30,14 @@ def test_pasted_by_hand() -> None:
     shares = torch.ones((4, 2, 2))
     shares[3, :, 1] = 0
     found = pasted(shares, boxes, 5, 8)
-    assert found.areas().tolist() == [12, 0, 0, 16]
+    assert found.areas().tolist() == [12, 0, 0, 12]
     assert found.boxes().tolist()[0] == [2, 1, 6, 4]
-    # along x the cells' centres are at 2 and 6: at 4 the value is 0.5, and pixels' centres are at halves
-    assert found.boxes().tolist()[3] == [0, 0, 4, 4]
+    # along x the cells' centres are at 2 and 6: shares 0.625, 0.875, 0.875, 0.625, and less than 0.5 from 4 on; along y
+    # 0.75, 1, 1, 0.75, so the corners have 0.47
+    assert found.bitmap(3, (0, 0, 5, 4)).astype(int).tolist() == [
+        *([0, 1, 1, 0, 0], [1, 1, 1, 1, 0]),
+        *([1, 1, 1, 1, 0], [0, 1, 1, 0, 0]),
+    ]
 
 
 def whole_pictures(shares: torch.Tensor, boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -105,6 +105,13 @@ class Masks:
                 picture[max(self.tops[run] - y_min, 0) : max(self.bottoms[run] - y_min, 0), x] = True
         return picture
 
+    def bitmaps(self, height: int, width: int) -> np.ndarray:
+        """The pixels of all masks in a picture that holds them: uint8 of 0 and 1, shape (n, height, width)."""
+        steps = np.zeros((len(self), width, height + 1), np.int8)
+        np.add.at(steps, (self.owners, self.columns, self.tops), 1)
+        np.add.at(steps, (self.owners, self.columns, self.bottoms), -1)
+        return np.cumsum(steps, axis=2, dtype=np.int8)[:, :, :-1].transpose(0, 2, 1).view(np.uint8)
+
     def rle(self, height: int, width: int) -> list[bytes]:
         """COCO's compressed run-length counts of each mask in a picture of this size.
 

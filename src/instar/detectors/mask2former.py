@@ -195,6 +195,7 @@ def _start(network: Any, told: dict[str, Any], path: Path) -> None:
         InputError: if the file is no such state, or another model's.
     """
     import torch
+    from safetensors import SafetensorError
 
     wanted = network.module.state_dict()
     unreadable = (OSError, EOFError, RuntimeError, KeyError, AttributeError, TypeError, ValueError)
@@ -203,7 +204,7 @@ def _start(network: Any, told: dict[str, Any], path: Path) -> None:
             _published(path, told) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)["model"]
         )
         fitting = {name: given[name] for name in wanted if name in given and given[name].shape == wanted[name].shape}
-    except (*unreadable, pickle.UnpicklingError) as error:
+    except (*unreadable, pickle.UnpicklingError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

@@ -153,17 +153,17 @@ def _module(told: dict[str, Any]) -> Any:
     caps = {
         f"rpn_{order}_nms_top_n_{mode}": told["proposals"] for order in ("pre", "post") for mode in ("train", "test")
     }
-    more = {"rpn_anchor_generator": anchors, "box_detections_per_img": told["detections"], **caps}
-    more["box_batch_size_per_image"] = told["samples"]
+    more = {"box_detections_per_img": told["detections"], "box_batch_size_per_image": told["samples"], **caps}
     name: Any = _MODEL.fullmatch(told["model"])
     if name is None:
-        return _test_module(more)
+        return _test_module({"rpn_anchor_generator": anchors, **more})
     if name[2]:
         module = detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=2, **more)
+        module.rpn.anchor_generator = anchors  # it has no argument for them
     else:
         norm = FrozenBatchNorm2d if told["frozen_norm"] else BatchNorm2d
         backbone = resnet_fpn_backbone(backbone_name=name[1], weights=None, norm_layer=norm, trainable_layers=5)
-        module = detection.MaskRCNN(backbone, num_classes=2, **more)
+        module = detection.MaskRCNN(backbone, num_classes=2, rpn_anchor_generator=anchors, **more)
     learning = ("layer4", "layer3", "layer2", "layer1", "")[: told["learning_stages"]]
     for layer, parameter in module.backbone.body.named_parameters():
         parameter.requires_grad_(layer.startswith(learning))

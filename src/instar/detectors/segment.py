@@ -254,7 +254,8 @@ class Tiles(Dataset[Item]):
     ) -> None:
         self._root, self._image_px, self._mask_px = root, image_px, mask_px
         self._augmentation, self._seed = augmentation, seed
-        lines = np.array([len(line) for line in (root / "tiles.jsonl").open("rb")], np.int64)
+        with (root / "tiles.jsonl").open("rb") as file:
+            lines = np.array([len(line) for line in file], np.int64)
         self._offsets = np.concatenate([[0], np.cumsum(lines)]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -288,12 +289,9 @@ class Tiles(Dataset[Item]):
 
 
 def _view(picture: np.ndarray, row: dict[str, Any]) -> View:
-    from pycocotools.mask import decode
-
-    size = [row["height"], row["width"]]
-    encoded = [{"size": size, "counts": counts} for counts in row["counts"]]
-    bitmaps = decode(encoded) if encoded else np.zeros((*size, 0), np.uint8)
-    return View(picture, bitmaps, from_rle(encoded).boxes().astype(np.float64))
+    size = (row["height"], row["width"])
+    masks = from_rle({"size": size, "counts": counts} for counts in row["counts"])
+    return View(picture, np.moveaxis(masks.bitmaps(*size), 0, 2), masks.boxes().astype(np.float64))
 
 
 def _item(index: int, view: View, image_px: int, mask_px: int) -> Item:

@@ -1,0 +1,138 @@
+"""What Mask R-CNN and Mask2Former share: figures, tiles on disk, options."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pytest import approx
+from segmenting import SIDE, examples, recipe, tile
+
+from instar.detectors import Example, family
+from instar.detectors.augment import Augmentation
+from instar.detectors.segment import Schedule, Tiles, mask_figures, option_names, taken, write_tiles
+from instar.errors import InputError
+from instar.masks import from_bitmaps
+
+
+def squares(*corners: tuple[int, int]) -> list[bytes]:
+    """RLE of squares of 10×10 pixels in a picture of 40×40."""
+    return from_bitmaps([np.ones((10, 10), bool)] * len(corners), corners).rle(40, 40)
+
+
+def row(*corners: tuple[int, int]) -> dict[str, object]:
+    return {"height": 40, "width": 40, "counts": [one.decode() for one in squares(*corners)]}
+
+
+def test_mask_figures_by_hand() -> None:
+    nothing = {"mAP50": 0, "mAP50-95": 0, "recall": 0, "precision": 0}
+    assert mask_figures([], []) == nothing
+    assert mask_figures([row((0, 0))], [([], np.zeros(0))]) == nothing
+    assert mask_figures([row()], [(squares((0, 0)), np.array([0.5]))]) == nothing
+    # one of two animals is found exactly: recalls 0 to 0.5 of 101 have precision 1
+    half = mask_figures([row((0, 0)), row((20, 20))], [(squares((0, 0)), np.array([0.9])), ([], np.zeros(0))])
+    assert half == approx({"mAP50": 51 / 101, "mAP50-95": 51 / 101, "recall": 0.5, "precision": 1})
+    # shifted by 2 of 10 columns the IoU is 80 / 120 = 0.67: right at 0.5 to 0.65, four of ten thresholds
+    shifted = mask_figures([row((0, 0))], [(squares((2, 0)), np.array([0.9]))])
+    assert shifted == approx({"mAP50": 1, "mAP50-95": 0.4, "recall": 1, "precision": 1})
+
+
+def test_more_predictions_than_cocos_hundred_count() -> None:
+    corners = [(x, y) for x in range(0, 40, 3) for y in range(0, 40, 3) if max(x, y) <= 30]
+    wrong = squares(*corners * 2)  # 242 of which none but the last but so many is right
+    scores = np.linspace(1, 0.5, len(wrong) + 1)
+    found = [([*wrong, *squares((29, 29))], scores)]
+    assert mask_figures([row((29, 29))], found)["mAP50"] > 0
+
+
+def test_tiles_come_back(tmp_path: Path) -> None:
+    write_tiles([], tmp_path, max_px=96)
+    assert len(Tiles(tmp_path / "train", 96, 96)) == 0
+    write_tiles(examples(6), tmp_path, max_px=96)
+    tiles = Tiles(tmp_path / "train", 96, 48)
+    assert [one["name"] for one in tiles.all()] == ["t-0", "t-1"]
+    masks = tile(0)[1]
+    item = tiles[0, 0]
+    assert item.boxes_xyxy.numpy() == approx(masks.boxes())
+    assert item.bitmaps.shape == (len(masks), 48, 48)
+    assert item.bitmaps.sum(dim=(1, 2)).numpy() * 4 == approx(masks.areas(), rel=0.1)
+    assert np.abs(item.pixels.numpy().transpose(1, 2, 0).astype(int) - tile(0)[0]).mean() < 20  # JPEG of noise
+    assert len(tiles[0, 1].boxes_xyxy) == 0
+    views = tiles.learning(Augmentation(), 0)
+    assert (views[0, 0].pixels == views[0, 0].pixels).all()
+    assert (views[0, 0].pixels != views[1, 0].pixels).any()
+    # another epoch's view holds the animals where it shows them
+    for epoch in range(5):
+        one = views[epoch, 0]
+        dark = one.pixels.float().mean(dim=0) < 80
+        inside = Tiles(tmp_path / "train", 96, 96).learning(Augmentation(), 0)[epoch, 0].bitmaps.any(dim=0)
+        assert (dark == inside).float().mean() > 0.95
+
+
+def test_a_tile_is_enlarged_and_what_is_not_square_filled_up(tmp_path: Path) -> None:
+    bitmap = np.zeros((40, 60), bool)
+    bitmap[10:20, 30:50] = True
+    masks = from_bitmaps([bitmap])
+    picture = np.full((40, 60, 3), 100, np.uint8)
+    example = Example("a", "train", picture, masks.boxes().astype(float), masks)
+    write_tiles([example], tmp_path, max_px=120)
+    item = Tiles(tmp_path / "train", 120, 120)[0, 0]
+    assert (item.size, item.content) == ((40, 60), (80, 120))
+    assert item.boxes_xyxy.tolist() == [[60, 20, 100, 40]]
+    assert from_bitmaps(item.bitmaps.numpy()).boxes().tolist() == [[60, 20, 100, 40]]
+    assert item.pixels[:, 80:].max() == 0
+    write_tiles([example], tmp_path, max_px=30)  # shrunk to half
+    assert Tiles(tmp_path / "train", 120, 120)[0, 0].size == (20, 30)
+    assert Tiles(tmp_path / "train", 120, 120)[0, 0].boxes_xyxy.tolist() == [[60, 20, 100, 40]]
+
+
+def test_options_of_the_schedule() -> None:
+    assert taken(Schedule, {}) == Schedule()
+    assert taken(Schedule, {"warmup": 0.5, "flip": 1.0}) == Schedule(warmup=0.5)
+    assert "warmup" in option_names(Schedule, Augmentation)
+    for value in ("much", -1, True):
+        with pytest.raises(InputError, match=r"detector\.options\.warmup = "):
+            taken(Schedule, {"warmup": value})
+
+
+@pytest.mark.parametrize("name", ["maskrcnn", "mask2former"])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": "huge"}, r"detector\.model = huge"),
+        ({"options": {"mosaic": 0.5}}, r"detector\.options\.mosaic: mask\w+ has no such option here"),
+        ({"options": {"warmup": "long"}}, r"detector\.options\.warmup = long"),
+        ({"weights": "missing.pth"}, r"detector\.weights = missing\.pth: no such file"),
+    ],
+)
+def test_a_wrong_recipe_is_named_before_anything_is_read(
+    tmp_path: Path, name: str, changes: dict[str, object], told: str
+) -> None:
+    model = {"maskrcnn": "maskrcnn_test", "mask2former": "mask2former_swin_test"}[name]
+
+    def unread() -> None:
+        raise AssertionError("read")
+        yield
+
+    with pytest.raises(InputError, match=told) as caught:
+        family(name).train(unread(), ["ant"], replace(recipe(model), **changes), tmp_path, tmp_path)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_boxes_alone_are_not_enough(tmp_path: Path) -> None:
+    bare = [replace(example, masks=None) for example in examples(6)]
+    for name, model in (("maskrcnn", "maskrcnn_test"), ("mask2former", "mask2former_swin_test")):
+        with pytest.raises(InputError, match="annotations of t-0: boxes without masks"):
+            family(name).train(bare, ["ant"], recipe(model), tmp_path, tmp_path)
+
+
+def test_a_tile_with_more_animals_than_the_model_can_give(tmp_path: Path) -> None:
+    crowd = [row["counts"] for row in [json.loads(json.dumps({"counts": len(tile(n)[1])})) for n in range(12)]]
+    assert max(crowd) > 2
+    few = recipe("mask2former_swin_test", options={"num_queries": 2})
+    with pytest.raises(
+        InputError, match=r"a tile of train holds 3 animals, and the model gives at most 2; raise num_q"
+    ):
+        family("mask2former").train(examples(), ["ant"], few, tmp_path, tmp_path)
+    assert SIDE == 96
