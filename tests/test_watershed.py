@@ -113,6 +113,13 @@ def test_a_larger_and_a_smaller_one_are_parted_at_the_neck_and_not_half_way() ->
     assert abs(cut - 33.7) <= 1.5
 
 
+def test_a_thick_body_keeps_its_thin_but_even_end() -> None:
+    foreground = np.zeros((40, 70), bool)
+    foreground[10:31, 5:30] = True  # half as wide as 10 or 11
+    foreground[15:26, 30:60] = True  # 5 or 6, no narrower where they meet
+    assert parted(foreground, neck=0.8)[1] == 1
+
+
 def test_a_long_body_stays_whole() -> None:
     picture = page(80, 120)
     cv2.line(picture, (10, 10), (105, 60), (40, 30, 20), 7)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_models
+import torch
 from omegaconf import OmegaConf
 from photo_shards import encoded, write_annotations, write_images
 from project import ROOT
@@ -112,6 +113,7 @@ def test_grounding_dino_finds_by_its_own_scores(tmp_path: Path, models: Path) ->
 def test_florence2_reads_what_the_model_writes(tmp_path: Path, models: Path) -> None:
     stage(tmp_path, "florence2_sam", models, options={"max_tokens": 12})
     model: Any = load(tmp_path / "detector")
+    assert {parameter.dtype for parameter in model._model.parameters()} == {torch.float32}
     assert model.predict([], **LIMITS) == []
     pictures = [drawn(0), drawn(1, 70, 100)]
     found = model.predict(pictures, **LIMITS)
