@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from test_report import Page
 from tray_inputs import write_mask_inputs
 
+from instar.compare.overlays import write_overlays
 from instar.files import write_json
 from instar.report.overlays import MISSED, RIGHT, WRONG
 from instar.report.stage import report
@@ -140,3 +142,20 @@ def test_ids_stay_unique_and_equal_inputs_give_equal_bytes(whole: str, tmp_path:
     ids = [value for _, value in Page(whole).values("id")]
     assert len(ids) == len(set(ids))
     assert written(write_mask_inputs(tmp_path)) == whole
+
+
+def test_overlays_of_several_detectors_show_the_same_places(tmp_path: Path) -> None:
+    given = write_mask_inputs(tmp_path)
+    for preset in ("one", "other"):
+        shutil.copytree(given["detections"], tmp_path / "comparison" / preset / "detections")
+    out = tmp_path / "comparison"
+    assert write_overlays(out, tmp_path, given["shards"], {}) == ""
+    # from 0.85 up the other has nothing but the right ones, and its own most errors would lie elsewhere
+    lines = write_overlays(out, tmp_path, given["shards"], {"one": 0.35, "other": 0.85}).splitlines()
+    assert lines[2].startswith("| preset | most crowded (inaturalist-0, x 0, y 0) | most errors (inaturalist-4, x 0")
+    assert lines[4].startswith("| one | ![1 right, 1 wrong, 1 missed](overlays/one-most-crowded.jpg) |")
+    assert lines[5].startswith("| other | ![1 right, 0 wrong, 1 missed](overlays/other-most-crowded.jpg) |")
+    names = [f"{preset}-{reason}.jpg" for preset in ("one", "other") for reason in ("most-crowded", "most-errors")]
+    assert {path.name for path in (out / "overlays").iterdir()} >= set(names)
+    with Image.open(out / "overlays" / names[0]) as drawn:
+        assert drawn.size == (320, 480)

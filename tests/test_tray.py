@@ -257,9 +257,14 @@ def test_a_browser_draws_it_and_tells_what_is_in_view(tmp_path: Path) -> None:
 
     def texts(fragment: str) -> tuple[str, dict[str, str]]:
         command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,800", "--virtual-time-budget=4000"]
+        command += [
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1200,800",
+            "--virtual-time-budget=4000",
+            "--dump-dom",
+        ]
         made = subprocess.run(
-            [*command, "--dump-dom", f"file://{path}{fragment}"],
+            [*command, f"file://{path}{fragment}"],
             capture_output=True,
             text=True,
             check=True,

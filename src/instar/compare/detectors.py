@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from instar import detectors
 from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, ours, published_rows
+from instar.compare.overlays import write_overlays
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import search
 from instar.detection_metrics.stage import detection_metrics
@@ -79,7 +80,7 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     out = out or study / "comparison"
     chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
     rows = [_row(preset, _with(params, section), study, out / preset) for preset, section in chosen.items()]
-    _write(out, rows, params)
+    _write(out, rows, params, _overlays(out, rows, params, study))
     return (out / "comparison.md").read_text(encoding="utf-8")
 
 
@@ -219,7 +220,7 @@ def device() -> str:
     return f"CPU, {platform.machine()}, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
 
 
-def _write(out: Path, rows: list[dict[str, Any]], params: Params) -> None:
+def _write(out: Path, rows: list[dict[str, Any]], params: Params, pictures: str = "") -> None:
     facts = {"study": params.study, "device": device(), "batch": params.detections.batch}
     facts |= {"tile_px": params.detections.tile_px, "timed_photographs": TIMED, "rounds": ROUNDS}
     write_json(out / "comparison.json", {**facts, "presets": rows})
@@ -230,7 +231,14 @@ def _write(out: Path, rows: list[dict[str, Any]], params: Params) -> None:
         writer.writeheader()
         writer.writerows([*map(ours, rows), *published_rows()] if masks else rows)
     with replacing(out / "comparison.md") as temporary:
-        temporary.write_text(table_text(rows, facts), encoding="utf-8")
+        temporary.write_text("\n".join(filter(None, [table_text(rows, facts), pictures])), encoding="utf-8")
+
+
+def _overlays(out: Path, rows: list[dict[str, Any]], params: Params, study: Path) -> str:
+    """Patches with masks of every preset that has some, as Markdown."""
+    confidences = {row["preset"]: row["mask_confidence"] for row in rows if "mask_interval_95" in row}
+    told = {preset: params.crops.confidence if one is None else one for preset, one in confidences.items()}
+    return write_overlays(out, study, params.shards, told) if told else ""
 
 
 def _with_masks(rows: list[dict[str, Any]]) -> bool:

@@ -49,6 +49,7 @@ def shown_patches(
     detections: Path,
     taxa: dict[str, Taxon],
     confidence: float,
+    like: list[Shown] | None = None,
 ) -> list[Shown]:
     """Patches of the split test, chosen by the rule of ``overlays.chosen``; none where there are no masks.
 
@@ -59,6 +60,7 @@ def shown_patches(
         detections: folder of the tables of detections.
         taxa: by taxon id.
         confidence: detections with a lower score do not count.
+        like: patches of another detector, to show the same places.
     """
     candidates = {one.key: one for one in annotated if one.split == "test" and one.masks is not None}
     rows: dict[str, Any] = {str(row.key): row for row in images[images["key"].isin(list(candidates))].itertuples()}
@@ -70,10 +72,17 @@ def shown_patches(
         for key, (masks, scores) in _detections(detections / f"{shard}.parquet", of_shard).items():
             judged[key] = _judged(masks, scores, of_shard[key], confidence)
             found += _patches(of_shard[key], judged[key])
+    places = chosen(found) if like is None else _same_places(found, like)
     return [
         Shown(reason, patch, _picture(patch, judged[patch.key], rows[patch.key], folder, taxa))
-        for reason, patch in chosen(found).items()
+        for reason, patch in places.items()
     ]
+
+
+def _same_places(found: list[Patch], like: list[Shown]) -> dict[str, Patch]:
+    there = {(patch.key, patch.box): patch for patch in found}
+    wanted = {shown.reason: (shown.patch.key, shown.patch.box) for shown in like}
+    return {reason: there[place] for reason, place in wanted.items() if place in there}
 
 
 def _same_size(one: Annotated, row: Any) -> bool:

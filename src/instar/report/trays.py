@@ -124,7 +124,7 @@ def _areas(masks: Mapping[str, Any]) -> Table:
         ["split", *_AREAS.values()],
         lines,
         "True positive are pixels of an animal that a detection covers, false positive covered ones of no animal, "
-        "false negative those of an animal that none covers, summed over a split's photographs; large animals weigh "
+        "false negative those of an animal that none covers, over all photographs of a split. Large animals weigh "
         "most.",
     )
 

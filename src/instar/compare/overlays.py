@@ -1,0 +1,54 @@
+"""The same patches of held-out photographs with each detector's right, wrong and missed masks drawn in."""
+
+import base64
+from pathlib import Path
+
+from instar.annotations import read_annotations, read_images
+from instar.files import remove, replacing
+from instar.report.patches import Shown, shown_patches
+from instar.report.pictures import showable
+
+
+def write_overlays(out: Path, study: Path, shards: list[str], confidences: dict[str, float]) -> str:
+    """Write a JPEG file for each preset and patch below ``<out>/overlays``.
+
+    The first preset chooses the patches, by the rule of ``report.overlays.chosen``; only photographs whose licence
+    lets them be shown are taken.
+
+    Args:
+        out: folder of the comparison, with the detections of each preset below ``<preset>/detections``.
+        study: folder of the study, with annotations.json and images.
+        shards: names of the shards.
+        confidences: of each preset the score below which detections do not count.
+
+    Returns:
+        Markdown with the pictures, a line for each preset; empty where there is none.
+    """
+    annotated, _ = read_annotations(study / "annotations.json")
+    images = read_images(study / "images", shards, annotated).to_pandas()
+    images = showable(images[images["reason"].isna()])
+    remove(out / "overlays")
+    lines: list[str] = []
+    first: list[Shown] | None = None
+    for preset, confidence in confidences.items():
+        detections = out / preset / "detections"
+        shown = shown_patches(annotated, images, study / "images", detections, {}, confidence, first)
+        first = first or shown or None
+        lines += [_line(out, preset, shown)] if shown else []
+    if first is None:
+        return ""
+    told = "Right detections are green, wrong ones vermillion, missed animals blue; the first preset chose the patches."
+    names = [f"{one.reason} ({one.patch.key}, x {one.patch.box[0]}, y {one.patch.box[1]})" for one in first]
+    head = "| " + " | ".join(["preset", *names]) + " |\n|" + " --- |" * (len(names) + 1)
+    return "\n".join([told, "", head, *lines]) + "\n"
+
+
+def _line(out: Path, preset: str, shown: list[Shown]) -> str:
+    cells = [preset]
+    for one in shown:
+        name = f"overlays/{preset}-{one.reason.replace(' ', '-')}.jpg"
+        with replacing(out / name) as temporary:
+            temporary.write_bytes(base64.b64decode(one.picture.uri.partition(",")[2]))
+        patch = one.patch
+        cells.append(f"![{patch.right} right, {patch.wrong} wrong, {patch.missed} missed]({name})")
+    return "| " + " | ".join(cells) + " |"
