@@ -86,7 +86,7 @@ def contrasts(picture: np.ndarray, *, blur_px: float) -> np.ndarray:
 
 def _commonest(channel: np.ndarray) -> float:
     """The mean of the values around the fullest bin of a smoothed histogram with bins of one unit."""
-    bins = np.rint(channel).astype(np.int64) + 130  # a and b go from -127 to 127
+    bins = np.rint(channel).astype(np.int32) + 130  # a and b go from -127 to 127
     counts = np.bincount(bins.ravel(), minlength=262)
     fullest = int(np.convolve(counts, [1, 2, 1], "same").argmax())
     near = channel[np.abs(bins - fullest) <= 1]
@@ -117,7 +117,7 @@ def parted(foreground: np.ndarray, *, neck: float) -> tuple[np.ndarray, int]:
     depth = cv2.distanceTransform(_framed(foreground.astype(np.uint8)), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     summits = _summits(depth)
     tops, floods = np.unique(summits[foreground], return_inverse=True)
-    labels = np.zeros(foreground.shape, np.int64)
+    labels = np.zeros(foreground.shape, np.int32)
     labels[foreground] = floods + 1
     parts = _joined(*_joints(labels, depth), depth.ravel()[tops].tolist(), neck)
     names, numbers = np.unique(parts, return_inverse=True)
@@ -130,11 +130,11 @@ def _framed(foreground: np.ndarray) -> np.ndarray:
 
 
 def _summits(depth: np.ndarray) -> np.ndarray:
-    """For each pixel the flat index of the local maximum that steepest ascent ends at: int64, like ``depth``."""
+    """For each pixel the flat index of the local maximum that steepest ascent ends at: int32, like ``depth``."""
     height, width = depth.shape
     framed = _framed(depth)
     best = depth.copy()
-    upward = np.arange(height * width).reshape(height, width)
+    upward = np.arange(height * width, dtype=np.int32).reshape(height, width)
     here = upward.copy()
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
@@ -155,17 +155,18 @@ def _joints(labels: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarr
         int64, shape (m, 2), pairs of labels less 1, the widest joint first; and half its width: float32, shape (m,).
     """
     height, width = labels.shape
+    filled = labels > 0
     pairs, widths = [], []
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
         one = np.s_[: height - down, max(-right, 0) : width - max(right, 0)]
         other = np.s_[down:, max(right, 0) : width + min(right, 0)]
-        joint = (labels[one] != labels[other]) & (labels[one] > 0) & (labels[other] > 0)
+        joint = (labels[one] != labels[other]) & filled[one] & filled[other]
         pairs.append(np.sort(np.column_stack([labels[one][joint], labels[other][joint]]), axis=1) - 1)
         widths.append(np.minimum(depth[one][joint], depth[other][joint]))
     found, wide = np.concatenate(pairs), np.concatenate(widths)
     order = np.lexsort((found[:, 1], found[:, 0], -wide))
     # of each pair only its widest joint
-    _, first = np.unique(found[order] @ np.array([labels.size, 1]), return_index=True)
+    _, first = np.unique(found[order] @ np.array([labels.size, 1], np.int64), return_index=True)
     order = order[np.sort(first)]
     return found[order], wide[order]
 
