@@ -212,6 +212,7 @@ def test_the_command_takes_the_fullest_judged_photograph(study: Path, capsys: py
     assert "all-rights-reserved" in told.err and "keep the page to yourself" in told.err
     data = json.loads(Parsed(Path("other/page.html").read_text()).scripts["data"])
     assert data["judged"] is False and data["masks"] == [False, False] and data["confidence"] == 0.5
+    assert data["scores"] == [0.91]  # the other one has 0.15
 
 
 def test_without_annotations_the_photograph_with_most_detections(study: Path) -> None:

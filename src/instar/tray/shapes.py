@@ -21,7 +21,7 @@ def frames(boxes_xyxy: np.ndarray) -> list[shapely.Geometry]:
 
 
 def _turned(polygons: list[shapely.Geometry]) -> list[shapely.Geometry]:
-    """Without needless corners, and holes turned against their outlines: so overlapping animals fill as one."""
+    """Without needless corners, and holes turned against their outlines, so that a canvas leaves them empty."""
     if not polygons:
         return []
     found: list[shapely.Geometry] = shapely.orient_polygons(shapely.simplify(polygons, 0)).tolist()
