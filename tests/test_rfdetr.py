@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from project import ROOT
+from segmenting import check_promises
 from test_yolo import scene
 
 from instar.detectors import DESCRIPTION, Boxes, Example, Recipe, Training, load
-from instar.detectors.rfdetr import _CURVE, _bytes, _coco_boxes, _curve, _model, _prepare, train
+from instar.detectors.rfdetr import _CURVE, _bytes, _coco_boxes, _coco_masks, _curve, _model, _prepare, train
 from instar.errors import InputError
+from instar.masks import from_bitmaps, from_rle, no_masks
 
 pytestmark = pytest.mark.xdist_group("rfdetr")
 
@@ -185,3 +187,26 @@ def test_curve_takes_the_last_of_an_epoch(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("\n".join(lines))
     expected = [{"epoch": 1, "loss": 3.5, "mAP50": 0.25}, {"epoch": 2, "loss": 2.5, "mAP50": 0.5}]
     assert _curve(tmp_path / "metrics.csv", _CURVE) == expected
+
+
+def test_coco_masks_by_hand() -> None:
+    picture = np.zeros((100, 200, 3), np.uint8)
+    assert _coco_masks(Example("a", "train", picture, np.zeros((0, 4)), no_masks()), picture) == []
+    masks = from_bitmaps([np.ones((20, 40), bool)] * 2, [(20, 10), (300, 0)])  # the second lies outside
+    (found,) = _coco_masks(Example("a", "train", picture, masks.boxes().astype(float), masks), picture[::2, ::2])
+    assert (found["bbox"], found["area"], found["segmentation"]["size"]) == ([10, 5, 20, 10], 200, [50, 100])
+    assert from_rle([found["segmentation"]]).boxes().tolist() == [[10, 5, 30, 15]]
+    with pytest.raises(InputError, match="annotations of a: boxes without masks"):
+        _coco_masks(Example("a", "train", picture, np.zeros((1, 4))), picture)
+
+
+def test_masks_of_a_model_that_segments(tmp_path: Path) -> None:
+    _prepare()
+    weights = _bytes({"model": _model("RFDETRSegNano", 96).model.model.state_dict()})
+    (tmp_path / "model.pth").write_bytes(weights)
+    told = {"family": "rfdetr", "model": "RFDETRSegNano", "image_px": 96, "sha256": hashlib.sha256(weights).hexdigest()}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(told))
+    pictures = [scene(7)[0], np.zeros((30, 20, 3), np.uint8), np.repeat(scene(8)[0], 5, axis=1)]
+    for picture, found in zip(pictures, predicted(load(tmp_path), pictures, floor=1e-6), strict=True):
+        check_promises(found, picture)
+        assert 0 < len(found) + found.empty <= 20

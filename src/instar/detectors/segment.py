@@ -377,20 +377,23 @@ class _Learner(lightning.LightningModule):
         self.answers: dict[int, tuple[list[bytes], np.ndarray]] = {}
 
     def on_train_epoch_start(self) -> None:
-        """Random choices of the network hang on seed and epoch alone, so that a resumed training makes the same."""
-        torch.manual_seed(int(np.random.SeedSequence([self._recipe.seed, self.current_epoch]).generate_state(1)[0]))
+        """Forget the sums of the epoch before."""
         self._sums, self._batches = {}, 0
 
     def transfer_batch_to_device(self, batch: list[Item], device: torch.device, dataloader_idx: int) -> list[Item]:
         """The network takes what it needs."""
         return batch
 
-    def training_step(self, batch: list[Item], _: int) -> torch.Tensor:
+    def training_step(self, batch: list[Item], batch_idx: int) -> torch.Tensor:
         """The sum of the losses.
+
+        What the network draws hangs on seed, epoch and batch alone, so that a resumed training draws the same.
 
         Raises:
             InputError: if it is no number.
         """
+        place = np.random.SeedSequence([self._recipe.seed, self.current_epoch, batch_idx])
+        torch.manual_seed(int(place.generate_state(1)[0]))
         losses = self.network.losses(normalised(batch, self.device), batch)
         loss = torch.stack(list(losses.values())).sum()
         for name, value in {"loss": loss, **losses}.items():
