@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from instar.masks import Masks, from_bitmaps, no_masks
-from instar.outcomes import mask_ious, outcomes
+from instar.metrics.overlaps import mask_overlaps
+from instar.outcomes import outcomes
 
 
 def bars(*spans: tuple[int, int]) -> Masks:
@@ -64,16 +65,16 @@ def test_thresholds_hold_whatever_lies_below_them() -> None:
         assert whole.missed(confidence).tolist() == (alone.finder < 0).tolist()
 
 
-def test_mask_ious_of_drawn_masks() -> None:
+def test_overlaps_of_drawn_masks() -> None:
     generator = np.random.default_rng(2)
     pictures = [generator.random((9, 7)) < 0.4 for _ in range(12)]
     corners = [(int(x), int(y)) for x, y in generator.integers(0, 9, (12, 2))]
     masks, canvases = from_bitmaps(pictures, corners), np.zeros((12, 20, 20), bool)
     for canvas, picture, (x, y) in zip(canvases, pictures, corners, strict=True):
         canvas[y : y + 9, x : x + 7] = picture
-    left, right, ious = mask_ious(masks, masks)
+    overlaps = mask_overlaps(masks, masks)
     dense = np.zeros((12, 12))
-    dense[left, right] = ious
+    dense[overlaps.found, overlaps.truth] = overlaps.iou
     wanted = [[(a & b).sum() / (a | b).sum() for b in canvases] for a in canvases]
     assert dense == pytest.approx(np.array(wanted))
-    assert len(mask_ious(no_masks(2), masks)[0]) == 0
+    assert len(mask_overlaps(no_masks(2), masks).found) == 0

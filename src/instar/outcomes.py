@@ -4,13 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instar.boxes import iou_matrix
 from instar.masks import Masks
+from instar.metrics.overlaps import Overlaps, box_overlaps, mask_overlaps
 
 #: A detection and an animal that overlap by so much can be a pair.
 IOU = 0.5
-#: Detections compared with all animals at a time: 3,000 animals then take 25 MB.
-AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ def outcomes(found: Masks | np.ndarray, scores: np.ndarray, truth: Masks | np.nd
         truth: of the animals, of the same kind as ``found``, n of them.
         iou: at which a detection and an animal can be a pair.
     """
-    left, right, overlap = _overlaps(found, truth)
+    pairs = _overlaps(found, truth)
+    left, right, overlap = pairs.found, pairs.truth, pairs.iou
     near = overlap >= min(iou, 1 - 1e-10)
     left, right, overlap = left[near], right[near], overlap[near]
     rank = np.empty(len(scores), np.int64)
@@ -71,42 +70,8 @@ def outcomes(found: Masks | np.ndarray, scores: np.ndarray, truth: Masks | np.nd
     return Outcomes(scores.astype(np.float64), animal, best, finder)
 
 
-def _overlaps(found: Masks | np.ndarray, truth: Masks | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs that overlap and their IoU."""
+def _overlaps(found: Masks | np.ndarray, truth: Masks | np.ndarray) -> Overlaps:
     if isinstance(found, Masks) and isinstance(truth, Masks):
-        return mask_ious(found, truth)
+        return mask_overlaps(found, truth)
     assert isinstance(found, np.ndarray) and isinstance(truth, np.ndarray)
-    parts = []
-    for start in range(0, len(found), AT_ONCE):
-        dense = iou_matrix(found[start : start + AT_ONCE], truth)
-        left, right = np.nonzero(dense)
-        parts.append((left + start, right, dense[left, right]))
-    return _joined(parts)
-
-
-def mask_ious(found: Masks, truth: Masks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Intersection over union of all masks that share a pixel, exactly.
-
-    Returns:
-        Indices into ``found`` and ``truth``, int64, and the IoU, float64, each of shape (pairs,).
-    """
-    from pycocotools.mask import iou
-
-    if not len(found) or not len(truth):
-        return _joined([])
-    # any picture that holds all of them will do
-    ends = [(each.bottoms.max(initial=1), each.columns.max(initial=0) + 1) for each in (found, truth)]
-    height, width = (int(max(sides)) for sides in zip(*ends, strict=True))
-    ours, theirs = ([{"size": [height, width], "counts": c} for c in m.rle(height, width)] for m in (found, truth))
-    parts = []
-    for start in range(0, len(ours), AT_ONCE):
-        dense = np.nan_to_num(iou(ours[start : start + AT_ONCE], theirs, [0] * len(theirs)))  # of two empty ones
-        left, right = np.nonzero(dense)
-        parts.append((left + start, right, dense[left, right]))
-    return _joined(parts)
-
-
-def _joined(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    left, right, overlap = (np.concatenate(columns) for columns in zip(nothing, *parts, strict=True))
-    return left, right, overlap
+    return box_overlaps(found, truth)

@@ -142,17 +142,14 @@ def _only(schema: Any, names: list[str]) -> Any:
 
 def _taxa(data: Path, truth: Annotated) -> list[str]:
     """Names of the annotated animals' taxa; an empty text where none is given."""
-    coco = json.loads((data / "annotations.json").read_text(encoding="utf-8"))
-    image = next(one["id"] for one in coco["images"] if one["file_name"] == truth.key)
-    taxa = [one.get("taxon") for one in coco["annotations"] if one["image_id"] == image]
-    if not any(taxa):
-        return [""] * len(taxa)
+    if not any(truth.taxa):
+        return [""] * len(truth.taxa)
     columns = read_table(data / "taxonomy.parquet", _only(TAXONOMY, ["taxon_id", "name", "rank"])).to_pydict()
     names = {
         taxon: f"{name} ({rank})"
         for taxon, name, rank in zip(columns["taxon_id"], columns["name"], columns["rank"], strict=True)
     }
-    return ["" if taxon is None else names.get(str(taxon), str(taxon)) for taxon in taxa]
+    return ["" if taxon is None else names.get(taxon, taxon) for taxon in truth.taxa]
 
 
 def _confidence(path: Path, otherwise: float) -> float:
