@@ -131,6 +131,19 @@ def test_a_pile_does_not_fill_the_memory(rule: Rule) -> None:
     assert peak < 60e6
 
 
+def test_a_pile_that_nothing_takes_up_does_not_fill_the_memory_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 4 million pairs, of which 131,000 may be looked at in one go
+    monkeypatch.setattr("instar.merge.PAIRS_AT_ONCE", 1 << 17)
+    corners = np.random.default_rng(0).uniform(0, 10, (2000, 2))
+    pile = np.column_stack([corners, corners + 30]).astype(np.float32)
+    tracemalloc.start()
+    found = merged(Boxes(pile, np.linspace(0.1, 1, 2000, dtype=np.float32)), rule="nms", metric="iou", threshold=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found.boxes) == 2000
+    assert peak < 30e6
+
+
 # --- scores that go down to guesses
 
 
@@ -311,6 +324,7 @@ def test_a_cut_one_gives_way_to_a_whole_one_that_covers_it() -> None:
     result = merged(found, **SEAMS, cut=np.array([True, False]))
     assert kept(result) == [[20, 10, 40, 20, 0.6]]
     assert (areas(result), result.members.tolist(), result.cut.tolist()) == ([200], [2], [False])
+    assert len(merged(found, **SEAMS, cut=np.array([True, False]), classes=np.array([1, 2])).boxes) == 2
     # without the rule the half is the better one of two
     assert len(merged(found, **{**SEAMS, "whole_first": False}, cut=np.array([True, False])).boxes) == 1
 
