@@ -207,6 +207,6 @@ def test_masks_of_a_model_that_segments(tmp_path: Path) -> None:
     told = {"family": "rfdetr", "model": "RFDETRSegNano", "image_px": 96, "sha256": hashlib.sha256(weights).hexdigest()}
     (tmp_path / DESCRIPTION).write_text(json.dumps(told))
     pictures = [scene(7)[0], np.zeros((30, 20, 3), np.uint8), np.repeat(scene(8)[0], 5, axis=1)]
-    for picture, found in zip(pictures, predicted(load(tmp_path), pictures, floor=1e-6), strict=True):
+    for picture, found in zip(pictures, predicted(tmp_path, pictures, floor=1e-6), strict=True):
         check_promises(found, picture)
         assert 0 < len(found) + found.empty <= 20
