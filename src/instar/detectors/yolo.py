@@ -221,7 +221,6 @@ def polygon_lines(example: Example) -> list[str]:
 def outline(masks: Masks, index: int) -> np.ndarray:
     """The outer edge of one mask that is not empty, its parts joined by a bridge: float64, shape (k, 2), pixels."""
     import cv2
-    from ultralytics.data.converter import merge_multi_segment
 
     left, top, right, bottom = (int(edge) for edge in masks.boxes()[index])
     twice = masks.bitmap(index, (left, top, right, bottom)).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
@@ -229,8 +228,12 @@ def outline(masks: Masks, index: int) -> np.ndarray:
     # a contour runs through pixels' centres: of the two halves of a pixel the first stands for its near edge, the
     # second for its far one
     parts = [(part[:, 0, :].astype(np.int64) + 1) // 2 for part in found]
-    joined = np.concatenate(merge_multi_segment(parts)) if len(parts) > 1 else parts[0]
-    return np.asarray(joined + np.array([left, top]), np.float64)
+    if len(parts) > 1:
+        _prepare()
+        from ultralytics.data.converter import merge_multi_segment
+
+        parts = [np.concatenate(merge_multi_segment(parts))]
+    return np.asarray(parts[0] + np.array([left, top]), np.float64)
 
 
 def _train(data: Path, recipe: Recipe, work: Path) -> tuple[Training, Path]:
@@ -361,7 +364,9 @@ def _stripped(path: Path, image_px: int) -> tuple[bytes, int]:
     model.half()
     for parameter in model.parameters():
         parameter.requires_grad = False
-    arguments = {"task": model.task, "imgsz": image_px, "single_cls": False}
+    # the model's own string would be pickled as a reference: other bytes for equal weights
+    task = "segment" if model.task == "segment" else "detect"
+    arguments = {"task": task, "imgsz": image_px, "single_cls": False}
     model.args, model.criterion = arguments, None
     del model.pt_path
     checkpoint = {
