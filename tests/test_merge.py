@@ -96,6 +96,8 @@ def test_equals_sahi_on_thousands(side: int) -> None:
         [(0, 0, 10, 10, 0.5), (5, 0, 15, 10, 0.5), (10, 0, 20, 10, 0.5)],  # a chain of equal scores, met exactly
         [(0, 0, 10, 10, 0.5), (5, 0, 15, 10, 0.6), (10, 0, 20, 10, 0.4)],
         [(0, 0, 10, 10, 0.9), (0, 0, 10, 0, 0.5), (3, 3, 3, 3, 0.5), (3, 3, 3, 3, 0.5)],  # without an area
+        # 8,400,900 of 16,801,801 px: a half in float32, by which SAHI takes up, and less in float64, by which it grows
+        [(0, 0, 4099, 4099, 0.9), (2049, 1, 9000, 9000, 0.8)],
     ],
 )
 def test_equals_sahi_in_special_cases(rows: list[tuple[float, ...]]) -> None:
