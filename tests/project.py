@@ -43,7 +43,7 @@ class Project:
     #: variables that its commands see besides the usual ones
     extra: dict[str, str] = {}  # noqa: RUF012
 
-    def __init__(self, root: Path, overrides: list[str]) -> None:
+    def __init__(self, root: Path, overrides: list[str], study: str = "demo") -> None:
         self.root = root
         files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
         for name in files.splitlines():
@@ -52,7 +52,7 @@ class Project:
                 continue
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, root / name, follow_symlinks=False)
-        (root / "params.yaml").write_text(compose("demo", overrides))
+        (root / "params.yaml").write_text(compose(study, overrides))
         self.run("git", "init", "-q")
         self.run("git", "config", "user.email", "test@example.org")
         self.run("git", "config", "user.name", "test")
