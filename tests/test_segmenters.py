@@ -1,5 +1,6 @@
 """What Mask R-CNN and Mask2Former share: figures, tiles on disk, options."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_a_wrong_recipe_is_named_before_anything_is_read(
 ) -> None:
     model = {"maskrcnn": "maskrcnn_test", "mask2former": "mask2former_swin_test"}[name]
 
-    def unread() -> None:
+    def unread() -> Iterator[Example]:
         raise AssertionError("read")
         yield
 

@@ -26,8 +26,16 @@ from instar.unfinished import unfinished
 CURVE = ["epoch", "mAP50", "mAP50-95", "recall", "precision"]
 
 #: Modules and libraries that decide what is learned and how; the rest of the stage's only carry bytes and tell.
-_CODE = ("annotations.py", "boxes.py", "decode.py", "detector.py", "detectors", "formats.py", "masks.py")
-_CODE += ("photographs.py",)
+_CODE = (
+    "annotations.py",
+    "boxes.py",
+    "decode.py",
+    "detector.py",
+    "detectors",
+    "formats.py",
+    "masks.py",
+    "photographs.py",
+)
 _LIBRARIES = ("lightning", "pillow", "rfdetr", "simplejpeg", "torch", "torchvision", "transformers", "ultralytics")
 
 
