@@ -80,14 +80,18 @@ def detections(
     slicing = Slicing(tile_px, tile_overlap, whole, *merging, batch, precision)
     limits = Limits(floor, nms_iou, max_boxes)
     found: list[dict[str, Any]] = []
+    empty = 0
     with ShardReader(images_tar) as reader:
         pictures = decoded(rows, reader, threads=workers)
         for photograph in progress(searched(model, pictures, slicing, limits), "photographs", len(rows)):
             found += _rows(photograph, model.name)
+            empty += photograph.empty
     if other := {row["key"] for row in rows} ^ {row["photo_key"] for row in found}:
         raise RuntimeError(f"{out}: {len(other)} photographs are not both given and written, such as {min(other)}")
     reasons = Counter(row["reason"] for row in found if "reason" in row)
     print(f"{len(rows)} photographs, {len(found) - reasons.total()} boxes, {dict(reasons)}", file=sys.stderr)
+    if empty:
+        print(f"{empty} predictions of tiles without a pixel in their masks left out", file=sys.stderr)
     write_table(out, found, DETECTIONS)
 
 
@@ -126,6 +130,7 @@ class Photograph:
     height: int = 0
     region: Box = (0, 0, 0, 0)
     waiting: int = 0
+    empty: int = 0
     parts: list[Boxes] = field(default_factory=list)
     cuts: list[np.ndarray] = field(default_factory=list)
     tiles: list[np.ndarray] = field(default_factory=list)
@@ -214,6 +219,7 @@ def _predict(model: Detector, tiles: list[Tile], slicing: Slicing, limits: Limit
         cut = cut_flags(kept.boxes_xyxy, tile.box, tile.photograph.region, CUT_PX)
         tile.photograph.cuts.append(cut)
         tile.photograph.tiles.append(np.tile(np.array(tile.box), (len(kept), 1)))
+        tile.photograph.empty += found.empty
         tile.photograph.waiting -= 1
 
 
