@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample, pad
 
-from instar.masks import Masks, joined_masks
+from instar.masks import Masks, joined_masks, no_masks
 
 #: Pixels that are worked out at a time; four bytes each, some of them twice.
 BUDGET = 2**24
+#: Pixels inside boxes that ``summed`` works out at a time, some 100 bytes each.
+INSIDE = 2**19
 
 
 def masks_of(bitmaps: torch.Tensor, lefts: torch.Tensor | None = None, tops: torch.Tensor | None = None) -> Masks:
@@ -108,3 +110,123 @@ def spread(
     for start in range(0, len(logits), step):
         part = logits[None, start : start + step].float()
         yield slice(start, start + step), grid_sample(part, grid, padding_mode="border", align_corners=False)[0]
+
+
+def summed(
+    layers: torch.Tensor,
+    coefficients: torch.Tensor,
+    pictures: torch.Tensor,
+    boxes_xyxy: torch.Tensor,
+    height: int,
+    width: int,
+) -> Masks:
+    """Masks that are weighted sums of a picture's layers: above 0 inside their boxes, which alone are worked out.
+
+    A pixel's value is bilinear between the layers' cells, as torch's ``interpolate`` has it, and a pixel is inside a
+    box whose corners it lies between, as in ultralytics' ``process_mask_native``.
+
+    Args:
+        layers: float, shape (b, c, rows, columns), of pictures of one size.
+        coefficients: float, shape (n, c).
+        pictures: int64, shape (n,), in [0, b), the picture of each mask; they stand together.
+        boxes_xyxy: float32, shape (n, 4), pixels of the picture.
+        height: of the pictures, pixels.
+        width: likewise.
+
+    Returns:
+        n masks, some of which may be empty.
+    """
+    limits = torch.tensor([width, height, width, height], device=boxes_xyxy.device)
+    edges = boxes_xyxy.ceil().clamp(min=0).minimum(limits).long()
+    sides = (edges[:, 2:] - edges[:, :2]).clamp(min=0)
+    parts, start = [no_masks()], 0
+    pixels, owners = sides.prod(dim=1).tolist(), pictures.tolist()
+    for end in _ends(pixels, layers.shape[2] * layers.shape[3]):
+        values = [
+            coefficients[first:last].float() @ layers[owners[first]].float().flatten(1)
+            for first, last in _stretches(owners, start, end)
+        ]
+        cells = torch.cat(values).view(end - start, *layers.shape[2:])
+        parts.append(_above(cells, edges[start:end], sides[start:end], height, width))
+        start = end
+    return joined_masks(parts)
+
+
+def _ends(pixels: list[int], cells: int) -> Iterator[int]:
+    """Where to cut a list of masks, so that each piece has at most ``INSIDE`` pixels or one mask."""
+    total = 0
+    for n, some in enumerate(pixels):
+        total += max(some, cells)
+        if n and total > INSIDE:
+            yield n
+            total = max(some, cells)
+    if pixels:
+        yield len(pixels)
+
+
+def _stretches(values: list[int], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where equal values that stand together begin and end."""
+    first = start
+    for n in range(start + 1, end + 1):
+        if n == end or values[n] != values[first]:
+            yield first, n
+            first = n
+
+
+def _above(cells: torch.Tensor, edges: torch.Tensor, sides: torch.Tensor, height: int, width: int) -> Masks:
+    """The pixels in boxes whose value is above 0, box by box, down the columns.
+
+    Args:
+        cells: float32, shape (n, rows, columns), of the whole picture each.
+        edges: int64, shape (n, 4), the boxes' in whole pixels, max exclusive.
+        sides: int64, shape (n, 2), their widths and heights, at least 0.
+        height: of the picture, pixels.
+        width: likewise.
+    """
+    n, rows, columns = cells.shape
+    upper, lower, down = _between(rows, height, cells.device)
+    left, right, across = _between(columns, width, cells.device)
+    widths, heights = sides.T
+    # the values at the cells' rows, of every column of pixels
+    owners, xs = _counted(widths * (heights > 0), edges[:, 0])
+    tops, bottoms = edges[owners, 1], edges[owners, 3]
+    first = upper[tops]
+    lines, at = _counted(lower[bottoms - 1] + 1 - first, first)
+    places, x = (owners[lines] * rows + at) * columns, xs[lines]
+    flat, share = cells.flatten(), across[x]
+    crossed = flat[places + left[x]] * (1 - share) + flat[places + right[x]] * share
+    # between them, of every pixel
+    begins = torch.cumsum(lower[bottoms - 1] + 1 - first, 0) - lower[bottoms - 1] - 1
+    lines, y = _counted(bottoms - tops, tops)
+    places, share = begins[lines], down[y]
+    inside = crossed[places + upper[y]] * (1 - share) + crossed[places + lower[y]] * share > 0
+    return _runs(inside, lines, y, owners, xs, n)
+
+
+def _runs(
+    inside: torch.Tensor, lines: torch.Tensor, y: torch.Tensor, owners: torch.Tensor, xs: torch.Tensor, n: int
+) -> Masks:
+    """Runs from pixels that stand column by column: of each pixel its column and y, of each column its mask and x."""
+    same = lines[1:] == lines[:-1]
+    on, going = inside.clone(), inside.clone()
+    on[1:] &= ~(inside[:-1] & same)
+    going[:-1] &= ~(inside[1:] & same)
+    starts, ends = on.nonzero()[:, 0], going.nonzero()[:, 0]
+    where = lines[starts]
+    counts = torch.bincount(owners[where], minlength=n).cpu().numpy()
+    parts = (part.to(torch.int32).cpu().numpy() for part in (xs[where], y[starts], y[ends] + 1))
+    return Masks(*parts, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def _counted(counts: torch.Tensor, firsts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of several ranges, given how long they are and where they begin: whose each number is, and the numbers."""
+    owners = torch.repeat_interleave(counts)
+    begins = torch.cumsum(counts, 0) - counts - firsts
+    return owners, torch.arange(len(owners), device=counts.device) - begins[owners]
+
+
+def _between(cells: int, pixels: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each pixel of a side the cells before and after its centre, and how far it is on its way to the latter."""
+    place = ((torch.arange(pixels, device=device) + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
+    before = place.long()
+    return before, (before + 1).clamp(max=cells - 1), place - before

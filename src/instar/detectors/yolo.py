@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from instar.detectors import (
 from instar.detectors.checkpoints import Checkpoints
 from instar.errors import InputError
 from instar.files import remove, sha256_of, write_json
-from instar.masks import Masks, joined_masks
+from instar.masks import Masks, joined_masks, no_masks
 from instar.photographs import jpeg, shrunk
 
 WEIGHTS = "model.pt"
@@ -398,6 +399,8 @@ class Yolo:
         self._image_px: int = description["image_px"]
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = load_checkpoint(path, device=self._device, fuse=True)[0]
+        self._planes: np.ndarray | None = None
+        self._squares: Any = None
 
     def predict(self, pictures: list[np.ndarray], *, floor: float, nms_iou: float, max_boxes: int) -> list[Boxes]:
         """Boxes of each picture, by falling score; see ``Detector.predict``."""
@@ -424,19 +427,26 @@ class Yolo:
                 end2end=self._model.end2end,
             )
             boxes = [self._boxes(*one) for one in zip(found, small, pictures, strict=True)]
-            if not segments:
-                return boxes
-            protos = answer[0][1]
-            return [_masked(*one) for one in zip(boxes, found, protos, pictures, strict=True)]
+            return _masked(boxes, found, answer[0][1], pictures) if segments else boxes
 
     def _input(self, pictures: list[np.ndarray]) -> Any:
-        """A tensor of pictures scaled to the input's side and padded to squares, whatever the others of the batch."""
+        """A tensor of pictures scaled to the input's side and padded to squares, whatever the others of the batch.
+
+        On a CPU the next call overwrites it: what is allocated anew costs more than filling it.
+        """
+        import cv2
         import torch
         from ultralytics.data.augment import LetterBox
 
-        letterbox = LetterBox((self._image_px, self._image_px), auto=False)
-        squares = np.stack([letterbox(image=picture) for picture in pictures])
-        return torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2).contiguous().float() / 255
+        side, n = self._image_px, len(pictures)
+        if self._planes is None or len(self._planes) < n:
+            self._planes = np.empty((n, 3, side, side), np.uint8)
+            self._squares = torch.empty((n, 3, side, side), device=self._device)
+        letterbox = LetterBox((side, side), auto=False)
+        for planes, picture in zip(self._planes, pictures, strict=False):
+            square = picture if picture.shape[:2] == (side, side) else letterbox(image=picture)
+            cv2.split(square, list(planes))
+        return self._squares[:n].copy_(torch.from_numpy(self._planes[:n])).div_(255)
 
     def _boxes(self, found: Any, small: np.ndarray, picture: np.ndarray) -> Boxes:
         from ultralytics.utils.ops import scale_boxes
@@ -447,30 +457,69 @@ class Yolo:
         return Boxes((boxes * np.tile(scale, 2)).astype(np.float32), rows[:, 4].astype(np.float32))
 
 
-def _masked(boxes: Boxes, found: Any, protos: Any, picture: np.ndarray) -> Boxes:
-    """The same with masks at the picture's own size, each cut at its box, worked out some at a time.
+def _masked(boxes: list[Boxes], found: list[Any], protos: Any, pictures: list[np.ndarray]) -> list[Boxes]:
+    """The same with masks at each picture's own size, each cut at its box.
 
     Args:
-        boxes: in pixels of the picture.
+        boxes: of each picture, in its pixels.
         found: rows of NMS, whose columns from the seventh on are the masks' coefficients.
-        protos: float, shape (coefficients, height, width), what they are sums of.
-        picture: uint8, shape (height, width, 3).
+        protos: float, shape (pictures, coefficients, height, width), what they are sums of.
+        pictures: uint8, each of shape (height, width, 3).
     """
+    masks: list[Masks] = [no_masks()] * len(pictures)
+    shapes = [picture.shape[:2] for picture in pictures]
+    for shape in dict.fromkeys(shapes):
+        alike = [n for n, other in enumerate(shapes) if other == shape]
+        for n, one in zip(alike, _pasted(boxes, found, protos, alike, shape), strict=True):
+            masks[n] = one
+    return [_with_masks(*one, *shape) for *one, shape in zip(boxes, masks, shapes, strict=True)]
+
+
+def _pasted(boxes: list[Boxes], found: list[Any], protos: Any, alike: list[int], shape: tuple[int, int]) -> list[Masks]:
+    """The masks of those pictures that have one size, as ultralytics' ``process_mask_native`` works them out."""
     import torch
     from ultralytics.utils.ops import process_mask_native
 
-    from instar.detectors.paste import masks_of
+    from instar.detectors.paste import masks_of, summed
 
-    height, width = picture.shape[:2]
-    corners = torch.from_numpy(boxes.boxes_xyxy).to(found.device)
-    step = max(1, _MASK_PIXELS // (height * width))
-    parts = [
-        masks_of(
-            process_mask_native(protos, found[start : start + step, 6:], corners[start : start + step], (height, width))
+    corners = [torch.from_numpy(boxes[n].boxes_xyxy).to(protos.device) for n in alike]
+    content = _content(*shape, *protos.shape[2:])
+    if content is not None:
+        owners = torch.repeat_interleave(torch.tensor([len(boxes[n]) for n in alike])).to(protos.device)
+        top, left, bottom, right = content
+        layers = protos[alike, :, top:bottom, left:right]
+        coefficients = torch.cat([found[n][:, 6:] for n in alike])
+        masks = summed(layers, coefficients, owners, torch.cat(corners), *shape)
+        ends = np.cumsum([0, *(len(boxes[n]) for n in alike)])
+        return [masks.take(np.arange(*part)) for part in pairwise(ends.tolist())]
+    # padding that is no whole number of cells: rare, of photographs that are not sliced
+    step = max(1, _MASK_PIXELS // (shape[0] * shape[1]))
+    return [
+        joined_masks(
+            [
+                masks_of(process_mask_native(protos[n], found[n][start : start + step, 6:], one, shape))
+                for start, one in zip(range(0, len(boxes[n]), step), corner.split(step), strict=False)
+            ]
         )
-        for start in range(0, len(boxes), step)
+        for n, corner in zip(alike, corners, strict=True)
     ]
-    masks = joined_masks(parts)
+
+
+def _content(height: int, width: int, rows: int, columns: int) -> tuple[int, int, int, int] | None:
+    """The cells of a mask's prototype that a picture fills, top, left, bottom, right; None where it fills some in part.
+
+    A cell is four pixels of the network's input on each side.
+    """
+    gain = min(4 * rows / height, 4 * columns / width)
+    filled = max(round(height * gain), 1), max(round(width * gain), 1)
+    pads = 4 * rows - filled[0], 4 * columns - filled[1]
+    if any(pad % 8 for pad in pads):
+        return None
+    top, left = pads[0] // 8, pads[1] // 8
+    return top, left, rows - top, columns - left
+
+
+def _with_masks(boxes: Boxes, masks: Masks, height: int, width: int) -> Boxes:
     filled = masks.areas() > 0
     inside = clipped_boxes(boxes.boxes_xyxy, width, height)
     return Boxes(inside, boxes.scores, boxes.full, masks, len(filled) - int(filled.sum())).take(filled)
