@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,16 +31,20 @@ from omegaconf import OmegaConf
 from instar import detections as stage
 from instar import detectors
 from instar.decode import decode_upright
+from instar.detection_metrics.confidence import best_f1_confidence, outcomes
 from instar.detections import Limits, Slicing
 from instar.detectors import DESCRIPTION, Boxes, Example, Recipe
 from instar.detectors import yolo as family
 from instar.files import replacing, write_json
-from instar.masks import Masks, from_bitmaps, from_rle, intersections, joined_masks
+from instar.masks import Masks, from_bitmaps, from_rle, joined_masks, no_masks
 from instar.merge import merged
+from instar.metrics.coco import IOU_THRESHOLDS, Matches, average_precisions, matched
+from instar.metrics.overlaps import Overlaps, mask_overlaps
+from instar.metrics.seams import duplicates
 from instar.records.trays.world import draw_trays
 from instar.shards import writing
 from instar.tables import DETECTIONS, IMAGES, read_table, write_table
-from instar.tiles import joined
+from instar.tiles import joined, tile_boxes
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(tempfile.gettempdir()) / "instar-bench-tray"
@@ -160,6 +163,356 @@ def _examples(size: Size) -> Iterator[Example]:
             yield Example(f"c-{n:04d}", split, picture, inside.boxes().astype(np.float64), inside)
 
 
+# --- the whole path
+
+
+def _speed(size: Size, detector: Path, batch: int, threads: int) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    path, _ = _drawn(size, 1, seed=7)[0]
+    ours = _stage(path, detector, size, batch)
+    beside = ours.cpu - ours.forward_cpu
+    print(f"{path.stem}, {size.width}×{size.height}: {ours.tiles:,} tiles, {len(ours.raw):,} predictions", flush=True)
+    told = f"{ours.merged:,} insects, forward {ours.forward_cpu:.1f} CPU-s ({ours.forward_wall:.1f} s)"
+    print(f"instar, batch {batch}: {ours.cpu:.1f} CPU-s ({ours.wall:.1f} s), {told}", flush=True)
+    print(
+        f"beside the model: {beside:.1f} CPU-s, {beside / ours.forward_cpu:.1%} of it; {ours.parts}",
+        flush=True,
+    )
+    for number in (batch, 1):
+        theirs = _sahi(path, detector, size, number)
+        print(f"{_assert_equal(ours, theirs)}", flush=True)
+        print(
+            f"SAHI, batch {number}: {theirs.cpu:.1f} CPU-s ({theirs.wall:.1f} s), {theirs.merged:,} insects; "
+            f"instar takes {theirs.cpu / ours.cpu:.2f}× less CPU ({theirs.wall / ours.wall:.2f}× less time)",
+            flush=True,
+        )
+
+
+@dataclass
+class Run:
+    """One way over one tray: what it found, and what it took in seconds."""
+
+    raw: Boxes
+    corners: set[tuple[int, int]]
+    merged: int
+    wall: float
+    cpu: float
+    polygons: list[list[list[float]]]
+    forward_wall: float = 0.0
+    forward_cpu: float = 0.0
+    parts: str = ""
+
+    @property
+    def tiles(self) -> int:
+        return len(self.corners)
+
+
+class Clock:
+    """Seconds spent in calls."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+
+    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **named: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            answer = call(*args, **named)
+            self.wall, self.cpu = self.wall + time.perf_counter() - wall, self.cpu + time.process_time() - cpu
+            return answer
+
+        return timed
+
+
+def _stage(path: Path, detector: Path, size: Size, batch: int, floor: float | None = None) -> Run:
+    """The stage, timed without loading the model, as SAHI is; the photograph is read, and the table written."""
+    model: Any = detectors.load(detector)
+    forward, predict, finish, rows = Clock(), Clock(), Clock(), Clock()
+    model._model.forward = forward.around(model._model.forward)
+    model.predict = predict.around(model.predict)
+    seen: list[Any] = []
+
+    def finished(photograph: Any, **named: Any) -> None:
+        seen.append(
+            (list(photograph.parts), [(int(one[0, 0]), int(one[0, 1])) for one in photograph.tiles if len(one)])
+        )
+        finish.around(own_finish)(photograph, **named)
+
+    own_load, own_finish, own_rows = detectors.load, stage._finish, stage._rows
+    with tempfile.TemporaryDirectory(prefix="instar-bench-") as folder:
+        root = Path(folder)
+        _shard(root, path, size)
+        detectors.load, stage._finish, stage._rows = lambda _: model, finished, rows.around(own_rows)
+        try:
+            wall, cpu = time.perf_counter(), time.process_time()
+            stage.detections(
+                detector,
+                root / "s0.parquet",
+                root / "s0.tar",
+                root / "out.parquet",
+                floor=size.floor if floor is None else floor,
+                tile_px=size.tile_px,
+                tile_overlap=OVERLAP,
+                whole=False,
+                merge="greedy_nmm",
+                merge_metric="ios",
+                merge_threshold=0.5,
+                merge_comparable=0.0,
+                merge_whole_first=False,
+                nms_iou=NMS_IOU,
+                max_boxes=MAX_BOXES,
+                batch=batch,
+                precision="float32",
+                workers=1,
+            )
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        finally:
+            detectors.load, stage._finish, stage._rows = own_load, own_finish, own_rows
+        found = read_table(root / "out.parquet", DETECTIONS)
+    ((parts, _),) = seen
+    tiles = tile_boxes(size.width, size.height, tile_px=size.tile_px, overlap=OVERLAP, whole=False)
+    told = f"predict {predict.cpu - forward.cpu:.1f}, merging {finish.cpu:.1f}, rows {rows.cpu:.1f}"
+    corners = {(tile[0], tile[1]) for tile in tiles}
+    assert len(parts) == len(corners)
+    return Run(joined(parts), corners, len(found), wall, cpu, [], forward.wall, forward.cpu, told)
+
+
+def _shard(root: Path, path: Path, size: Size) -> None:
+    with writing(root / "s0.tar") as tar:
+        member = tar.add(path.name, path.read_bytes())
+    row = {"key": path.stem, "source": "folder", "photo_id": path.stem, "observation_id": path.stem, "url": path.stem}
+    row |= {"shard": "s0", "basis": "specimen", "licence": "cc0", "width": size.width, "height": size.height}
+    row |= {"offset": member.offset, "size": member.size, "sha256": member.sha256}
+    write_table(root / "s0.parquet", [row], IMAGES)
+
+
+def _sahi(path: Path, detector: Path, size: Size, batch: int) -> Run:
+    from sahi.models.ultralytics import UltralyticsDetectionModel
+    from sahi.postprocess.backends import set_postprocess_backend
+    from sahi.predict import get_sliced_prediction
+
+    class Watched(UltralyticsDetectionModel):  # type: ignore[misc]
+        """Keeps what was found in each tile."""
+
+        seen: list[Any]
+
+        def convert_original_predictions(self, shift_amount: Any = None, full_shape: Any = None) -> None:
+            super().convert_original_predictions(shift_amount=shift_amount, full_shape=full_shape)
+            self.seen += zip(shift_amount, self.object_prediction_list_per_image, strict=True)
+
+    set_postprocess_backend("numpy")
+    weights = str(detector / family.WEIGHTS)
+    model = Watched(
+        model_path=weights, confidence_threshold=size.floor, device="cpu", image_size=size.tile_px, load_at_init=True
+    )
+    model.seen = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = get_sliced_prediction(
+        str(path),
+        model,
+        slice_height=size.tile_px,
+        slice_width=size.tile_px,
+        overlap_height_ratio=OVERLAP,
+        overlap_width_ratio=OVERLAP,
+        perform_standard_pred=False,
+        postprocess_type="GREEDYNMM",
+        postprocess_match_metric="IOS",
+        postprocess_match_threshold=0.5,
+        batch_size=batch,
+        force_postprocess_type=True,
+        verbose=0,
+    )
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    rows = [(shift, one) for shift, found in model.seen for one in found]
+    boxes = np.array([np.array(one.bbox.to_xyxy()) + np.tile(shift, 2) for shift, one in rows]).reshape(-1, 4)
+    scores = np.array([one.score.value for _, one in rows], np.float32)
+    polygons = [
+        [(np.array(ring).reshape(-1, 2) + np.array(shift)).ravel().tolist() for ring in one.mask.segmentation]
+        for shift, one in rows
+    ]
+    corners = {(int(shift[0]), int(shift[1])) for shift, _ in model.seen}
+    return Run(
+        Boxes(boxes.astype(np.float32), scores), corners, len(result.object_prediction_list), wall, cpu, polygons
+    )
+
+
+def _assert_equal(ours: Run, theirs: Run) -> str:
+    """Every prediction has its like; strays may fall out by the last bit, or since SAHI has no outline for them."""
+    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+
+    assert ours.corners == theirs.corners
+    outlines = [_outlines(ours.raw, n) for n in range(len(ours.raw))]
+    drawn = [n for n, one in enumerate(outlines) if one]
+    # SAHI takes the box around the outlines for the model's
+    mine = np.column_stack([[_around(outlines[n]) for n in drawn], 100 * ours.raw.scores[drawn]])
+    yours = np.column_stack([theirs.raw.boxes_xyxy, 100 * theirs.raw.scores])
+    assert len(mine) and len(yours), "no predictions to compare"
+    there, place = cKDTree(yours).query(mine, p=np.inf)
+    here, _ = cKDTree(mine).query(yours, p=np.inf)
+    odd = int((there > 1.5).sum() + (here > 1.5).sum())
+    assert odd <= 0.002 * len(mine), (odd, len(mine), mine[there > 1.5][:5], yours[here > 1.5][:5])
+    same = sum(outlines[n] == theirs.polygons[k] for n, k in zip(drawn, place, strict=True))
+    assert same >= 0.97 * len(drawn), (same, len(drawn))
+    told = f"equal to SAHI's: {len(yours):,} predictions there, {len(outlines) - len(drawn)} of ours have no outline"
+    return f"{told}, {odd} are not found in both, outlines are equal in {same / len(drawn):.1%}"
+
+
+def _around(outlines: list[list[float]]) -> list[float]:
+    points = np.concatenate([np.array(ring).reshape(-1, 2) for ring in outlines])
+    return [*points.min(axis=0), *points.max(axis=0)]
+
+
+def _outlines(found: Boxes, index: int) -> list[list[float]]:
+    """A mask's outlines by SAHI's own function."""
+    from sahi.utils.cv import get_coco_segmentation_from_bool_mask
+
+    assert found.masks is not None
+    one = found.masks.take(np.array([index]))
+    left, top, right, bottom = (int(edge) for edge in one.boxes()[0])
+    rings = get_coco_segmentation_from_bool_mask(one.bitmap(0, (left, top, right, bottom)))
+    return [(np.array(ring).reshape(-1, 2) + np.array([left, top])).ravel().tolist() for ring in rings]
+
+
+# --- memory
+
+
+def _memory(size: Size, detector: Path, batch: int) -> None:
+    """The stage's peak on a tray, with few predictions and with as many as it keeps of every tile."""
+    few = _few(size)
+    for floor in (size.floor, 1e-4):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            peak, found, own = pool.apply(_peak, (few, detector, batch, floor))
+        print(
+            f"floor {floor}: peak {peak:.0f} MiB above the model's own, {found:,} predictions of {own:.0f} MiB",
+            flush=True,
+        )
+
+
+def _peak(size: Size, detector: Path, batch: int, floor: float) -> tuple[float, int, float]:
+    import torch
+
+    torch.set_num_threads(1)
+    path, _ = _drawn(size, 1, seed=7)[0]
+    _stage(path, detector, replace(size, width=size.tile_px, height=size.tile_px), batch, 0.9)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = _stage(path, detector, size, batch, floor)
+    masks = run.raw.masks
+    assert masks is not None
+    own = sum(each.nbytes for each in (masks.columns, masks.tops, masks.bottoms)) / 2**20
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10, len(run.raw), own
+
+
+# --- quality
+
+
+def _quality(size: Size, detector: Path, batch: int) -> None:
+    few = _few(size)
+    model = detectors.load(detector)
+    trays = [tray for seed in range(100, 100 + few.others) for tray in _drawn(few, 1, seed=seed)]
+    truth = [masks for _, masks in trays]
+    raw = [_raw(model, path, few, batch) for path, _ in trays]
+    half = len(trays) // 2
+    insects, predictions = sum(map(len, truth[half:])), sum(len(one.found) for one in raw[half:])
+    print(f"\n{len(trays) - half} trays of {few.width}×{few.height}: {insects:,} insects, {predictions:,} predictions")
+    print(f"{'':42} AP50-95   AP50   count error   doubles/1,000   F1   confidence")
+    for name, way in _ways().items():
+        print(_row(name, [way(one) for one in raw], truth), flush=True)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What the tiles of one tray gave: predictions, whether a tile's inner edge cuts each, and its tile."""
+
+    found: Boxes
+    cut: np.ndarray
+    tiles: np.ndarray
+
+
+def _raw(model: Any, path: Path, size: Size, batch: int) -> Raw:
+    """With the settings of the study."""
+    slicing = Slicing(size.tile_px, OVERLAP, False, "greedy_nmm", "ios", 0.5, 0.0, True, batch, "float32")
+    picture = decode_upright(path.read_bytes())
+    (one,) = stage._predicted(model, [({"key": path.stem}, picture)], slicing, Limits(0.01, 0.5, 1000))
+    return Raw(joined(one.parts), np.concatenate(one.cuts), np.concatenate(one.tiles))
+
+
+def _ways() -> dict[str, Callable[[Raw], Boxes]]:
+    common: Any = {"rule": "greedy_nmm", "metric": "ios", "threshold": 0.5}
+    return {
+        "SAHI, GREEDYNMM, IOS, from 0.01": lambda raw: _by_sahi(raw.found, "GREEDYNMM", "IOS"),
+        "SAHI, GREEDYNMM, IOS, from 0.25": lambda raw: _by_sahi(
+            raw.found.take(raw.found.scores >= 0.25), "GREEDYNMM", "IOS"
+        ),
+        "SAHI, NMS, IOU, which it takes below 0.1": lambda raw: _by_sahi(raw.found, "NMS", "IOU"),
+        "instar, the same rule on masks": lambda raw: merged(raw.found, **common).boxes,
+        "instar, whole ones first": lambda raw: (
+            merged(raw.found, **common, cut=raw.cut, tiles=raw.tiles, whole_first=True).boxes
+        ),
+    }
+
+
+def _by_sahi(found: Boxes, rule: str, metric: str) -> Boxes:
+    """SAHI's merging of predictions as its models give them, and its polygons as masks."""
+    import cv2
+    from sahi.postprocess.backends import set_postprocess_backend
+    from sahi.predict import POSTPROCESS_NAME_TO_CLASS
+    from sahi.prediction import ObjectPrediction
+
+    set_postprocess_backend("numpy")
+    size = (found.boxes_xyxy[:, [3, 2]].max(axis=0).astype(int) + 1).tolist() if len(found) else [1, 1]
+    rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), strict=True)
+    objects = [
+        ObjectPrediction(bbox=box, segmentation=outlines, score=score, category_id=0, full_shape=size)
+        for n, (box, score) in enumerate(rows)
+        if (outlines := _outlines(found, n))
+    ]
+    rule_of = POSTPROCESS_NAME_TO_CLASS[rule]
+    left = rule_of(match_threshold=0.5, match_metric=metric, class_agnostic=False)(objects) if objects else []
+    masks = [no_masks()]
+    for one in left:
+        x_min, y_min, x_max, y_max = (int(value) for value in one.bbox.to_xyxy())
+        rings = [np.array(ring).reshape(-1, 2).round().astype(int) - [x_min, y_min] for ring in one.mask.segmentation]
+        picture = np.zeros((y_max - y_min + 1, x_max - x_min + 1), np.uint8)
+        cv2.fillPoly(picture, rings, (1,))  # as in SAHI's bool_mask
+        masks.append(from_bitmaps([picture], [(x_min, y_min)]))
+    boxes = np.array([one.bbox.to_xyxy() for one in left], np.float32).reshape(-1, 4)
+    return Boxes(boxes, np.array([one.score.value for one in left], np.float32), masks=joined_masks(masks))
+
+
+def _row(name: str, found: list[Boxes], truth: list[Masks]) -> str:
+    """Figures on the second half of the trays at the confidence that is best on the first."""
+    half = len(found) // 2
+    chosen = best_f1_confidence(_matched(found[:half], truth[:half])[0]) or 0.0
+    matches, overlaps = _matched(found[half:], truth[half:])
+    precisions = average_precisions(matches, np.ones(len(matches.animals), np.int64))
+    counts = outcomes(matches, chosen)
+    right, insects = counts["true_positives"], matches.animals
+    detected = right + counts["false_positives"]
+    doubles = sum(
+        int(duplicates(overlap, _animal_of(matches, n), found[half + n].scores >= chosen, threshold=0.5).sum())
+        for n, overlap in enumerate(overlaps)
+    )
+    error = float(np.mean(np.abs(detected - insects) / insects))
+    f1 = 2 * right.sum() / (detected.sum() + insects.sum())
+    figures = f"{precisions.mean():.3f}    {precisions[0]:.3f}   {error:8.1%}   {1000 * doubles / insects.sum():10.1f}"
+    return f"{name:42} {figures}     {f1:.3f}   {chosen:.2f}"
+
+
+def _matched(found: list[Boxes], truth: list[Masks]) -> tuple[Matches, list[Overlaps]]:
+    overlaps = [mask_overlaps(one.masks or no_masks(), masks) for one, masks in zip(found, truth, strict=True)]
+    return matched(overlaps, [one.scores for one in found], thresholds=IOU_THRESHOLDS), overlaps
+
+
+def _animal_of(matches: Matches, tray: int) -> np.ndarray:
+    """The insect of each prediction of one tray at IoU 0.5, or -1."""
+    chosen = matches.photograph == tray
+    animal = np.full(int(chosen.sum()), -1, np.int64)
+    animal[matches.index[chosen]] = matches.animal[0, chosen]
+    return animal
+
+
 if __name__ == "__main__":
-    import os
-    _trained(SMALL if "--small" in sys.argv else FULL)
+    sys.exit(main())

@@ -142,11 +142,10 @@ def summed(
     parts, start = [no_masks()], 0
     pixels, owners = sides.prod(dim=1).tolist(), pictures.tolist()
     for end in _ends(pixels, layers.shape[2] * layers.shape[3]):
-        values = [
-            coefficients[first:last].float() @ layers[owners[first]].float().flatten(1)
-            for first, last in _stretches(owners, start, end)
-        ]
-        cells = torch.cat(values).view(end - start, *layers.shape[2:])
+        cells = torch.empty((end - start, *layers.shape[2:]), device=layers.device)
+        for first, last in _stretches(owners, start, end):
+            out = cells[first - start : last - start].flatten(1)
+            torch.mm(coefficients[first:last].float(), layers[owners[first]].float().flatten(1), out=out)
         parts.append(_above(cells, edges[start:end], sides[start:end], height, width))
         start = end
     return joined_masks(parts)
@@ -184,23 +183,27 @@ def _above(cells: torch.Tensor, edges: torch.Tensor, sides: torch.Tensor, height
         width: likewise.
     """
     n, rows, columns = cells.shape
-    upper, lower, down = _between(rows, height, cells.device)
-    left, right, across = _between(columns, width, cells.device)
-    widths, heights = sides.T
-    # the values at the cells' rows, of every column of pixels
-    owners, xs = _counted(widths * (heights > 0), edges[:, 0])
+    before, down = _between(rows, height, cells.device)
+    left, across = _between(columns, width, cells.device)
+    right = (left + 1).clamp(max=columns - 1)
+    # of every column of pixels the values at the cells' rows, those before and after the pixels' centres
+    owners, xs = _counted(sides[:, 0] * (sides[:, 1] > 0), edges[:, 0])
     tops, bottoms = edges[owners, 1], edges[owners, 3]
-    first = upper[tops]
-    lines, at = _counted(lower[bottoms - 1] + 1 - first, first)
-    places, x = (owners[lines] * rows + at) * columns, xs[lines]
-    flat, share = cells.flatten(), across[x]
-    crossed = flat[places + left[x]] * (1 - share) + flat[places + right[x]] * share
-    # between them, of every pixel
-    begins = torch.cumsum(lower[bottoms - 1] + 1 - first, 0) - lower[bottoms - 1] - 1
+    first = before[tops]
+    reach = before[bottoms - 1] + 2 - first
+    lines, at = _counted(reach, first)
+    x = xs.index_select(0, lines)
+    places = (owners * rows).index_select(0, lines).add_(at.clamp_(max=rows - 1)).mul_(columns)
+    flat, share = cells.flatten(), across.index_select(0, x)
+    crossed = flat.index_select(0, places + left.index_select(0, x)).mul_(1 - share)
+    crossed += flat.index_select(0, places + right.index_select(0, x)).mul_(share)
+    # between those rows, of every pixel
+    begins = torch.cumsum(reach, 0) - reach - first
     lines, y = _counted(bottoms - tops, tops)
-    places, share = begins[lines], down[y]
-    inside = crossed[places + upper[y]] * (1 - share) + crossed[places + lower[y]] * share > 0
-    return _runs(inside, lines, y, owners, xs, n)
+    places, share = begins.index_select(0, lines).add_(before.index_select(0, y)), down.index_select(0, y)
+    values = crossed.index_select(0, places).mul_(1 - share)
+    values += crossed.index_select(0, places.add_(1)).mul_(share)
+    return _runs(values > 0, lines, y, owners, xs, n)
 
 
 def _runs(
@@ -214,19 +217,19 @@ def _runs(
     starts, ends = on.nonzero()[:, 0], going.nonzero()[:, 0]
     where = lines[starts]
     counts = torch.bincount(owners[where], minlength=n).cpu().numpy()
-    parts = (part.to(torch.int32).cpu().numpy() for part in (xs[where], y[starts], y[ends] + 1))
-    return Masks(*parts, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    columns, tops, bottoms = (part.to(torch.int32).cpu().numpy() for part in (xs[where], y[starts], y[ends] + 1))
+    return Masks(columns, tops, bottoms, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
 def _counted(counts: torch.Tensor, firsts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of several ranges, given how long they are and where they begin: whose each number is, and the numbers."""
     owners = torch.repeat_interleave(counts)
     begins = torch.cumsum(counts, 0) - counts - firsts
-    return owners, torch.arange(len(owners), device=counts.device) - begins[owners]
+    return owners, torch.arange(len(owners), device=counts.device).sub_(begins.index_select(0, owners))
 
 
-def _between(cells: int, pixels: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """For each pixel of a side the cells before and after its centre, and how far it is on its way to the latter."""
+def _between(cells: int, pixels: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each pixel of a side the cell before its centre, and how far it is on its way to the next one."""
     place = ((torch.arange(pixels, device=device) + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
     before = place.long()
-    return before, (before + 1).clamp(max=cells - 1), place - before
+    return before, place - before

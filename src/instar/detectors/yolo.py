@@ -472,7 +472,7 @@ def _masked(boxes: list[Boxes], found: list[Any], protos: Any, pictures: list[np
         alike = [n for n, other in enumerate(shapes) if other == shape]
         for n, one in zip(alike, _pasted(boxes, found, protos, alike, shape), strict=True):
             masks[n] = one
-    return [_with_masks(*one, *shape) for *one, shape in zip(boxes, masks, shapes, strict=True)]
+    return [_with_masks(*one) for one in zip(boxes, masks, shapes, strict=True)]
 
 
 def _pasted(boxes: list[Boxes], found: list[Any], protos: Any, alike: list[int], shape: tuple[int, int]) -> list[Masks]:
@@ -519,7 +519,7 @@ def _content(height: int, width: int, rows: int, columns: int) -> tuple[int, int
     return top, left, rows - top, columns - left
 
 
-def _with_masks(boxes: Boxes, masks: Masks, height: int, width: int) -> Boxes:
+def _with_masks(boxes: Boxes, masks: Masks, shape: tuple[int, int]) -> Boxes:
     filled = masks.areas() > 0
-    inside = clipped_boxes(boxes.boxes_xyxy, width, height)
+    inside = clipped_boxes(boxes.boxes_xyxy, shape[1], shape[0])
     return Boxes(inside, boxes.scores, boxes.full, masks, len(filled) - int(filled.sum())).take(filled)
