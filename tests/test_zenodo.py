@@ -192,6 +192,8 @@ def test_a_long_wait_is_told(served: Zenodo, tmp_path: Path, status: int) -> Non
         (zipped({"fine.txt": b"x"}, link="edited"), "file 'edited' is a link"),
         (PHOTOGRAPHS.replace(b"a" * 5000, b"a" * 4999 + b"c"), r"is no whole zip file \(Bad CRC-32"),
     ],
+    # an archive holds the time at which it was made, and each process makes its own
+    ids=["up and out", "absolute", "backslashes", "link", "damaged"],
 )
 def test_an_archive_that_must_not_be_unpacked(served: Zenodo, tmp_path: Path, archive: bytes, problem: str) -> None:
     served.files = {"bulk.zip": archive}
