@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "detections": ("instar.detections", "detections", "boxes on the photographs of one shard"),
     "detection_metrics": ("instar.detection_metrics.stage", "detection_metrics", "the detector's COCO figures"),
     "crops": ("instar.crops", "crops", "cut the animals of one shard out"),
-    "dataset": ("instar.dataset.stage", "dataset", "clean, label and split the crops"),
+    "dataset": ("instar.dataset.command", "dataset", "clean, label and split the crops"),
     "classifier": ("instar.classifier.stage", "classifier", "train the classifier"),
     "evaluation": ("instar.evaluation.stage", "evaluation", "the classifier's figures"),
     "whole_photographs": ("instar.ablations.whole", "whole_photographs", "photographs whole, to compare crops with"),
