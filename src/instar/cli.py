@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "crops": ("instar.crops", "crops", "cut the animals of one shard out"),
     "dataset": ("instar.dataset.command", "dataset", "clean, label and split the crops"),
     "classifier": ("instar.classifier.stage", "classifier", "train the classifier"),
-    "evaluation": ("instar.evaluation.stage", "evaluation", "the classifier's figures"),
+    "evaluation": ("instar.evaluation.command", "evaluation", "the classifier's figures"),
     "whole_photographs": ("instar.ablations.whole", "whole_photographs", "photographs whole, to compare crops with"),
     "ablation": ("instar.ablations.run", "ablation", "train one variant of the classifier and let it answer"),
     "ablations": ("instar.ablations.table", "ablations", "the table of what the variants differ in"),

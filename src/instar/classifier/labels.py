@@ -103,24 +103,28 @@ class Mixtures:
 NO_MIXTURES = Mixtures(np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32))
 
 
-def mixed_targets(labels: LabelSpace, rows: pd.DataFrame) -> tuple[np.ndarray, Mixtures]:
-    """Targets of rows whose labels leave something open.
+def mixed_targets(
+    labels: LabelSpace, names: Iterable[str], low: Iterable[Sequence[str]], low_shares: Iterable[float]
+) -> tuple[np.ndarray, Mixtures]:
+    """Targets of crops whose labels leave something open.
 
     A crop that may be of further classes has a mixture for its target: the label has 1 - s, the others have the rest in
     equal parts. Crops with the same mixture share one.
 
     Args:
         labels: the classes.
-        rows: columns ``label``, ``low`` (names of further classes) and ``low_share`` (s, in [0, 1)).
+        names: of each crop's label.
+        low: of each crop the names of further classes.
+        low_shares: of each crop s, in [0, 1).
 
     Returns:
-        int64, shape (n,): of each row the class of its label or, from ``len(labels)`` up, its mixture.
+        int64, shape (n,): of each crop the class of its label or, from ``len(labels)`` up, its mixture.
     """
-    targets = labels.targets(rows["label"])
+    targets = labels.targets(names)
     found: dict[tuple[float, tuple[int, ...]], int] = {}
-    for index, (low, share) in enumerate(zip(rows["low"], rows["low_share"], strict=True)):
-        if len(low) and share > 0:
-            parts = (int(targets[index]), *labels.targets(sorted(low)).tolist())
+    for index, (further, share) in enumerate(zip(low, low_shares, strict=True)):
+        if len(further) and share > 0:
+            parts = (int(targets[index]), *labels.targets(sorted(further)).tolist())
             targets[index] = len(labels) + found.setdefault((float(share), parts), len(found))
     if not found:
         return targets, NO_MIXTURES

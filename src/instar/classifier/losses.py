@@ -102,8 +102,8 @@ class HierarchicalLoss(torch.nn.Module):
 class MixedTargetsLoss(torch.nn.Module):
     """The loss for targets that are classes or mixtures of them: the mean of the classes' losses by their shares.
 
-    With P(c) the probability that the loss gives a class (``marginal``: the sum over its leaves), a label h, one class l
-    that the crop may be of besides and its share s, and no smoothing, L = -(1 - s) log P(h) - s log P(l).
+    With the loss ``marginal``, P(c) a class's probability (the sum over its leaves), a label h, one class l that the
+    crop may be of besides and its share s, and no smoothing, L = -(1 - s) log P(h) - s log P(l).
     """
 
     def __init__(self, loss: HierarchicalLoss, classes: int, mixtures: Mixtures) -> None:

@@ -155,9 +155,9 @@ def classifier(
     if unknown := sorted(set(validation["label"]) - set(labels.names)):
         raise InputError(f"{dataset}: {unknown[0]} is held out and has no training crop; raise dataset.min_class_crops")
     targets = labels.targets(train["label"])
-    learnt, mixtures = (
-        mixed_targets(labels, train.assign(low=_low_names(train))) if by_taxon else (targets, NO_MIXTURES)
-    )
+    learnt, mixtures = targets, NO_MIXTURES
+    if by_taxon:
+        learnt, mixtures = mixed_targets(labels, train["label"], _low_names(train), train["low_share"])
     counts = np.bincount(targets, minlength=len(labels))
     weights = class_weights(counts, beta=beta, max_weight=max_weight)
     mean, std = normalisation(model)
