@@ -229,24 +229,28 @@ def _examples(rows: Iterable[Row], seed: int) -> list[list[Any]]:
 def _figures(
     rows: list[Row], pairs: Sequence[Matched], specimens: int, specimens_dropped: Counter[str]
 ) -> dict[str, Any]:
-    dropped = Counter(row["reason"] for row in rows if row["reason"])
+    own, further = rows[: len(rows) - specimens], rows[len(rows) - specimens :]
+    accounts = {"rows": _account(own, Counter()), "specimens": _account(further, specimens_dropped)}
     kept = [row for row in rows if row["split"]]
-    if len(rows) != len(kept) + dropped.total():
-        raise RuntimeError(f"dataset: {len(rows)} crops, {len(kept)} kept, dropped {dict(dropped)}")
     of_samples: dict[str, set[str]] = defaultdict(set)
     for row in kept:
         of_samples[row["observation_id"]].add(row["split"])
     return {
-        "rows": {"in": len(rows), "out": len(kept), "dropped": dict(sorted(dropped.items()))},
+        **accounts,
         "splits": {split: _split(kept, split, pairs) for split in ("train", "validation", "test")},
         "classes": len({(row["rank"], row["label"]) for row in kept if row["split"] == "train"}),
-        "specimens": {
-            "in": specimens + specimens_dropped.total(),
-            "out": specimens,
-            "dropped": dict(specimens_dropped),
-        },
         "samples_in_two_splits": sum(len(splits) > 1 for splits in of_samples.values()),
     }
+
+
+def _account(rows: Sequence[Row], dropped: Counter[str]) -> dict[str, Any]:
+    """Rows in, out and dropped, with those that were dropped before."""
+    reasons = dropped + Counter(row["reason"] for row in rows if row["reason"])
+    kept = sum(row["split"] is not None for row in rows)
+    given = len(rows) + dropped.total()
+    if given != kept + reasons.total():
+        raise RuntimeError(f"dataset: {given} crops, {kept} kept, dropped {dict(reasons)}")
+    return {"in": given, "out": kept, "dropped": dict(sorted(reasons.items()))}
 
 
 def _split(kept: Sequence[Row], split: str, pairs: Iterable[Matched]) -> dict[str, Any]:

@@ -279,7 +279,7 @@ def _classes(
 
 
 def _sure(rows: pd.DataFrame, answered: Answered, is_judged: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of the best class at the rank of each judged crop's label, without barcodes, and whether it is right."""
+    """Probability, without barcodes, of the best class at the rank of each judged crop's label; whether it is right."""
     confidence, right = np.zeros(len(rows)), np.zeros(len(rows), bool)
     names = np.array([*answered.labels.names, None], dtype=object)
     for rank in TAXON_RANKS:
