@@ -30,6 +30,7 @@ class Annotated:
         crowded: whether some box holds a crowd of animals (COCO's iscrowd), not one.
         masks: n of them, in pixels, where every animal has one; else None.
         taxa: of each animal the taxon_id that it carries, or None; n of them.
+        low: of each animal the taxon_ids that it may be of besides, which are not sure; n of them.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Annotated:
     crowded: bool
     masks: Masks | None = None
     taxa: tuple[str | None, ...] = ()
+    low: tuple[tuple[str, ...], ...] = ()
 
 
 def read_annotations(path: Path) -> tuple[list[Annotated], list[str]]:
@@ -78,7 +80,9 @@ def _annotated(image: dict[str, Any], animals: list[dict[str, Any]], path: Path)
     crowded = any(animal.get("iscrowd") for animal in animals)
     size = int(image["width"]), int(image["height"])
     taxa = tuple(None if animal.get("taxon") is None else str(animal["taxon"]) for animal in animals)
-    return Annotated(image["file_name"], image["split"], *size, boxes_xyxy, crowded, _masks(animals, *size), taxa)
+    low = tuple(tuple(map(str, animal.get("low") or ())) for animal in animals)
+    masks = _masks(animals, *size)
+    return Annotated(image["file_name"], image["split"], *size, boxes_xyxy, crowded, masks, taxa, low)
 
 
 def _masks(animals: list[dict[str, Any]], width: int, height: int) -> Masks | None:

@@ -171,6 +171,13 @@ class Dataset:
     test_crops: int = _key("of each species, for a test split made the same way; 0 for none", ge=0)
     decisions: str = _key("table of a review's decisions about crops")
     earlier: str = _key("table of the observations that an earlier run held out: its held_out.csv")
+    low_share: float = _key(
+        "labels taxon: of the target, for all taxa together that a crop may be of and is not sure to be", ge=0, lt=1
+    )
+    specimens: str = _key(
+        "labels taxon: folder of photographs of single specimens that train, too, and a table of their names; "
+        "one without a table for none"
+    )
 
 
 @dataclass
@@ -256,7 +263,11 @@ class Params:
         "names of the parts that the scattered stages run in; another number of them has photographs fetched again",
         pattern=_NAME,
     )
-    labels: list[str] = _key("what the classifier learns; [] ends the study after the crops", choices=("species",))
+    labels: list[str] = _key(
+        "what the classifier learns: species and their genera, or taxon: of trays' animals, from family to class; [] "
+        "ends the study after the crops",
+        choices=("species", "taxon"),
+    )
     records: Records = field(default_factory=Records)
     images: Images = field(default_factory=Images)
     detector: Detector = field(default_factory=Detector)
@@ -367,6 +378,8 @@ def _problems(params: Params) -> Iterator[str]:
         yield f"records.{problem}"
     if len(params.labels) > 1:
         yield f"labels = {params.labels} is not allowed; it must hold one name or none"
+    if "taxon" in params.labels and records.kind != "trays":
+        yield f"labels = {params.labels} is not allowed; only a study with records.kind = trays can learn it"
     for name, value in params.detector.options.items():
         if not isinstance(value, bool | int | float | str):
             yield f"detector.options.{name} = {value!r} is not allowed; it must be a number, a text, true or false"

@@ -157,6 +157,22 @@ DATASET = pa.schema(
     ]
 )
 
+#: dataset.parquet of a study of taxa: every crop, of whichever split, and photographs of specimens. ``label`` is the
+#: lowest class, at ranks of ``lineages.TAXON_RANKS``, that its animal is sure to be of; species and genus are null.
+TAXA_DATASET = pa.schema(
+    [
+        *DATASET,
+        pa.field("family", pa.string()),  # that the animal is sure to be of, also where it is no class
+        pa.field("order", pa.string()),
+        pa.field("class", pa.string()),
+        # classes that it may be of besides, each with its lineage: names at lineages.TAXON_RANKS, null below its rank
+        pa.field("low", pa.list_(pa.list_(pa.string())), nullable=False),
+        pa.field("low_share", pa.float32(), nullable=False),  # of the target, for all of these together
+        pa.field("area", pa.int32(), nullable=False),  # of the detection, pixels of the photograph
+        pa.field("iou", pa.float32()),  # with its animal; null where there is none
+    ]
+)
+
 #: predictions.parquet: one row per judged crop.
 PREDICTIONS = pa.schema(
     [
@@ -169,6 +185,26 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+
+#: predictions.parquet of a study of taxa: one row per crop of a photograph, restricted to the taxa of its sample.
+TAXA_PREDICTIONS = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("photo_key", pa.string(), nullable=False),
+        pa.field("observation_id", pa.string(), nullable=False),  # the sample
+        pa.field("split", pa.string()),  # null where the crop is not of the data set
+        pa.field("label", pa.string()),
+        *(
+            field
+            for rank in ("family", "order", "class")
+            for field in (
+                pa.field(rank, pa.string()),  # the most probable; null where no class of the rank is possible
+                pa.field(f"{rank}_probability", pa.float32(), nullable=False),
+            )
+        ),
+        pa.field("restricted", pa.bool_(), nullable=False),  # whether barcodes of its sample left something out
+    ]
+)
 
 #: photographs.parquet: one row per judged photograph of a held-out observation.
 PHOTOGRAPHS = pa.schema(
@@ -267,6 +303,11 @@ def read_batches(
 def row_count(path: Path, schema: pa.Schema) -> int:
     """Rows of a table of ``schema``, none of which is read; raises as ``read_table`` does."""
     return int(_opened(path, schema).metadata.num_rows)
+
+
+def is_by_taxon(dataset: Path) -> bool:
+    """Whether a table of ``DATASET`` is one of ``TAXA_DATASET``; raises as ``read_table`` does."""
+    return set(TAXA_DATASET.names) <= set(_opened(dataset, DATASET).schema_arrow.names)
 
 
 @contextmanager

@@ -12,8 +12,11 @@ rule dataset:
     params:
         job=job,
         crops=folder("crops"),
-        flags=GRAPH.flags("dataset", without=("decisions", "earlier")),
+        detections=folder("detections"),
+        specimens=GRAPH.params.dataset.specimens,
+        flags=GRAPH.flags("dataset", without=("decisions", "earlier", "specimens")),
     shell:
         "{params.job} --log {log:q} -- instar dataset --crops {params.crops:q} --taxonomy {input.taxonomy:q}"
-        " --decisions {input.decisions:q} --earlier {input.earlier:q}"
-        " --out {output.dataset:q} --out_held_out {output.held_out:q} --out_metrics {output.metrics:q} --out_examples {output.examples:q} {params.flags}"
+        " --annotations {input.annotations:q} --detections {params.detections:q} --decisions {input.decisions:q} --earlier {input.earlier:q}"
+        " --specimens {params.specimens:q} --out {output.dataset:q} --out_held_out {output.held_out:q} --out_specimens {output.specimen_crops:q}"
+        " --out_metrics {output.metrics:q} --out_examples {output.examples:q} --out_found {output.found:q} {params.flags}"

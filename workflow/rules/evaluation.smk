@@ -16,8 +16,8 @@ rule evaluation:
         flags=GRAPH.flags("evaluation", without=("other", "synonyms")),
     shell:
         "{params.job} --log {log:q} -- instar evaluation --classifier {input.classifier:q} --crops {params.crops:q}"
-        " --dataset {input.dataset:q} --taxonomy {input.taxonomy:q} --annotations {input.annotations:q} --other {input.other:q} --synonyms {input.synonyms:q}"
+        " --dataset {input.dataset:q} --taxonomy {input.taxonomy:q} --annotations {input.annotations:q} --barcodes {input.barcodes:q} --found {input.found:q} --other {input.other:q} --synonyms {input.synonyms:q}"
         " --out {output.predictions:q} --out_photographs {output.photographs:q} --out_metrics {output.metrics:q}"
         " --out_classes {output.classes:q} --out_confusion {output.confusion_genus:q} --out_accuracy {output.accuracy:q}"
         " --out_groups {output.groups:q} --out_reliability {output.reliability:q} --out_rollup {output.rollup:q}"
-        " --out_identifiers {output.identifiers:q} {params.flags}"
+        " --out_identifiers {output.identifiers:q} --out_taxa {output.taxa:q} --out_abundance {output.abundance:q} {params.flags}"

@@ -17,7 +17,7 @@ class LabelSpace:
 
     Attributes:
         names: unique.
-        ranks: of each class, among ``RANKS``.
+        ranks: of each class, the lowest first.
         parents: place of each class's nearest ancestor among the classes, -1 where it has none.
     """
 
@@ -69,21 +69,71 @@ def label_space(rows: pd.DataFrame, ranks: Sequence[str] = RANKS) -> LabelSpace:
     """The classes of rows of the dataset: their labels and these labels' ancestors, the lowest rank first, by name.
 
     Args:
-        rows: columns ``rank`` (of the label) and one for each of ``ranks``, null above the label's rank.
+        rows: columns ``rank`` (of the label) and one for each of ``ranks``; what stands below the label's rank is not
+            looked at, and a lineage may lack a rank between others.
         ranks: from the lowest.
     """
     found: dict[str, tuple[str, str | None]] = {}
     for level, rank in enumerate(ranks):
-        # the rows labelled here or lower; the next rank's column says whose child the taxon is
+        # the rows labelled here or lower; the next column that says something says whose child the taxon is
         part = rows[rows["rank"].isin(ranks[: level + 1])]
-        above = list(ranks[level + 1 : level + 2])
-        pairs = part[[rank, *above]].drop_duplicates().sort_values(rank)
-        for values in pairs.itertuples(index=False):
-            found[values[0]] = (rank, values[1] if above else None)
+        pairs = part[list(ranks[level:])].drop_duplicates()
+        for name, *above in pairs[pairs[rank].notna()].sort_values(rank).itertuples(index=False):
+            found[name] = (rank, next((parent for parent in above if not pd.isna(parent)), None))
     names = list(found)
     place = {name: index for index, name in enumerate(names)}
     parents = tuple(-1 if parent is None else place[parent] for _, parent in found.values())
     return LabelSpace(tuple(names), tuple(rank for rank, _ in found.values()), parents)
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """Targets beyond the classes: several classes, each with its share.
+
+    Attributes:
+        classes: int64, shape (n_mixtures, m); the first one is the label.
+        shares: float32, shape (n_mixtures, m), each row sums to 1; 0 where a mixture has fewer than m classes.
+    """
+
+    classes: np.ndarray
+    shares: np.ndarray
+
+
+#: Targets that are classes alone.
+NO_MIXTURES = Mixtures(np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32))
+
+
+def mixed_targets(
+    labels: LabelSpace, names: Iterable[str], low: Iterable[Sequence[str]], low_shares: Iterable[float]
+) -> tuple[np.ndarray, Mixtures]:
+    """Targets of crops whose labels leave something open.
+
+    A crop that may be of further classes has a mixture for its target: the label has 1 - s, the others have the rest in
+    equal parts. Crops with the same mixture share one.
+
+    Args:
+        labels: the classes.
+        names: of each crop's label.
+        low: of each crop the names of further classes.
+        low_shares: of each crop s, in [0, 1).
+
+    Returns:
+        int64, shape (n,): of each crop the class of its label or, from ``len(labels)`` up, its mixture.
+    """
+    targets = labels.targets(names)
+    found: dict[tuple[float, tuple[int, ...]], int] = {}
+    for index, (further, share) in enumerate(zip(low, low_shares, strict=True)):
+        if len(further) and share > 0:
+            parts = (int(targets[index]), *labels.targets(sorted(further)).tolist())
+            targets[index] = len(labels) + found.setdefault((float(share), parts), len(found))
+    if not found:
+        return targets, NO_MIXTURES
+    most = max(len(parts) for _, parts in found)
+    classes, shares = np.zeros((len(found), most), np.int64), np.zeros((len(found), most), np.float32)
+    for index, (share, parts) in enumerate(found):
+        classes[index, : len(parts)] = parts
+        shares[index, : len(parts)] = [1 - share, *[share / (len(parts) - 1)] * (len(parts) - 1)]
+    return targets, Mixtures(classes, shares)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from instar.classifier.labels import LabelSpace, targets_of
+from instar.classifier.labels import LabelSpace, Mixtures, targets_of
 
 
 def expected_reward_loss(
@@ -97,6 +97,37 @@ class HierarchicalLoss(torch.nn.Module):
         places = torch.arange(len(rows), device=rows.device) + (self.starts[targets] - before)[rows]
         earning, log_rewards = self.earning[places], self.log_rewards[places]
         return expected_reward_loss(logits.float(), rows, earning, log_rewards, smoothing=self.smoothing)
+
+
+class MixedTargetsLoss(torch.nn.Module):
+    """The loss for targets that are classes or mixtures of them: the mean of the classes' losses by their shares.
+
+    With the loss ``marginal``, P(c) a class's probability (the sum over its leaves), a label h, one class l that the
+    crop may be of besides and its share s, and no smoothing, L = -(1 - s) log P(h) - s log P(l).
+    """
+
+    def __init__(self, loss: HierarchicalLoss, classes: int, mixtures: Mixtures) -> None:
+        super().__init__()
+        self.loss, self.classes = loss, classes
+        self.register_buffer("parts", torch.from_numpy(mixtures.classes), persistent=False)
+        self.register_buffer("shares", torch.from_numpy(mixtures.shares), persistent=False)
+        self.parts: torch.Tensor
+        self.shares: torch.Tensor
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """float32 (n,) of logits (n, n_outputs) and int64 targets (n,), classes or, behind these, mixtures."""
+        mixed = torch.nonzero(targets >= self.classes).flatten()
+        if not len(mixed):
+            found: torch.Tensor = self.loss(logits, targets)
+            return found
+        mixtures = targets[mixed] - self.classes
+        parts, shares = self.parts[mixtures], self.shares[mixtures]
+        single = targets.index_copy(0, mixed, parts[:, 0])
+        weights = torch.ones(len(targets), device=logits.device).index_copy(0, mixed, shares[:, 0])
+        total: torch.Tensor = weights * self.loss(logits, single)
+        for part, share in zip(parts.T[1:], shares.T[1:], strict=True):
+            total = total.index_add(0, mixed, share * self.loss(logits[mixed], part))
+        return total
 
 
 class NodeProbabilities(torch.nn.Module):

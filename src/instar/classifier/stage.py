@@ -17,11 +17,12 @@ import pyarrow as pa
 
 import instar
 from instar.balance import effective_number_weights
-from instar.classifier.labels import RANKS, label_space
+from instar.classifier.labels import NO_MIXTURES, RANKS, label_space, mixed_targets
 from instar.errors import InputError
 from instar.files import md5_of, replacing, sha256_of, write_json
+from instar.lineages import TAXON_RANKS
 from instar.splits import judged_split
-from instar.tables import CROPS, DATASET, read_batches
+from instar.tables import CROPS, DATASET, TAXA_DATASET, is_by_taxon, read_batches
 from instar.unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def classifier(
     devices: int,
     workers: int,
 ) -> None:
-    """Train a classifier of species and their genera on the crops of the training split.
+    """Train a classifier of species and their genera, or of taxa from family to class, on the training crops.
 
     A training that was interrupted goes on where its last checkpoint was written. The weights of the last epoch are
     kept, or with ``early_stop`` those of the best.
@@ -145,7 +146,8 @@ def classifier(
     check_model(model)
     rows = _rows_of(dataset)
     train, validation = (rows[rows["split"] == split] for split in ("train", "validation"))
-    labels = label_space(train)
+    by_taxon = TAXON_RANKS[0] in rows
+    labels = label_space(_with_low(train), TAXON_RANKS) if by_taxon else label_space(train)
     if len(labels.leaves) < 2:
         raise InputError(
             f"{dataset}: classes: {len(labels.leaves)}, a classifier needs two; lower dataset.min_class_crops"
@@ -153,6 +155,9 @@ def classifier(
     if unknown := sorted(set(validation["label"]) - set(labels.names)):
         raise InputError(f"{dataset}: {unknown[0]} is held out and has no training crop; raise dataset.min_class_crops")
     targets = labels.targets(train["label"])
+    learnt, mixtures = targets, NO_MIXTURES
+    if by_taxon:
+        learnt, mixtures = mixed_targets(labels, train["label"], _low_names(train), train["low_share"])
     counts = np.bincount(targets, minlength=len(labels))
     weights = class_weights(counts, beta=beta, max_weight=max_weight)
     mean, std = normalisation(model)
@@ -181,14 +186,15 @@ def classifier(
 
     def views(part: pd.DataFrame, part_shown: Shown | None) -> Views:
         reader = CropReader(crops, part)
-        return Views(reader, labels.targets(part["label"]), places_of(part), image_px, shown=part_shown)
+        part_targets = learnt if part is train else labels.targets(part["label"])
+        return Views(reader, part_targets, places_of(part), image_px, shown=part_shown)
 
     if early_stop and len(validation) and judged_split(rows["split"]) == "validation" and _first():
         print(f"classifier: {JUDGED_CHOOSE}", file=sys.stderr)
     seed_everything(seed, verbose=False)
     network = build_network(description)
     in_loss = weights if balance == "loss" else np.ones(len(labels))
-    learner = Learner(network, description, recipe, from_numpy(in_loss), label_smoothing)
+    learner = Learner(network, description, recipe, from_numpy(in_loss), label_smoothing, mixtures)
     frozen = None
     if cache_features and frozen_epochs:
         whole = views(train, None)
@@ -202,7 +208,7 @@ def classifier(
             batch=batch,
             precision=machine(devices, precision)[2],
         )
-        frozen = Features(kept, targets, places, shown)
+        frozen = Features(kept, learnt, places, shown)
     feed = Feed(
         learner,
         views(train, shown),
@@ -236,9 +242,27 @@ def class_weights(counts: np.ndarray, *, beta: float, max_weight: float) -> np.n
 
 def _rows_of(dataset: Path) -> pd.DataFrame:
     """The dataset's rows with the columns that training reads, their texts kept as Arrow's, which take a third."""
-    columns = ["key", "shard", "offset", "size", "label", "rank", *RANKS, "latitude", "longitude", "split"]
-    schema = pa.schema([DATASET.field(name) for name in columns])
-    return _frame(read_batches(dataset, DATASET, columns), schema)
+    columns = ["key", "shard", "offset", "size", "label", "rank"]
+    whole = TAXA_DATASET if is_by_taxon(dataset) else DATASET
+    columns += [*TAXON_RANKS, "low", "low_share"] if whole is TAXA_DATASET else RANKS
+    columns += ["latitude", "longitude", "split"]
+    schema = pa.schema([whole.field(name) for name in columns])
+    return _frame(read_batches(dataset, whole, columns), schema)
+
+
+def _low_names(rows: pd.DataFrame) -> list[list[str]]:
+    """Names of the classes that each row may be of besides its label: the lowest of each lineage."""
+    return [[next(name for name in lineage if name) for lineage in low] for low in rows["low"]]
+
+
+def _with_low(train: pd.DataFrame) -> pd.DataFrame:
+    """The ranks of the training rows and, as rows of their own, of the classes that they may be of besides."""
+    lineages = sorted({tuple(lineage) for low in train["low"] for lineage in low}, key=repr)
+    further = pd.DataFrame(lineages, columns=list(TAXON_RANKS), dtype=object)
+    places = [next(place for place, name in enumerate(lineage) if name) for lineage in lineages]
+    further["rank"] = [TAXON_RANKS[place] for place in places]
+    columns = ["rank", *TAXON_RANKS]
+    return pd.concat([train[columns].astype(object), further[columns].astype(object)], ignore_index=True)
 
 
 def _crops(crops: Path, train: pd.DataFrame) -> pd.DataFrame:

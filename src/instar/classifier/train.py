@@ -7,10 +7,12 @@ from functools import partial
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 
 from instar.classifier.augment import Augment, mixed_loss, step_generator
-from instar.classifier.losses import HierarchicalLoss
+from instar.classifier.labels import NO_MIXTURES, RANKS, LabelSpace, Mixtures, targets_of
+from instar.classifier.losses import HierarchicalLoss, MixedTargetsLoss
 from instar.classifier.model import Description
 from instar.classifier.network import Network, parameter_groups
 from instar.errors import InputError
@@ -49,7 +51,7 @@ class Epoch:
     train_loss: float  # balanced and smoothed, mean over the epoch
     learning_rate: float  # of the head
     validation_loss: float | None = None  # neither balanced nor smoothed
-    validation_top1: float | None = None  # among the classes of the lowest rank
+    validation_top1: float | None = None  # see ``answered``
 
 
 def learning_rate_share(step: int, *, start: int, steps: int, warmup: float, schedule: str) -> float:
@@ -72,6 +74,24 @@ def learning_rate_share(step: int, *, start: int, steps: int, warmup: float, sch
     return 0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1 - done
 
 
+def answered(labels: LabelSpace, loss: str) -> tuple[np.ndarray, np.ndarray]:
+    """What the outputs that may be a crop's first guess say at each rank.
+
+    A guess is right where it is the label or belongs to it. Of species only these may be guessed; they are the first
+    outputs. Where labels stand at several ranks, any output may.
+
+    Returns:
+        int64, shape (n_guessable, n_ranks): the class of each output at each rank, -1 where it is above it; int64,
+        shape (n_classes,): the place of each class's rank among these.
+    """
+    ranks = list(dict.fromkeys(labels.ranks))
+    outputs = targets_of(labels, loss).outputs
+    if ranks[0] in RANKS:
+        outputs = outputs[: len(labels.of_rank(ranks[0]))]
+    answers = np.stack([labels.ancestors(rank)[outputs] for rank in ranks], axis=1)
+    return answers, np.array([ranks.index(rank) for rank in labels.ranks], np.int64)
+
+
 class LostLossError(InputError):
     """The loss is no number any more."""
 
@@ -80,10 +100,11 @@ class LostLossError(InputError):
 class _Fixed:
     """What a learner needs on its device and does not learn."""
 
-    loss: HierarchicalLoss
+    loss: MixedTargetsLoss
     plain_loss: HierarchicalLoss
-    class_weights: torch.Tensor  # float32, shape (n_classes,)
-    lowest: torch.Tensor  # int64, classes of the lowest rank
+    class_weights: torch.Tensor  # float32, shape (n_classes + n_mixtures,)
+    answers: torch.Tensor  # int64, shape (n_outputs, n_ranks), see ``answered``
+    rank: torch.Tensor  # int64, shape (n_classes,), place of each class's rank
 
     def to(self, device: torch.device) -> "_Fixed":
         return _Fixed(*(getattr(self, field.name).to(device) for field in fields(self)))
@@ -93,7 +114,13 @@ class Learner(lightning.LightningModule):
     """A network with its loss, optimiser and schedule; keeps the figures of every epoch."""
 
     def __init__(
-        self, network: Network, description: Description, recipe: Recipe, class_weights: torch.Tensor, smoothing: float
+        self,
+        network: Network,
+        description: Description,
+        recipe: Recipe,
+        class_weights: torch.Tensor,
+        smoothing: float,
+        mixtures: Mixtures = NO_MIXTURES,
     ) -> None:
         super().__init__()
         self.network, self.description, self.recipe = network, description, recipe
@@ -106,12 +133,15 @@ class Learner(lightning.LightningModule):
             std=description.std,
         )
         # no modules and buffers of this one, which averaging of weights would average, too: indices, sums
-        lowest = torch.from_numpy(description.labels.of_rank(description.labels.ranks[0]))
+        labels, loss = description.labels, description.loss
+        answers, rank = answered(labels, loss)
+        of_mixtures = class_weights[torch.from_numpy(mixtures.classes[:, 0])]  # their labels'
         self._fixed = _Fixed(
-            HierarchicalLoss(description.labels, description.loss, smoothing=smoothing),
-            HierarchicalLoss(description.labels, description.loss, smoothing=0.0),
-            class_weights.float(),
-            lowest,
+            MixedTargetsLoss(HierarchicalLoss(labels, loss, smoothing=smoothing), len(labels), mixtures),
+            HierarchicalLoss(labels, loss, smoothing=0.0),
+            torch.cat([class_weights, of_mixtures]).float(),
+            torch.from_numpy(answers),
+            torch.from_numpy(rank),
         )
         self._train = torch.zeros(2, dtype=torch.float64)  # sums of loss, batches
         self._validation = torch.zeros(3, dtype=torch.float64)  # sums of loss, hits, crops
@@ -164,9 +194,8 @@ class Learner(lightning.LightningModule):
         """Count one batch."""
         pixels, places, targets = batch
         logits = self(pixels, places).float()
-        # the classes of the lowest rank are the first classes and the first outputs
-        lowest = self._fixed.lowest
-        hits = (lowest[logits[:, : len(lowest)].argmax(1)] == targets).sum()
+        best = self._fixed.answers[logits[:, : len(self._fixed.answers)].argmax(1)]
+        hits = (best.gather(1, self._fixed.rank[targets][:, None])[:, 0] == targets).sum()
         loss = self._fixed.plain_loss(logits, targets).sum()
         counted = torch.stack([loss.double(), hits.double(), loss.new_tensor(len(targets)).double()])
         self._validation += counted

@@ -37,7 +37,8 @@ class Inputs:
         boxes: detections above the confidence threshold.
         crops: crops that lie in a tar.
         plots: folder of the curves.
-        has_labels: whether the study goes on after the crops.
+        has_labels: whether the study goes on after the crops with a classifier of species.
+        has_taxa: whether it goes on with one of taxa.
     """
 
     params: Params
@@ -49,6 +50,7 @@ class Inputs:
     crops: pd.DataFrame
     plots: Path
     has_labels: bool
+    has_taxa: bool = False
 
     def curve(self, name: str, columns: list[str]) -> pd.DataFrame:
         """A CSV of the plots folder, which must have the columns; an empty cell is null."""
@@ -86,7 +88,8 @@ def read_inputs(
         boxes=boxes[boxes["reason"].isna() & (boxes["score"] >= confidence)],
         crops=cut[cut["reason"].isna()],
         plots=plots,
-        has_labels=bool(given.labels),
+        has_labels=given.labels == ["species"],
+        has_taxa=given.labels == ["taxon"],
     )
 
 

@@ -15,6 +15,7 @@ from instar.report.pictures import Picture, sampled_photographs, showable
 from instar.report.provenance import licence_counts, packages, parameter_sections, weights_licences
 from instar.report.sheet import Sheet, sheet_by_class, sheet_of_sample
 from instar.report.summary import sentence, tiles
+from instar.report.taxa import taxa
 from instar.report.trays import Trays, trays
 from instar.splits import CHOSE_EPOCH
 
@@ -103,6 +104,7 @@ def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:
         "summary": sentence(inputs, confidence),
         "tiles": tiles(inputs, confidence),
         "has_labels": inputs.has_labels,
+        "taxa": taxa(inputs) if inputs.has_taxa else None,
         "steps": steps(inputs.metrics),
         "confidence": confidence,
         "fetched": len(inputs.images),
@@ -161,6 +163,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         "trays": ("Masks on trays", context["trays"]),
         "dataset": ("Data set", context["has_labels"]),
         "classifier": ("Classifier", context["has_labels"]),
+        "taxa": ("Taxa of the animals", context["taxa"]),
         "map": ("Map of records", context["maps"].panels),
         "making": ("How it was made", True),
     }

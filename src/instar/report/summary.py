@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from instar.report import classifier, detector
 from instar.report.inputs import Inputs
+from instar.report.taxa import right_at_order
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ def sentence(inputs: Inputs, confidence: float) -> str:
     if inputs.has_labels:
         top1 = classifier.measures(inputs.metrics["evaluation"])[0]
         text += f"; the classifier names the right species for {top1.short} of the held-out crops"
+    if inputs.has_taxa and (order := right_at_order(inputs.metrics["evaluation"])):
+        text += f"; the classifier names the right order for {order.short} of the held-out crops"
     return f"{text}."
 
 
@@ -48,6 +51,8 @@ def tiles(inputs: Inputs, confidence: float) -> list[Tile]:
         found.insert(2, Tile(f"{_species(inputs):,}", "species", note))
         for name, text in (("species, top 1", "species named right"), ("genus, top 1", "genera named right")):
             found.append(Tile(named[name].value_text, text, named[name].interval_text))
+    if inputs.has_taxa and (order := right_at_order(metrics["evaluation"])):
+        found.append(Tile(order.value_text, "orders named right", order.interval_text))
     return found
 
 
