@@ -64,6 +64,10 @@ if GRAPH.params.labels:
     include: "workflow/rules/dataset.smk"
     include: "workflow/rules/classifier.smk"
     include: "workflow/rules/evaluation.smk"
+
+
+if GRAPH.params.labels == ["species"]:
+
     include: "workflow/rules/ablations_inputs.smk"
     include: "workflow/rules/ablations.smk"
 

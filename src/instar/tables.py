@@ -173,6 +173,9 @@ TAXA_DATASET = pa.schema(
     ]
 )
 
+#: Where the crops of specimens lie, as a shard below the folder of crops: stages that read crops then find them, too.
+SPECIMENS_SHARD = "../specimen_crops/specimens"
+
 #: predictions.parquet: one row per judged crop.
 PREDICTIONS = pa.schema(
     [

@@ -28,6 +28,11 @@ class LabelSpace:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def is_of_species(self) -> bool:
+        """Whether these are species and genera, and not the ranks above."""
+        return set(self.ranks) <= set(RANKS)
+
     @cached_property
     def leaves(self) -> np.ndarray:
         """int64: the classes that are no other's ancestor, ascending."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from instar.classifier.augment import Augment, mixed_loss, step_generator
-from instar.classifier.labels import NO_MIXTURES, RANKS, LabelSpace, Mixtures, targets_of
+from instar.classifier.labels import NO_MIXTURES, LabelSpace, Mixtures, targets_of
 from instar.classifier.losses import HierarchicalLoss, MixedTargetsLoss
 from instar.classifier.model import Description
 from instar.classifier.network import Network, parameter_groups
@@ -86,7 +86,7 @@ def answered(labels: LabelSpace, loss: str) -> tuple[np.ndarray, np.ndarray]:
     """
     ranks = list(dict.fromkeys(labels.ranks))
     outputs = targets_of(labels, loss).outputs
-    if ranks[0] in RANKS:
+    if labels.is_of_species:
         outputs = outputs[: len(labels.of_rank(ranks[0]))]
     answers = np.stack([labels.ancestors(rank)[outputs] for rank in ranks], axis=1)
     return answers, np.array([ranks.index(rank) for rank in labels.ranks], np.int64)

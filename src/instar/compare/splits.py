@@ -43,6 +43,8 @@ def compare_splits(ways: list[str], out: Path | None) -> str:
     params = load()
     if not params.labels:
         raise InputError(f"study {params.study} has no labels, so it has no classifier to compare splits with")
+    if params.labels != ["species"]:
+        raise InputError(f"study {params.study} is split as its photographs were annotated, so there is no other way")
     study = Path("data") / params.study
     out = out or study / "comparison"
     rows = [_row(way, params, study, out / f"split_by_{way}") for way in dict.fromkeys(ways)]
@@ -57,6 +59,7 @@ def compare_splits(ways: list[str], out: Path | None) -> str:
 def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
     print(f"split by {way}", file=sys.stderr)
     given = {**asdict(params.dataset), "split_by": way}
+    del given["low_share"], given["specimens"]  # of studies of taxa
     decisions, earlier = Path(given.pop("decisions")), Path(given.pop("earlier"))
     own = one_process(asdict(params.classifier))
     told: list[Any] = [given, own, asdict(params.evaluation)]

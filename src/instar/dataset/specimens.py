@@ -16,10 +16,8 @@ from instar.photographs import jpeg_of, shrunk_image
 from instar.progress import progress
 from instar.shards import ShardWriter, writing
 from instar.splits import id_hash
-from instar.tables import CROPS, write_table
+from instar.tables import CROPS, SPECIMENS_SHARD, write_table
 
-#: Where the crops of specimens lie, as a shard below the folder of crops: stages that read crops then find them, too.
-SHARD = "../specimen_crops/specimens"
 SOURCE = "specimens"
 IDS = ("processid", "sampleid")
 LICENCES = ("licence", "license", "image_licence", "image_license")
@@ -151,7 +149,7 @@ def _crop(key: str, row: dict[str, str], size: tuple[int, int]) -> Row:
         "basis": "specimen",
         "licence": normalise(next((row[name] for name in LICENCES if row.get(name)), None)),
         "rights_holder": next((row[name] for name in HOLDERS if row.get(name)), None),
-        "shard": SHARD,
+        "shard": SPECIMENS_SHARD,
         "key_hash": id_hash(key),
         "width": width,
         "height": height,

@@ -20,7 +20,15 @@ from instar.files import replacing, write_json
 from instar.lineages import TAXON_RANKS, read_lineages
 from instar.metrics.calibration import expected_calibration_error, fitted_temperature, reliability_curve
 from instar.splits import judged_split, stable_hash
-from instar.tables import PHOTOGRAPHS, TAXA_DATASET, TAXA_PREDICTIONS, csv_rows, read_table, write_table
+from instar.tables import (
+    PHOTOGRAPHS,
+    SPECIMENS_SHARD,
+    TAXA_DATASET,
+    TAXA_PREDICTIONS,
+    csv_rows,
+    read_table,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from instar.classifier.labels import LabelSpace
@@ -129,8 +137,7 @@ def taxa(
     check_dataset(classifier, predictor.description, dataset, "run classifier again")
     labels = predictor.labels
     rows = read_table(dataset, TAXA_DATASET).to_pandas()
-    detected = rows[rows["shard"].isin({shard for shard in rows["shard"] if not shard.startswith("..")})]
-    detected = detected.reset_index(drop=True)
+    detected = rows[rows["shard"] != SPECIMENS_SHARD].reset_index(drop=True)
     split = judged_split(rows["split"])
     is_judged = (detected["split"] == split).to_numpy()
     if not is_judged.any():
@@ -156,9 +163,9 @@ def taxa(
     samples = set(detected["observation_id"])
     figures = {
         "rows": {
-            "in": len(rows),
+            "in": len(detected),
             "out": int(is_judged.sum()),
-            "dropped": {"not held out": len(rows) - int(is_judged.sum())},
+            "dropped": {"not held out": len(detected) - int(is_judged.sum())},
         },
         "split": split,
         "crops": int(is_judged.sum()),

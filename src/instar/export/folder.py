@@ -15,7 +15,15 @@ from instar.evaluation.stage import check_dataset
 from instar.export.attribution import write_attribution
 from instar.export.card import Facts, card, read_figures
 from instar.files import replacing
-from instar.identify.models import DETECTOR, SETTINGS, Calibration, calibration_of, settings_of, write_settings
+from instar.identify.models import (
+    DETECTOR,
+    SETTINGS,
+    Calibration,
+    calibration_of,
+    check_of_species,
+    settings_of,
+    write_settings,
+)
 from instar.params import Params
 from instar.tables import DATASET, PREDICTIONS, read_table
 
@@ -59,6 +67,7 @@ def write_folder(root: Path, study: Params, out: Path, *, onnx: bool) -> None:
     quiet_timm()
     check_out(out)
     description = load_description(root / "classifier")
+    check_of_species(root / "classifier", description.labels)
     detector = read_description(root / DETECTOR / "detector.json")
     calibration = _calibration(root)
     temperature = calibration.temperature

@@ -12,6 +12,7 @@ from instar.files import write_json
 from instar.params import Params
 
 if TYPE_CHECKING:
+    from instar.classifier.labels import LabelSpace
     from instar.classifier.predict import Predictor
     from instar.detectors import Detector
 
@@ -149,14 +150,29 @@ def load_models(detector: Path, classifier: Path, settings: Settings) -> Models:
     """Both models on the best device there is.
 
     Raises:
-        InputError: if one is missing or damaged.
+        InputError: if one is missing or damaged, or the classifier is not of species.
     """
     from instar import detectors
     from instar.classifier.model import quiet_timm
     from instar.classifier.predict import Predictor
 
     quiet_timm()
-    return Models(detectors.load(detector), Predictor(classifier), settings)
+    predictor = Predictor(classifier)
+    check_of_species(classifier, predictor.labels)
+    return Models(detectors.load(detector), predictor, settings)
+
+
+def check_of_species(classifier: Path, labels: "LabelSpace") -> None:
+    """Refuse a classifier of taxa, whose answers depend on a sample's barcodes.
+
+    Raises:
+        InputError: if it is one.
+    """
+    if not labels.is_of_species:
+        raise InputError(
+            f"{classifier}: tells {labels.ranks[0]} to {labels.ranks[-1]}, not species; its answers are in the study's "
+            "predictions.parquet"
+        )
 
 
 def load_exported(folder: Path) -> Models:

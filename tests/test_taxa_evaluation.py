@@ -1,0 +1,141 @@
+"""The stages classifier and evaluation of a study of taxa, and how their answers are judged."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from crop_shards import SETTINGS
+from taxa_study import animal, detection, square, write_annotations, write_barcodes, write_detections
+from test_taxa_dataset import Rows, run
+
+from instar.classifier.labels import LabelSpace
+from instar.classifier.model import load_description
+from instar.classifier.stage import classifier
+from instar.errors import InputError
+from instar.evaluation.command import evaluation
+from instar.evaluation.taxa import ALL, BARCODED, DIFFERENCE, Answered, _accuracies, _classes
+from instar.tables import TAXA_PREDICTIONS, read_table
+
+TABLES = ("classes", "confusion", "accuracy", "groups", "reliability", "rollup", "identifiers", "taxa", "abundance")
+
+SPACE = LabelSpace(("Chironomidae", "Diptera", "Hemiptera"), ("family", "order", "order"), (1, -1, -1))
+#: Of Chironomidae and so of Diptera, and of Hemiptera.
+NODES = np.array([[0.4, 0.4, 0.6], [0.9, 0.9, 0.1], [0.2, 0.2, 0.8]], np.float32)
+RESTRICTED = np.array([[1.0, 1.0, 0.0], [0.9, 0.9, 0.1], [0.2, 0.2, 0.8]], np.float32)
+ANSWERED = Answered(SPACE, NODES, RESTRICTED, RESTRICTED[:, [0, 2]], np.array([True, False, False]))
+#: The family of the last one is no class of the classifier.
+JUDGED = pd.DataFrame(
+    {
+        "family": ["Chironomidae", None, "Aphididae"],
+        "order": ["Diptera", "Hemiptera", "Hemiptera"],
+        "class": [None, None, None],
+        "photo_key": ["a", "a", "b"],
+    }
+)
+
+
+def test_nothing_judged_nothing_told() -> None:
+    assert list(_accuracies(JUDGED, ANSWERED, np.zeros(3, bool), resamples=100, seed=0)) == []
+
+
+def test_accuracies_with_and_without_barcodes_by_hand() -> None:
+    rows = list(_accuracies(JUDGED, ANSWERED, np.ones(3, bool), resamples=500, seed=0))
+    found = {(row["rank"], row["prediction"]): row for row in rows}
+    assert {rank for rank, _ in found} == {"family", "order"}
+    # order: Hemiptera for Diptera, Diptera for Hemiptera, Hemiptera right; barcodes mend the first
+    values = {way: found["order", way]["value"] for way in (ALL, BARCODED, DIFFERENCE)}
+    assert values == pytest.approx({ALL: 1 / 3, BARCODED: 2 / 3, DIFFERENCE: 1 / 3}, abs=1e-6)
+    # photograph a alone: 0 and 1/2; b alone: 1 and 1
+    assert (found["order", ALL]["low"], found["order", ALL]["high"]) == (0, 1)
+    assert (found["order", DIFFERENCE]["low"], found["order", DIFFERENCE]["high"]) == (0, 0.5)
+    # one family is a class: right for the first, wrong for the Aphididae
+    assert found["family", ALL]["value"] == 0.5
+    assert (found["family", ALL]["crops"], found["family", ALL]["photographs"]) == (2, 2)
+
+
+def test_figures_of_each_class_by_hand() -> None:
+    rows = {row["label"]: row for row in _classes(JUDGED, ANSWERED, np.ones(3, bool), (1, 5, 7))}
+    told = {name: (row["held_out_crops"], row["top1"], row["top1_barcoded"]) for name, row in rows.items()}
+    assert told == {"Chironomidae": (1, 1, 1), "Diptera": (1, 0, 1), "Hemiptera": (2, 0.5, 0.5)}
+
+
+def write_study(folder: Path) -> Rows:
+    """Three photographs with eight crops each: four Diptera, of which two may be Chironomidae, and four Hemiptera."""
+    photographs = {"trays-1": "train", "trays-2": "validation", "trays-3": "test"}
+    animals, found = [], []
+    for image, key in enumerate(photographs, 1):
+        for n in range(8):
+            taxon = "order:Hemiptera" if n % 2 else "order:Diptera"
+            low = ["family:Chironomidae"] if n in (0, 4) else []
+            animals.append(animal(100 * image + n, image, square(22 * n, 0), taxon, low))
+            found.append(detection(key, n, square(22 * n, 0)))
+    write_annotations(folder / "annotations.json", photographs, animals)
+    write_detections(folder, found)
+    write_barcodes(folder / "barcodes.parquet", {"sample of trays-3": ["family:Aphididae"]})
+    (folder / "other.csv").write_text("photo_key,top1,top2,top3,top4,top5\n")
+    (folder / "synonyms.csv").write_text("name,accepted\n")
+    return run(folder)
+
+
+def train(folder: Path, **given: Any) -> None:
+    paths = [folder / name for name in ("crops", "dataset.parquet", "classifier", "trained.json", "curves", "work")]
+    values: dict[str, Any] = {**SETTINGS, "epochs": 1, **given}
+    classifier(*paths, **values)
+
+
+def judge(folder: Path) -> Any:
+    names = ["classifier", "crops", "dataset.parquet", "taxonomy.parquet", "annotations.json", "barcodes.parquet"]
+    names += ["found.csv", "other.csv", "synonyms.csv", "predictions.parquet", "photographs.parquet", "evaluation.json"]
+    paths = [folder / name for name in [*names, *(f"{table}.csv" for table in TABLES)]]
+    values: dict[str, Any] = {"seed": 0, "shards": ["a"], "name_confidence": 85, "bootstrap": 100, "resolutions": []}
+    values |= {"region_deg": 30.0, "wanted_accuracy": 0.95, "photo_boxes": 10, "labels": ["taxon"]}
+    evaluation(*paths, **values)
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("taxa")
+    write_study(folder)
+    train(folder)
+    return folder
+
+
+def test_the_classifier_knows_families_that_no_crop_is_sure_to_be_of(study: Path) -> None:
+    labels = load_description(study / "classifier").labels
+    assert labels.names == ("Chironomidae", "Diptera", "Hemiptera", "Insecta")
+    assert labels.parents == (1, 3, 3, -1)
+    assert load_description(study / "classifier").train_crops == (0, 4, 4, 0)
+
+
+def test_the_stage_judges_restricts_and_counts(study: Path) -> None:
+    metrics = judge(study)
+    assert (metrics["split"], metrics["crops"], metrics["photographs"]) == ("test", 8, 1)
+    assert metrics["rows"] == {"in": 24, "out": 8, "dropped": {"not held out": 16}}
+    assert metrics["samples"] == {"samples": 3, "with_barcodes": 1, "restricted": 1}
+    assert metrics["accuracy"]["order"][BARCODED]["value"] == 0.5  # all are told to be Hemiptera
+    rows = read_table(study / "predictions.parquet", TAXA_PREDICTIONS).to_pylist()
+    of_test = [row for row in rows if row["split"] == "test"]
+    assert {(row["family"], row["order"], row["restricted"]) for row in of_test} == {(None, "Hemiptera", True)}
+    assert [row["order_probability"] for row in of_test] == pytest.approx([1.0] * 8)
+    with (study / "abundance.csv").open() as file:
+        counted = [row for row in csv.DictReader(file) if row["sample"] == "sample of trays-3"]
+    assert [(row["rank"], row["taxon"], row["detections"]) for row in counted] == [
+        ("class", "Insecta", "8"),
+        ("order", "Hemiptera", "8"),
+    ]
+    # on validation all 8 were found and all 8 crops are right: a few more or fewer are possible
+    assert float(counted[0]["low"]) <= 8 <= float(counted[0]["high"])
+    assert (study / "groups.csv").read_text() == "by,group,crops\n"
+
+
+def test_another_dataset_is_refused(study: Path, tmp_path: Path) -> None:
+    write_study(tmp_path)
+    run(tmp_path, low_share=0.5)
+    (tmp_path / "classifier").symlink_to(study / "classifier")
+    with pytest.raises(InputError, match="run classifier again"):
+        judge(tmp_path)
