@@ -35,7 +35,7 @@ from instar.detection_metrics.confidence import best_f1_confidence, outcomes
 from instar.detections import Limits, Slicing
 from instar.detectors import DESCRIPTION, Boxes, Example, Recipe
 from instar.detectors import yolo as family
-from instar.files import replacing, write_json
+from instar.files import replacing, sha256_of, write_json
 from instar.masks import Masks, from_bitmaps, from_rle, joined_masks, no_masks
 from instar.merge import merged
 from instar.metrics.coco import IOU_THRESHOLDS, Matches, average_precisions, matched
@@ -68,8 +68,8 @@ class Size:
     others: int  # trays for the quality, half of them to choose the confidence on
 
 
-FULL = Size(8192, 5464, 2000, 512, 0.25, 6, 256, 240, 10, 8)
-SMALL = Size(1024, 768, 60, 256, 0.002, 1, 96, 12, 1, 2)
+FULL = Size(8192, 5464, 2000, 512, 0.15, 6, 256, 240, 10, 8)
+SMALL = Size(1024, 768, 60, 256, 0.3, 1, 256, 0, 0, 2)
 
 
 def main() -> int:
@@ -121,9 +121,11 @@ def _few(size: Size) -> Size:
 
 def _trained(size: Size) -> Path:
     """A detector that learned from crops as large as the network's input was then; it is used on larger tiles."""
-    folder = CACHE / f"detector-{size.crop_px}-{size.crops}-{size.epochs}"
+    folder = CACHE / f"detector-{size.tile_px}-{size.crop_px}-{size.crops}-{size.epochs}"
     if folder.is_dir():
         return folder
+    if not size.epochs:
+        return _random(folder, size)
     recipe = Recipe(
         model="yolo11n-seg.yaml",
         weights=str(ROOT / "workflow/conf/detector/random.md"),
@@ -142,6 +144,39 @@ def _trained(size: Size) -> Path:
         family.train(examples, ["insect"], recipe, out, Path(work))
         description = json.loads((out / DESCRIPTION).read_text(encoding="utf-8"))
         write_json(out / DESCRIPTION, {**description, "image_px": size.tile_px})
+    return folder
+
+
+def _random(folder: Path, size: Size) -> Path:
+    """Random weights whose scores are spread out, so that much is found; nothing of it is right."""
+    family._prepare()
+    import torch
+    from ultralytics.nn.tasks import SegmentationModel
+
+    torch.manual_seed(0)
+    model: Any = SegmentationModel("yolo11n-seg.yaml", nc=1, verbose=False)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 0.3
+    pixels = decode_upright(_drawn(size, 1, seed=1)[0][0].read_bytes())
+    side = size.tile_px
+    tiles = np.stack([pixels[:side, left : left + side] for left in range(0, size.width - side + 1, side)])
+    with torch.no_grad():
+        for branch in model.model[-1].cv3:
+            branch[-1].bias.data.zero_()
+        for _ in range(20):  # the layers' running means
+            logits = model.train()(torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255)["scores"]
+        for branch in model.model[-1].cv3:
+            branch[-1].weight.data *= 6 / logits.abs().max()
+            branch[-1].bias.data.fill_(-4)
+    model.names, model.args = {0: "insect"}, {}
+    with replacing(folder) as out:
+        out.mkdir()
+        torch.save({"model": model, "train_args": {"task": "segment"}}, out / "random.pt")
+        weights, _ = family._stripped(out / "random.pt", side)
+        (out / family.WEIGHTS).write_bytes(weights)
+        description = {"family": "yolo", "image_px": side, "sha256": sha256_of(out / family.WEIGHTS)}
+        write_json(out / DESCRIPTION, description)
     return folder
 
 
@@ -355,7 +390,7 @@ def _assert_equal(ours: Run, theirs: Run) -> str:
     odd = int((there > 1.5).sum() + (here > 1.5).sum())
     assert odd <= 0.002 * len(mine), (odd, len(mine), mine[there > 1.5][:5], yours[here > 1.5][:5])
     same = sum(outlines[n] == theirs.polygons[k] for n, k in zip(drawn, place, strict=True))
-    assert same >= 0.97 * len(drawn), (same, len(drawn))
+    assert same >= 0.9 * len(drawn), (same, len(drawn))
     told = f"equal to SAHI's: {len(yours):,} predictions there, {len(outlines) - len(drawn)} of ours have no outline"
     return f"{told}, {odd} are not found in both, outlines are equal in {same / len(drawn):.1%}"
 

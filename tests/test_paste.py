@@ -4,7 +4,8 @@ import torch
 from torch.nn.functional import grid_sample, interpolate
 
 from instar.detectors import paste
-from instar.detectors.paste import masks_of, pasted, spread
+from instar.detectors.paste import masks_of, pasted, spread, summed
+from instar.detectors.yolo import _content, _prepare
 from instar.masks import Masks, from_bitmaps
 
 
@@ -72,3 +73,50 @@ def test_spread(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # a picture that fills the upper half is read from there
     ((_, half),) = spread(torch.arange(4.0)[:, None].expand(1, 4, 4), 2, 4, content=(0.5, 1))
     assert half[0, :, 0].tolist() == [0, 1]
+
+
+def test_summed_by_hand() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    assert len(summed(torch.zeros((1, 3, 2, 2)), torch.zeros((0, 3)), none, torch.zeros((0, 4)), 4, 4)) == 0
+    # two layers of 2×1 cells for a picture of 4×3 pixels: down the columns they go 0, 0.25, 0.75, 1 and 1, 0.75, …
+    layers = torch.tensor([[[[0.0], [1.0]], [[1.0], [0.0]]]])
+    boxes = torch.tensor([[0, 0, 3, 4], [0.5, 0, 2, 2.5], [2, 2, 2, 4], [-9, -9, 9, 9], [1, 1, 2, 4]])
+    # the first layer less half the second is above 0 from the third row on; none; an empty box; all; minus
+    coefficients = torch.tensor([[1, -0.5], [1, -0.5], [1, 1], [1, 1], [-1, -1]])
+    found = summed(layers, coefficients, torch.zeros(5, dtype=torch.int64), boxes, 4, 3)
+    assert found.areas().tolist() == [6, 1, 0, 12, 0]
+    assert found.boxes().tolist() == [[0, 2, 3, 4], [1, 2, 2, 3], [0, 0, 0, 0], [0, 0, 3, 4], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("inside", [2**19, 1])
+@pytest.mark.parametrize("size", [(96, 96), (160, 160), (50, 50), (96, 48), (48, 96), (7, 7)])
+def test_summed_equals_ultralytics(size: tuple[int, int], inside: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _prepare()
+    from ultralytics.utils.ops import process_mask_native
+
+    monkeypatch.setattr(paste, "INSIDE", inside)
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+    layers = torch.randn((2, 8, 24, 24), generator=generator)
+    pictures = torch.tensor([0] * 15 + [1] * 25)
+    coefficients = torch.randn((40, 8), generator=generator)
+    limits = torch.tensor([width, height, width, height])
+    corners = torch.rand((40, 2, 2), generator=generator)
+    boxes = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1) * limits
+    boxes[:3] = torch.stack([limits * 0, limits * torch.tensor([0, 0, 1, 1]), boxes[0].round()])
+    content = _content(height, width, 24, 24)
+    assert content is not None
+    top, left, bottom, right = content
+    found = summed(layers[:, :, top:bottom, left:right], coefficients, pictures, boxes, height, width)
+    parts = [
+        process_mask_native(layers[n], coefficients[pictures == n], boxes[pictures == n], size) for n in range(2)
+    ]
+    assert same(found, masks_of(torch.cat(parts)))
+    assert (found.areas() > 0).sum() > 20
+
+
+def test_content() -> None:
+    assert _content(512, 512, 128, 128) == (0, 0, 128, 128)
+    assert _content(512, 256, 128, 128) == (0, 32, 128, 96)  # 256 of 512 pixels are filled up, half of them before
+    assert _content(10, 20, 4, 4) == (1, 0, 3, 4)
+    assert _content(11, 20, 4, 4) is None  # 16×9 pixels in an input of 16×16
