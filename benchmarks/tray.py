@@ -422,7 +422,7 @@ def _memory(size: Size, detector: Path, batch: int) -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             peak, found, own = pool.apply(_peak, (few, detector, batch, floor))
         print(
-            f"floor {floor}: peak {peak:.0f} MiB above the model's own, {found:,} predictions of {own:.0f} MiB",
+            f"floor {floor}: {found:,} predictions, whose runs take {own:.0f} MiB, raise the peak by {peak:.0f} MiB",
             flush=True,
         )
 
@@ -432,7 +432,7 @@ def _peak(size: Size, detector: Path, batch: int, floor: float) -> tuple[float, 
 
     torch.set_num_threads(1)
     path, _ = _drawn(size, 1, seed=7)[0]
-    _stage(path, detector, replace(size, width=size.tile_px, height=size.tile_px), batch, 0.9)
+    _stage(path, detector, size, batch, 0.99)  # with hardly a prediction
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run = _stage(path, detector, size, batch, floor)
     masks = run.raw.masks
