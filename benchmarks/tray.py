@@ -50,6 +50,7 @@ ROOT = Path(__file__).parents[1]
 CACHE = Path(tempfile.gettempdir()) / "instar-bench-tray"
 NMS_IOU, MAX_BOXES = 0.7, 300  # ultralytics' own, which SAHI leaves as they are
 OVERLAP = 0.6
+LEAST = 0.05  # score of the predictions whose merging is judged
 
 
 @dataclass(frozen=True)
@@ -421,7 +422,7 @@ def _memory(size: Size, detector: Path, batch: int) -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             peak, found, own = pool.apply(_peak, (few, detector, batch, floor))
         print(
-            f"floor {floor}: peak {peak:.0f} MiB above the model's own, {found:,} predictions of {own:.0f} MiB",
+            f"floor {floor}: {found:,} predictions, whose runs take {own:.0f} MiB, raise the peak by {peak:.0f} MiB",
             flush=True,
         )
 
@@ -431,7 +432,7 @@ def _peak(size: Size, detector: Path, batch: int, floor: float) -> tuple[float, 
 
     torch.set_num_threads(1)
     path, _ = _drawn(size, 1, seed=7)[0]
-    _stage(path, detector, replace(size, width=size.tile_px, height=size.tile_px), batch, 0.9)
+    _stage(path, detector, size, batch, 0.99)  # with hardly a prediction
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run = _stage(path, detector, size, batch, floor)
     masks = run.raw.masks
@@ -459,29 +460,30 @@ def _quality(size: Size, detector: Path, batch: int) -> None:
 
 @dataclass(frozen=True)
 class Raw:
-    """What the tiles of one tray gave: predictions, whether a tile's inner edge cuts each, and its tile."""
+    """What the tiles of one tray gave: predictions, whether an inner edge cuts each, its tile, and SAHI's outlines."""
 
     found: Boxes
     cut: np.ndarray
     tiles: np.ndarray
+    outlines: list[list[list[float]]]
 
 
 def _raw(model: Any, path: Path, size: Size, batch: int) -> Raw:
-    """With the settings of the study."""
+    """With the settings of the study, but for those guesses that are weakest, which take SAHI very long."""
     slicing = Slicing(size.tile_px, OVERLAP, False, "greedy_nmm", "ios", 0.5, 0.0, True, batch, "float32")
     picture = decode_upright(path.read_bytes())
-    (one,) = stage._predicted(model, [({"key": path.stem}, picture)], slicing, Limits(0.01, 0.5, 1000))
-    return Raw(joined(one.parts), np.concatenate(one.cuts), np.concatenate(one.tiles))
+    (one,) = stage._predicted(model, [({"key": path.stem}, picture)], slicing, Limits(LEAST, 0.5, 1000))
+    found = joined(one.parts)
+    outlines = [_outlines(found, n) for n in range(len(found))]
+    return Raw(found, np.concatenate(one.cuts), np.concatenate(one.tiles), outlines)
 
 
 def _ways() -> dict[str, Callable[[Raw], Boxes]]:
     common: Any = {"rule": "greedy_nmm", "metric": "ios", "threshold": 0.5}
     return {
-        "SAHI, GREEDYNMM, IOS, from 0.01": lambda raw: _by_sahi(raw.found, "GREEDYNMM", "IOS"),
-        "SAHI, GREEDYNMM, IOS, from 0.25": lambda raw: _by_sahi(
-            raw.found.take(raw.found.scores >= 0.25), "GREEDYNMM", "IOS"
-        ),
-        "SAHI, NMS, IOU, which it takes below 0.1": lambda raw: _by_sahi(raw.found, "NMS", "IOU"),
+        "SAHI, GREEDYNMM, IOS": lambda raw: _by_sahi(raw, LEAST, "GREEDYNMM", "IOS"),
+        "SAHI, GREEDYNMM, IOS, scores from 0.25": lambda raw: _by_sahi(raw, 0.25, "GREEDYNMM", "IOS"),
+        "SAHI, NMS, IOU, its choice below 0.1": lambda raw: _by_sahi(raw, LEAST, "NMS", "IOU"),
         "instar, the same rule on masks": lambda raw: merged(raw.found, **common).boxes,
         "instar, whole ones first": lambda raw: (
             merged(raw.found, **common, cut=raw.cut, tiles=raw.tiles, whole_first=True).boxes
@@ -489,7 +491,7 @@ def _ways() -> dict[str, Callable[[Raw], Boxes]]:
     }
 
 
-def _by_sahi(found: Boxes, rule: str, metric: str) -> Boxes:
+def _by_sahi(raw: Raw, least: float, rule: str, metric: str) -> Boxes:
     """SAHI's merging of predictions as its models give them, and its polygons as masks."""
     import cv2
     from sahi.postprocess.backends import set_postprocess_backend
@@ -497,12 +499,13 @@ def _by_sahi(found: Boxes, rule: str, metric: str) -> Boxes:
     from sahi.prediction import ObjectPrediction
 
     set_postprocess_backend("numpy")
+    found = raw.found
     size = (found.boxes_xyxy[:, [3, 2]].max(axis=0).astype(int) + 1).tolist() if len(found) else [1, 1]
     rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), strict=True)
     objects = [
         ObjectPrediction(bbox=box, segmentation=outlines, score=score, category_id=0, full_shape=size)
-        for n, (box, score) in enumerate(rows)
-        if (outlines := _outlines(found, n))
+        for outlines, (box, score) in zip(raw.outlines, rows, strict=True)
+        if outlines and score >= least
     ]
     rule_of = POSTPROCESS_NAME_TO_CLASS[rule]
     left = rule_of(match_threshold=0.5, match_metric=metric, class_agnostic=False)(objects) if objects else []

@@ -399,6 +399,10 @@ class Yolo:
         self._image_px: int = description["image_px"]
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = load_checkpoint(path, device=self._device, fuse=True)[0]
+        if self._model.task == "segment":
+            # where torchvision is imported, ultralytics takes its NMS, 15 times as fast; boxes of equal score come in
+            # another order then, so a model without masks is left as it was
+            import torchvision  # noqa: F401
         self._planes: np.ndarray | None = None
         self._squares: Any = None
 
