@@ -36,7 +36,9 @@ def lineages(tmp_path: Path) -> Lineages:
         (["genus:Chironomus"], ["Chironomidae"]),  # what belongs to it
         (["suborder:Nematocera"], ["Chironomidae"]),  # what it belongs to
         (["class:Insecta"], ["Chironomidae", "Orphanidae", "Hemiptera"]),
+        (["class:Insecta", "family:Chironomidae"], ["Chironomidae", "Orphanidae", "Hemiptera"]),
         (["family:Aphididae"], ["Hemiptera"]),
+        (["family:Phoridae", "order:Diplura", "suborder:Nematocera"], ["Chironomidae"]),
         (["family:Phoridae"], ["Chironomidae"]),  # is no class: the Diptera that are one stand for it
         (["family:Phoridae", "order:Araneae"], ["Chironomidae", "Araneae"]),
         (["order:Diplura", "order:Araneae"], ["Araneae"]),  # of no class
@@ -51,6 +53,16 @@ def test_a_class_that_the_taxonomy_lacks_stays_where_the_class_above_it_is_liste
     space = LabelSpace(("Novidae", "Hemiptera", "Diptera"), ("family", "order", "order"), (1, -1, -1))
     assert allowed(space, space.leaves, lineages, {"order:Hemiptera"}).tolist() == [True, False]
     assert allowed(space, space.leaves, lineages, {"order:Diptera"}).tolist() == [False, True]
+
+
+def test_a_relative_that_is_listed_stands_for_one_that_is_no_class(lineages: Lineages) -> None:
+    # the Chironomus keeps its family, which is enough of Diptera for the Phoridae to be told as
+    parents = {**lineages.parents, "family:Sciaridae": "order:Diptera"}
+    ranks, names = {**lineages.ranks, "family:Sciaridae": "family"}, {**lineages.names, "family:Sciaridae": "Sciaridae"}
+    space = LabelSpace(("Chironomidae", "Sciaridae", "Diptera"), ("family", "family", "order"), (2, 2, -1))
+    more = Lineages(parents, ranks, names)
+    assert allowed(space, space.leaves, more, {"genus:Chironomus", "family:Phoridae"}).tolist() == [True, False]
+    assert allowed(space, space.leaves, more, {"family:Phoridae"}).tolist() == [True, True]
 
 
 def test_barcodes_by_sample(tmp_path: Path) -> None:
@@ -103,6 +115,11 @@ def test_wrong_detections_are_taken_off() -> None:
     found = drawn([[1, 0]] * 100, [0] * 100, [1.0], [0.5])
     assert found[:, 0].mean() == pytest.approx(50, abs=0.5)
     assert found[:, 0].std() == pytest.approx(5, rel=0.05)  # binomial: the root of 100 · 0.5 · 0.5
+
+
+def test_each_size_has_its_own_precision() -> None:
+    found = drawn([[1, 0]] * 100 + [[0, 1]] * 50, [0] * 100 + [1] * 50, [1.0, 1.0], [0.0, 1.0], 20)
+    assert found.tolist() == [[0, 50, 50]] * 20
 
 
 def test_taxa_are_drawn_by_their_probabilities() -> None:

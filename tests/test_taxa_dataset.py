@@ -161,6 +161,18 @@ def test_a_taxon_with_few_training_crops_is_no_class(tmp_path: Path) -> None:
     assert rows["trays-1-3"]["low"] == [["Aphididae", "Hemiptera", "Insecta"]]
 
 
+def test_held_out_crops_make_no_class(tmp_path: Path) -> None:
+    names = [("order:Diptera", 1), ("family:Phoridae", 1), ("family:Phoridae", 2)]
+    animals = [animal(n, image, square(50 * n, 0), taxon, []) for n, (taxon, image) in enumerate(names)]
+    write_annotations(tmp_path / "annotations.json", {TRAIN: "train", TEST: "test"}, animals)
+    write_detections(
+        tmp_path, [detection((TRAIN, TEST)[image - 1], n, square(50 * n, 0)) for n, (_, image) in enumerate(names)]
+    )
+    rows = run(tmp_path, min_class_crops=2)
+    assert column(rows, "label") == ["Diptera"] * 3  # two Phoridae, of which one trains
+    assert column(rows, "family") == [None, "Phoridae", "Phoridae"]
+
+
 def test_low_confidence_that_says_no_more_than_the_label_is_left_out(tmp_path: Path) -> None:
     low = {0: ["order:Diptera", "suborder:Nematocera", "class:Insecta", "phylum:Arthropoda"]}
     rows = labelled(tmp_path, ["order:Diptera"], low=low)
@@ -186,7 +198,7 @@ def test_photographs_without_annotations_have_no_labels(tmp_path: Path) -> None:
 
 def test_what_was_found_of_each_size_by_hand(tmp_path: Path) -> None:
     # on test: a small one found, a medium one found by a small crop, a medium and a large one missed; a wrong crop
-    sizes = [(0, 0, 9, 9), (50, 0, 62, 12), (100, 0, 120, 20), (0, 40, 60, 90)]
+    sizes = [(0, 0, 9, 9), (50, 0, 60, 10), (100, 0, 120, 20), (0, 40, 60, 90)]  # 81, 100, 400 and 3,000 pixels
     animals = [animal(n, 1, box, "order:Diptera", []) for n, box in enumerate(sizes)]
     animals.append(animal(9, 2, square(0, 0), "order:Diptera", []))
     write_annotations(tmp_path / "annotations.json", {TEST: "test", TRAIN: "train", "trays-9": "test"}, animals)

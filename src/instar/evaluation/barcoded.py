@@ -55,8 +55,9 @@ def allowed(labels: "LabelSpace", outputs: np.ndarray, lineages: Lineages, barco
         stays[place] = ids[output] in below or bool(above & barcoded)
     of_class = {own: node for node, own in enumerate(ids) if own}
     belongs = members(labels, outputs)
-    for one in barcoded:
-        node = next((of_class[step] for step in lineages.path(one) if step in of_class), None)
-        if node is not None and not stays[belongs[:, node]].any():
-            stays |= belongs[:, node]
+    nodes = [next((of_class[step] for step in lineages.path(one) if step in of_class), None) for one in barcoded]
+    # asked before any is added, so that the order of the list does not matter
+    without = {node for node in nodes if node is not None and not stays[belongs[:, node]].any()}
+    for node in without:
+        stays |= belongs[:, node]
     return stays if stays.any() else np.ones(len(outputs), bool)

@@ -1,0 +1,90 @@
+"""The report's section on taxa."""
+
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from report_inputs import HOSTILE, write_inputs
+
+from instar.files import write_json
+from instar.report.stage import report
+from instar.report.taxa import MOST_LINES
+
+FOUND = {"split": ["validation", "test"], "size": ["small", "small"], "animals": [4, 0], "found": [3, 0]}
+FOUND |= {"crops": [5, 0], "right": [1, 0]}
+
+
+def write_taxa(root: Path, abundance: list[dict[str, Any]], accuracy: dict[str, Any]) -> dict[str, Any]:
+    """What ``report`` reads of a study of taxa; returns its keyword arguments."""
+    given = write_inputs(root, labels=False)
+    params = OmegaConf.load(given["params"])
+    params.update({"labels": ["taxon"]})
+    params.records.kind = "trays"
+    OmegaConf.save(params, given["params"])
+    split = {"crops": 10, "labelled_at": {"family": 2, "order": 7, "class": 1}, "with_low_confidence": 4}
+    made = {"rows": {"in": 15, "out": 12, "dropped": {"no annotated animal": 3}}, "splits": {"train": split}}
+    write_json(given["metrics"] / "dataset.json", {**made, "classes": 5, "specimens": {"in": 3, "out": 2}})
+    write_json(given["metrics"] / "classifier.json", {"train_crops": 10})
+    samples = {"samples": 6, "with_barcodes": 5, "restricted": 3}
+    judged = {"split": "test", "crops": 8, "photographs": 2, "temperature": 1.5, "samples": samples}
+    write_json(given["metrics"] / "evaluation.json", {**judged, "accuracy": accuracy})
+    columns = ["sample", "trained_on", "rank", "taxon", "detections", "animals", "low", "high"]
+    pd.DataFrame(abundance, columns=columns).to_csv(given["plots"] / "abundance.csv", index=False)
+    pd.DataFrame(FOUND).to_csv(given["plots"] / "found.csv", index=False)
+    return given
+
+
+def section(given: dict[str, Any]) -> str:
+    """The section's text; tags are spaces."""
+    report(**given)
+    page = given["out"].read_text()
+    start = page.index('<section id="taxa">')
+    text = re.sub(r"<[^>]+>", " ", page[start : page.index("</section>", start)])
+    return " ".join(unescape(text).split())
+
+
+def line(sample: str, taxon: str = "Diptera", *, trained_on: int = 0, rank: str = "order") -> dict[str, Any]:
+    counts = {"detections": 1200, "animals": 1500, "low": 1300.5, "high": 1800}
+    return {"sample": sample, "trained_on": trained_on, "rank": rank, "taxon": taxon, **counts}
+
+
+def test_a_section_without_any_crop_judged_or_counted(tmp_path: Path) -> None:
+    text = section(write_taxa(tmp_path, [], {}))
+    assert "validation, small 4 75 % 5 20 %" in text
+    assert "test, small 0 – 0 –" in text  # of nothing no share
+    assert text.endswith("Families and classes are in plots/abundance.csv.")
+
+
+def test_accuracies_and_abundances(tmp_path: Path) -> None:
+    shares = {"all taxa": {"value": 0.5, "low": 0.25, "high": 0.75}}
+    shares |= {"barcoded taxa": {"value": 0.75, "low": 0.5, "high": 1.0}}
+    shares |= {"difference": {"value": 0.25, "low": -0.125, "high": 0.5}}
+    lines = [line("one", trained_on=1), line(HOSTILE), line("one", "Insecta", rank="class")]
+    given = write_taxa(tmp_path, lines, {"order": {"crops": 8, "photographs": 2, **shares}})
+    text = section(given)
+    assert "order 8 50 % (25–75 %) 75 % (50–100 %) +25.0 (-12.5 to +50.0) points" in text
+    assert "one (trained on) Diptera 1,200 1,500 (1,300 to 1,800)" in text
+    assert f"{HOSTILE} Diptera" in text and HOSTILE not in given["out"].read_text()
+    assert "Insecta" not in text  # classes stand in the table alone
+    assert "10 crops of 5 labels (2 at family, 7 at order, 1 at class); 4 of them" in text
+    assert "Of 6 samples 5 have a list of barcoded taxa, which leaves out some class for 3." in text
+    assert "names the right order for 75 % (50–100 %) of the held-out crops" in " ".join(
+        given["out"].read_text().split()
+    )
+
+
+def test_a_long_table_says_how_much_more_there_is(tmp_path: Path) -> None:
+    text = section(write_taxa(tmp_path, [line(f"s{n}") for n in range(MOST_LINES + 2)], {}))
+    assert f"s{MOST_LINES - 1} Diptera" in text and f"s{MOST_LINES} Diptera" not in text
+    assert "2 more lines, and families and classes, are in plots/abundance.csv." in text
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_other_studies_have_no_such_section(tmp_path: Path, labels: bool) -> None:
+    given = write_inputs(tmp_path, labels=labels)
+    report(**given)
+    assert 'id="taxa"' not in given["out"].read_text()
