@@ -108,9 +108,7 @@ def test_summed_equals_ultralytics(size: tuple[int, int], inside: int, monkeypat
     assert content is not None
     top, left, bottom, right = content
     found = summed(layers[:, :, top:bottom, left:right], coefficients, pictures, boxes, height, width)
-    parts = [
-        process_mask_native(layers[n], coefficients[pictures == n], boxes[pictures == n], size) for n in range(2)
-    ]
+    parts = [process_mask_native(layers[n], coefficients[pictures == n], boxes[pictures == n], size) for n in range(2)]
     assert same(found, masks_of(torch.cat(parts)))
     assert (found.areas() > 0).sum() > 20
 
