@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from crop_shards import SETTINGS
 from taxa_study import animal, detection, square, write_annotations, write_barcodes, write_detections
-from test_taxa_dataset import Rows, run
+from test_taxa_dataset import HEADING, Rows, run, write_specimens
 
 from instar.classifier.labels import LabelSpace
 from instar.classifier.model import load_description
@@ -131,6 +131,17 @@ def test_the_stage_judges_restricts_and_counts(study: Path) -> None:
     # on validation all 8 were found and all 8 crops are right: a few more or fewer are possible
     assert float(counted[0]["low"]) <= 8 <= float(counted[0]["high"])
     assert (study / "groups.csv").read_text() == "by,group,crops\n"
+
+
+def test_specimens_train_and_are_neither_judged_nor_counted(tmp_path: Path) -> None:
+    write_specimens(tmp_path, f"{HEADING}P1\t\tInsecta\tDiptera\tPhoridae\tCC BY-NC\tSomeone\n", "P1.jpg")
+    write_study(tmp_path)
+    train(tmp_path)
+    description = load_description(tmp_path / "classifier")
+    assert description.train_crops[description.labels.names.index("Phoridae")] == 1
+    assert description.licences == {"cc-by": 8, "cc-by-nc": 1}
+    assert judge(tmp_path)["rows"]["in"] == 24
+    assert len(read_table(tmp_path / "predictions.parquet", TAXA_PREDICTIONS)) == 24
 
 
 def test_another_dataset_is_refused(study: Path, tmp_path: Path) -> None:
