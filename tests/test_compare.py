@@ -15,6 +15,7 @@ from instar.compare.command import compare
 from instar.compare.detectors import table_text
 from instar.errors import InputError
 from instar.study import compose
+from instar.tables import SPECIMENS, TAXONOMY, write_table
 
 SPLITS = {f"a-{n}": "train" for n in range(4)} | {"a-4": "validation", "a-5": "test", "a-6": "test"}
 SMALL = ["--set", "detector.image_px=64", "detector.epochs=1", "detector.plain_epochs=0", "detector.batch=4"]
@@ -35,6 +36,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         chosen = {key: data for key, data in images.items() if int(key[-1]) % 2 == rest}
         write_images(root / "data/demo/images", f"s{rest}", chosen, (96, 64))
     write_annotations(root / "data/demo/annotations.json", annotated, (96, 64))
+    write_table(root / "data/demo/taxonomy.parquet", [], TAXONOMY)
+    (root / "data/demo/specimens.csv").write_text(",".join(SPECIMENS) + "\n")
     return root
 
 
@@ -74,7 +77,7 @@ def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["yolo0"], "yolo0: no such preset; workflow/conf/detector has rfdetr_large, yolo11m, yolo11n"),
+        (["yolo0"], "yolo0: no such preset; workflow/conf/detector has florence2_sam, gemini_sam, "),
         (["yolo11n", "--set", "detector.epochs=-1"], r"detector\.epochs = -1 is not allowed"),
         (["yolo11n", "--set", "detector.epochs=0"], r"yolo11n: with detector\.epochs = 0 nothing is trained"),
         (["yolo11n", "--set", "seed=1"], r"--set seed=1: only keys that begin with 'detector\.'"),

@@ -342,6 +342,10 @@ def test_samples_on_several_photographs() -> None:
     told = agreements(rows, specimens)["all"]
     assert (told["specimens_annotated"]["n"], told["specimens_annotated"]["bias"]) == (1, -1)
     assert count_rows([], {}, {}, {"all": {}}, {"all": {}}) == []
+    specimens = {"a": Specimens("S", 10, 7)}
+    for group, by_hand in (("Arachnida, Insecta", 7), ("Insecta", None)):
+        [row] = count_rows(photographs[:1], {"a": "?"}, specimens, {group: {"a": 4}}, {group: {"a": 4}})
+        assert row["specimens"] == by_hand
     assert agreements([], {}) == {}
 
 

@@ -31,7 +31,7 @@ _CODE = (
     *("annotations.py", "boxes.py", "decode.py", "detector.py", "detectors", "examples.py", "formats.py", "masks.py"),
     *("photographs.py", "tiles.py"),
 )
-_LIBRARIES = ("lightning", "pillow", "rfdetr", "simplejpeg", "torch", "torchvision", "transformers", "ultralytics")
+LIBRARIES = ("lightning", "pillow", "rfdetr", "simplejpeg", "torch", "torchvision", "transformers", "ultralytics")
 
 
 def detector(
@@ -140,7 +140,7 @@ def _key(
     told = [[one.key, one.split, hashes[one.key], one.boxes_xyxy.tolist(), _outlines(one)] for one in photographs]
     paths = [Path(__file__).with_name(name) for name in _CODE]
     code = [sha256_of(one) for path in paths for one in (sorted(path.glob("*.py")) or [path])]
-    libraries = [version(library) for library in _LIBRARIES]
+    libraries = [version(library) for library in LIBRARIES]
     given = {**asdict(recipe), **asdict(tiling), "weights": sha256_of(start) if start else None}
     text = json.dumps([family, given, names, told, code, libraries])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -83,7 +83,9 @@ def label_space(rows: pd.DataFrame, ranks: Sequence[str] = RANKS) -> LabelSpace:
         # the rows labelled here or lower; the next column that says something says whose child the taxon is
         part = rows[rows["rank"].isin(ranks[: level + 1])]
         pairs = part[list(ranks[level:])].drop_duplicates()
-        for name, *above in pairs[pairs[rank].notna()].sort_values(rank).itertuples(index=False):
+        # of two lineages of one taxon the one that tells more counts: its nearest ancestor is the lower one
+        near = pairs[pairs[rank].notna()].sort_values(list(pairs.columns), na_position="last")
+        for name, *above in near.drop_duplicates(rank).itertuples(index=False):
             found[name] = (rank, next((parent for parent in above if not pd.isna(parent)), None))
     names = list(found)
     place = {name: index for index, name in enumerate(names)}

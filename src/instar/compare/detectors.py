@@ -21,7 +21,7 @@ from instar.compare.overlays import write_overlays
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import search
 from instar.detection_metrics.stage import detection_metrics
-from instar.detector import detector
+from instar.detector import LIBRARIES, detector
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
 from instar.params import Params, load
@@ -67,7 +67,7 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
         InputError: if a preset is unknown, an override is wrong or of another section, or the study has no annotated
             photographs.
     """
-    known = [name for name in names("detector") if name not in detectors.UNTRAINED]
+    known = [name for name in names("detector") if name != "whole_image"]
     for preset in presets:
         if preset not in known:
             raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(known)}")
@@ -88,9 +88,9 @@ def _section(study: str, preset: str, overrides: list[str]) -> dict[str, Any]:
     """The section ``detector`` as the study and a preset make it, checked."""
     composed: Any = OmegaConf.create(compose(study, [f"detector={preset}", *overrides]))
     section: Any = OmegaConf.to_container(composed.detector)
-    if not detectors.needs_training(section["family"]):
-        raise InputError(f"{preset}: family {section['family']} is not trained; compare presets of yolo or rfdetr")
-    if not section["epochs"]:
+    if section["family"] == "whole_image":
+        raise InputError(f"{preset}: family whole_image is not trained and finds nothing; name another preset")
+    if detectors.needs_training(section["family"]) and not section["epochs"]:
         raise InputError(f"{preset}: with detector.epochs = 0 nothing is trained; set at least 1")
     return section
 
@@ -149,12 +149,12 @@ def _figures(params: Params, study: Path, out: Path) -> dict[str, Any]:
 def _judge(params: Params, study: Path, out: Path) -> None:
     """Run the stage detection_metrics on what was searched."""
     own = asdict(params.detection_metrics)
-    inputs = study / "annotations.json", out / "detections", out / "images", study / "taxonomy.parquet"
+    told = study / "taxonomy.parquet", study / "specimens.csv"
+    inputs = study / "annotations.json", out / "detections", out / "images", *told
     names = ["detection_metrics.json", "detection_pr.csv", "mask_pr.csv", "mask_areas.csv", "detection_sizes.csv"]
     names += ["counts.csv", "seams.csv"]
     detection_metrics(
         *inputs,
-        Path(own.pop("specimens")),
         *(out / name for name in names),
         **own,
         seed=params.seed,
@@ -170,12 +170,13 @@ def _judge(params: Params, study: Path, out: Path) -> None:
 
 def _key(params: Params, study: Path) -> str:
     """sha256 of all that a preset's figures depend on."""
-    inputs = [study / "annotations.json", *(study / "images" / f"{shard}.parquet" for shard in params.shards)]
+    inputs = [study / name for name in ("annotations.json", "taxonomy.parquet", "specimens.csv")]
+    inputs += [study / "images" / f"{shard}.parquet" for shard in params.shards]
     weights = detectors.weights_file(params.detector.weights)
     sections = [asdict(one) for one in (params.detector, params.detections, params.detection_metrics)]
     told = [*sections, params.seed, params.shards, params.crops.confidence, params.evaluation.bootstrap]
     told += [params.records.annotation_split, sha256_of(weights) if weights else None]
-    return key_of(told, inputs, ["torch", "ultralytics", "rfdetr", "sahi"])
+    return key_of(told, inputs, [*LIBRARIES, "sahi"])
 
 
 def _times(params: Params, study: Path, out: Path) -> dict[str, float | None]:
@@ -256,8 +257,8 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     told += ", from resampling photographs. " if masks else f"; recall is with every box, {wanted}. "
     told += (
         f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, and of whole "
-        f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes that time "
-        "and about as much again for each tile."
+        f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes about that "
+        "time for each tile."
     )
     if from_random := [row["preset"] for row in order if row["weights"] is None and row.get("best_epoch", 1)]:
         told += f" Trained from random weights, not from pretrained ones: {', '.join(from_random)}."

@@ -19,6 +19,7 @@ from instar.detection_metrics.confidence import at_confidence, best_f1_confidenc
 from instar.detection_metrics.instances import matched_instances
 from instar.detection_metrics.judged import check_caps, photograph_tiles, read_judged, regions, with_masks
 from instar.detection_metrics.resampling import intervals, photograph_groups, resampled_weights
+from instar.detector import LIBRARIES
 from instar.errors import InputError
 from instar.files import replacing, write_json
 from instar.metrics.coco import IOU_THRESHOLDS, Matches, area_ranges, average_precisions, figures, matched
@@ -66,10 +67,11 @@ def compare_zooms(zooms: list[float], out: Path | None) -> str:
     description = detectors.read_description(study / "detector" / detectors.DESCRIPTION)
     if description["family"] == "whole_image":
         raise InputError("detector.family = whole_image looks at whole photographs; a zoom needs one that slices them")
-    tiles = {zoom: _tile_px(zoom, params.detector.image_px) for zoom in sorted(set(zooms))}
+    image_px = int(description.get("image_px", params.detector.image_px))  # what needs no training tells none
+    tiles = {zoom: _tile_px(zoom, image_px) for zoom in sorted(set(zooms))}
     out = out or study / "comparison"
     rows = [_row(zoom, _sliced(params, tile_px), study, out / f"zoom_{zoom:g}") for zoom, tile_px in tiles.items()]
-    facts = {"study": params.study, "image_px": params.detector.image_px, "overlap": params.detections.tile_overlap}
+    facts = {"study": params.study, "image_px": image_px, "overlap": params.detections.tile_overlap}
     facts |= {"from_px": params.detection_metrics.areas_px, "bootstrap": params.evaluation.bootstrap}
     write_json(out / "zooms.json", {**facts, "zooms": rows})
     with replacing(out / "zooms.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -108,7 +110,7 @@ def _row(zoom: float, params: Params, study: Path, out: Path) -> dict[str, Any]:
     inputs += [study / "images" / f"{shard}.parquet" for shard in params.shards]
     told = [asdict(one) for one in (params.detections, params.detection_metrics)]
     swept = [params.seed, params.shards, params.evaluation.bootstrap, params.records.annotation_split]
-    with once(out, key_of([*told, *swept], inputs, ["torch", "sahi"])) as due:
+    with once(out, key_of([*told, *swept], inputs, [*LIBRARIES, "sahi"])) as due:
         if due:
             search(study / "detector", study, out, params, ("validation",))
             write_json(figures_file, zoom_figures(study / "annotations.json", out, params))

@@ -16,6 +16,8 @@ from instar.tables import TAXONOMY, read_table
 
 COLUMNS = ["photo_key", "sample", "split", "classes", "annotated", "detected", "specimens"]
 ALL = "all"
+#: Whose specimens the sample table counts apart.
+SORTED_CLASSES = {"Insecta", "Arachnida"}
 Row = dict[str, Any]
 
 
@@ -82,6 +84,8 @@ def count_rows(
         for photograph in sorted(photographs, key=lambda one: one.key):
             told = specimens.get(photograph.key)
             by_hand = None if told is None else told.specimens if group == ALL else told.of_classes
+            if group != ALL and set(group.split(", ")) != SORTED_CLASSES:
+                by_hand = None  # nobody sorted these
             rows.append(
                 {
                     "photo_key": photograph.key,

@@ -102,7 +102,8 @@ def taxa(
     """Judge a classifier of taxa on held-out crops, and count the animals of each taxon in each sample.
 
     Each rank is judged on crops whose animal is sure to be of a taxon of that rank; one whose taxon is no class of the
-    classifier is always wrong. Intervals are of 95 %, by resampling photographs. The temperature is fitted on
+    classifier is always wrong, but for those of which no taxon is a class at any rank: the dataset has dropped and
+    counted them. Intervals are of 95 %, by resampling photographs. The temperature is fitted on
     validation. With barcodes, only classes that the sample's list leaves possible have a probability
     (``barcoded.allowed``), and theirs is divided by their sum; a sample without barcodes is not restricted.
 

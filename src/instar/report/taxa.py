@@ -57,7 +57,8 @@ def _accuracies(metrics: dict[str, Any]) -> Table:
             told = [_measured(found[way], signed=way == "difference") for way in _WAYS]
             lines.append([rank, f"{found['crops']:,}", *told])
     sentence = "The difference is paired: of the same crops. An interval that holds 0 is no difference that these "
-    sentence += "photographs can show. An animal whose taxon is no class of the classifier counts as wrong."
+    sentence += "photographs can show. An animal whose taxon is no class of the classifier counts as wrong, "
+    sentence += "and one of which no taxon at any rank is a class was dropped from the dataset before."
     caption = "Crops whose most probable taxon of a rank is right, of any taxon and of those barcoded in the sample"
     return Table(caption, ["rank", "crops", *_WAYS], lines, sentence)
 
