@@ -151,7 +151,8 @@ def _forwards(
 
     detector: Any = models.detector
     predictor = models.predictor
-    given = detector._input([shrunk(pixels, 2 * detector._image_px)])
+    with torch.inference_mode():  # as the buffer that it is written into was made
+        given = detector._input([shrunk(pixels, 2 * detector._image_px)])
     cut, image_px = models.settings.cut, predictor.image_px
     views = np.stack([crop_view(pixels, box, cut, image_px) for box in boxes_xyxy])
     normalised = predictor.description.normalise(torch.from_numpy(views).permute(0, 3, 1, 2).to(predictor.device))

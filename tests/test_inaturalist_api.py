@@ -72,6 +72,7 @@ def test_a_row(tmp_path: Path) -> None:
             "rights_holder": "B. Pictor",
             "creator": "Anna",
             "reference": "https://www.inaturalist.org/photos/77",
+            "region": None,
         }
     ]
 
@@ -216,6 +217,7 @@ def test_recorded_answers() -> None:
         "rights_holder": "Nicolas Noé",
         "creator": "Nicolas Noé",
         "reference": "https://www.inaturalist.org/photos/24355315",
+        "region": None,
     }
     assert ("Lixus bardanae", "Lixus", "Curculionidae") in gathering.lineages
     assert rows["92152429"]["rights_holder"] == "samroom"

@@ -4,7 +4,6 @@ from pycocotools import mask as coco_mask
 
 from instar.boxes import iou_matrix
 from instar.masks import Masks, from_bitmaps, no_masks
-from instar.metrics import overlaps as module
 from instar.metrics.overlaps import box_overlaps, intersections, mask_overlaps
 
 NONE = np.zeros((0, 4))
@@ -67,7 +66,7 @@ def test_mask_overlaps_by_hand() -> None:
 @pytest.mark.parametrize("chunk", [1, 64, 1 << 21])
 @pytest.mark.parametrize("seed", range(3))
 def test_mask_overlaps_equal_pycocotools(seed: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr("instar.masks.RUNS_AT_ONCE", chunk)
     pictures = bitmaps(seed, 40)
     found, truth = from_bitmaps(pictures[:25]), from_bitmaps(pictures[25:])
     given = mask_overlaps(found, truth)

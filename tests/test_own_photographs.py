@@ -89,6 +89,7 @@ def test_a_row(tmp_path: Path, separator: str) -> None:
             "rights_holder": "Museum",
             "creator": "Anna",
             "reference": None,
+            "region": None,
         }
     ]
 

@@ -21,12 +21,12 @@ TINY = [
     "detections.floor=0.001",
     "detections.max_boxes=100",
     "crops.confidence=0.001",
-    "classifier.epochs=1",
-    "classifier.image_px=32",
+    # crops of an animal need a detector that has learned something
+    "labels=[]",
     "evaluation.bootstrap=100",
 ]
 #: Mask R-CNN with four convolutions and narrow heads.
-MASK_RCNN = ["labels=[]", "detector=maskrcnn", "detector.model=maskrcnn_test", "detector.learning_rate=0.005"]
+MASK_RCNN = ["detector=maskrcnn", "detector.model=maskrcnn_test", "detector.learning_rate=0.005"]
 MASK_RCNN += ["detector.options.anchor_px=8", "detector.options.detections=100", "detector.options.proposals=200"]
 
 

@@ -257,8 +257,8 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     told += ", from resampling photographs. " if masks else f"; recall is with every box, {wanted}. "
     told += (
         f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, and of whole "
-        f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes about that "
-        "time for each tile."
+        f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes that time "
+        "and about as much again for each tile."
     )
     if from_random := [row["preset"] for row in order if row["weights"] is None and row.get("best_epoch", 1)]:
         told += f" Trained from random weights, not from pretrained ones: {', '.join(from_random)}."
