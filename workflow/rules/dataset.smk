@@ -13,7 +13,7 @@ rule dataset:
         job=job,
         crops=folder("crops"),
         detections=folder("detections"),
-        specimens=GRAPH.params.dataset.specimens,
+        specimens=lambda wildcards: GRAPH.params.dataset.specimens,
         flags=GRAPH.flags("dataset", without=("decisions", "earlier", "specimens")),
     shell:
         "{params.job} --log {log:q} -- instar dataset --crops {params.crops:q} --taxonomy {input.taxonomy:q}"

@@ -11,7 +11,7 @@ rule images:
         ENVIRONMENT
     params:
         job=kept_job,
-        local=GRAPH.local,
+        local=lambda wildcards: GRAPH.local,
         spool=f".instar/spool/{STUDY}/{{shard}}",
         flags=GRAPH.flags("images", without=("source", "shards")),
     shell:
