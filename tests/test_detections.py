@@ -110,6 +110,18 @@ def test_searched_warns_of_a_full_detector(capsys: pytest.CaptureFixture[str]) -
     )
 
 
+class Empty(Bright):
+    """Has left out two predictions whose masks were empty."""
+
+    def _one(self, picture: np.ndarray, floor: float, max_boxes: int) -> Boxes:
+        return replace(super()._one(picture, floor, max_boxes), empty=2)
+
+
+def test_a_cap_is_told_also_where_empty_masks_were_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    list(searched(Empty(), pictures(scene((60, 60), (0, 0, 10, 10))), slicing(), Limits(0.01, 0.6, max_boxes=3)))
+    assert "reached max_boxes = 3; raise it" in capsys.readouterr().err
+
+
 class Astray(Bright):
     """Answers with boxes beyond the picture's borders."""
 

@@ -370,6 +370,8 @@ def test_a_partition_of_the_sets_own(tmp_path: Path, source: Path) -> None:
     (source / "partition.csv").unlink()
     with pytest.raises(InputError, match=r"none of its photographs is in .*, such as GYTL2T"):
         stage(source, tmp_path / "out", annotation_split="given", partition=PARTITION)
+    # another way to part them asks for no such table
+    assert len(splits_of(stage(source, tmp_path / "out", annotation_split="photograph", partition=PARTITION))) == 3
 
 
 def test_two_photographs_of_a_sample_stay_together(tmp_path: Path, source: Path) -> None:

@@ -125,6 +125,14 @@ def test_only_the_wanted_files_and_packed(served: Zenodo, tmp_path: Path) -> Non
     assert not (tmp_path / "source/metadata.csv").exists()
 
 
+def test_only_archives_are_unpacked(served: Zenodo, tmp_path: Path) -> None:
+    """A spreadsheet is a zip file as well."""
+    served.files["metadata.xlsx"] = PHOTOGRAPHS
+    fetch(served, tmp_path / "source", files=["metadata.xlsx"])
+    assert (tmp_path / "source/metadata.xlsx").read_bytes() == PHOTOGRAPHS
+    assert not (tmp_path / "source/edited").exists()
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_cut_answer_goes_on_where_it_ended(served: Zenodo, tmp_path: Path, ranges: bool) -> None:
     served.ranges = ranges

@@ -207,7 +207,7 @@ def _predict(model: Detector, tiles: list[Tile], slicing: Slicing, limits: Limit
         answers = model.predict(pictures, floor=limits.floor, nms_iou=limits.nms_iou, max_boxes=limits.max_boxes)
     for tile, found in zip(tiles, answers, strict=True):
         left, top, right, bottom = tile.box
-        if found.full or len(found) >= limits.max_boxes:
+        if found.full or len(found) + found.empty >= limits.max_boxes:
             place = f"{tile.photograph.key}: the tile at x {left}, y {top}"
             told = "holds as many boxes as the detector can give; lower tile_px"
             if not found.full:

@@ -146,7 +146,7 @@ def records(
         trays = read_trays(
             tables,
             out_outlines,
-            partition=partition,
+            partition=partition if annotation_split == "given" else None,
             licences=licences,
             category=taxon or "animal",
             categories=outline_categories,

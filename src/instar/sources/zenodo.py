@@ -107,7 +107,8 @@ def _fetch(client: Session, link: str, size: int, md5: str, path: Path, part: Pa
     if not part.is_file() or part.stat().st_size < size or not size:
         parts.fetch(client, link, part, size, check)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if unzip and zipfile.is_zipfile(part):
+    # tables of spreadsheets and arrays of NumPy are zip files, too
+    if unzip and path.suffix.lower() == ".zip" and zipfile.is_zipfile(part):
         _unpack(part, path.parent, link)
     else:
         parts.move(part, path)

@@ -70,7 +70,7 @@ def read(
     source: Path,
     out_outlines: Path,
     *,
-    partition: Path,
+    partition: Path | None,
     licences: list[str] | None,
     category: str,
     categories: list[str],
@@ -85,7 +85,8 @@ def read(
         source: the folder.
         out_outlines: gets a row for every outline that was changed or dropped.
         partition: table with the columns photo and split; the folder's own ``partition.csv`` goes before it. A
-            photograph that it does not list is for training; a table without rows gives no splits.
+            photograph that it does not list is for training; a table without rows gives no splits. None where the
+            splits are made otherwise: then no table is read.
         licences: short names of those allowed; a photograph of which nothing tells the licence is taken.
         category: name of the one class.
         categories: of outlines that are taken; all where there are none.
@@ -110,7 +111,8 @@ def read(
         if outlined:
             writer.writerows(reading.rows(outlined, labelled))
     reading.check(faults)
-    found.given.update(_given(source, partition, folder, found))
+    if partition is not None:
+        found.given.update(_given(source, partition, folder, found))
     gathering = Gathering(work)
     trays_folder.gather(folder, gathering, licences=licences)
     barcode_rows = _barcode_rows(barcodes, folder)
@@ -312,7 +314,10 @@ def _given(source: Path, partition: Path, folder: Folder, found: Annotations) ->
     if missing:
         print(f"{path}: {len(missing)} of its photographs are not there, such as {missing[0]}", file=sys.stderr)
     if missing and not splits:
-        raise InputError(f"{path}: none of its photographs is in {source}, such as {missing[0]}; give the set's own")
+        raise InputError(
+            f"{path}: none of its photographs is in {source}, such as {missing[0]}; give the set's own "
+            "as records.partition, or set records.annotation_split=observation"
+        )
     return {key: splits.get(key, "train") for key in found.photographs} if splits else {}
 
 
