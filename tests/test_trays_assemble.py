@@ -36,6 +36,12 @@ def test_what_only_one_sub_image_shows_stays() -> None:
     assert found(one) == [[5, 5, 15, 15], [80, 5, 90, 15]]
 
 
+def test_two_insects_of_which_each_is_outlined_on_one_sub_image_stay_two() -> None:
+    # a springtail on a beetle; both lie whole in both sub-images
+    one = put_together((0, (44, 5, 56, 35)), (1, (48, 15, 52, 19)))
+    assert found(one) == [[44, 5, 56, 35], [48, 15, 52, 19]]
+
+
 def test_an_insect_in_the_common_part_counts_once() -> None:
     one = put_together((0, (45, 5, 55, 15)), (1, (46, 6, 56, 16)))
     assert [group.tolist() for group in one.members] == [[1, 0]]  # 5 px from the border of one, 6 from the other's

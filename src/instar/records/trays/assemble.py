@@ -11,6 +11,8 @@ from instar.masks import Masks, from_rle, joined_masks
 
 #: Two outlines are one insect from this share of the smaller one on, in the part that both sub-images show.
 SAME = 0.5
+#: IoU of two whole outlines of one insect; tiny ones differ much where two people draw them.
+ALIKE = 0.3
 #: An outline that comes so near to a border inside the photograph was cut by it, pixels.
 TOUCH_PX = 2
 
@@ -35,7 +37,8 @@ def joined(masks: Masks, windows: np.ndarray, sizes: tuple[int, int], tiles: np.
 
     Two outlines of different sub-images are compared in the part of the photograph that both sub-images show, by the
     share of the smaller one that they have in common (IOS, at least ``SAME``). Of two sub-images each outline is one
-    of at most one in the other, the most alike by IoU first, so that an insect on top of a larger one stays itself;
+    of at most one in the other, the most alike by IoU first, and two that no border cuts only from ``ALIKE`` on, so
+    that an insect on top of a larger one stays itself, also where each is outlined on one sub-image only;
     then pieces that a border cut off join what they lie in. Of an insect that some sub-images show whole, the outline
     farthest from its sub-image's borders is taken; where none does, its pieces are united.
 
@@ -107,7 +110,8 @@ def _match(
     groups: "_Groups", first: np.ndarray, second: np.ndarray, ios: np.ndarray, iou: np.ndarray, is_cut: np.ndarray
 ) -> None:
     """Join outlines of two sub-images; ``ios`` and ``iou`` by their positions in ``first`` and ``second``."""
-    rows, columns = np.nonzero(ios >= SAME)
+    both_whole = ~is_cut[first][:, None] & ~is_cut[second][None, :]
+    rows, columns = np.nonzero((ios >= SAME) & (~both_whole | (iou >= ALIKE)))
     order = np.lexsort([columns, rows, -iou[rows, columns]])
     pairs = [(int(rows[i]), int(columns[i])) for i in order]
     taken: tuple[set[int], set[int]] = (set(), set())
