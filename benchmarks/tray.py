@@ -530,7 +530,7 @@ def _row(name: str, found: list[Boxes], truth: list[Masks]) -> str:
     right, insects = counts["true_positives"], matches.animals
     detected = right + counts["false_positives"]
     doubles = sum(
-        int(duplicates(overlap, _animal_of(matches, n), found[half + n].scores >= chosen, threshold=0.5).sum())
+        int(duplicates(overlap, matches.animals_of(n), found[half + n].scores >= chosen, threshold=0.5).sum())
         for n, overlap in enumerate(overlaps)
     )
     error = float(np.mean(np.abs(detected - insects) / insects))
@@ -542,14 +542,6 @@ def _row(name: str, found: list[Boxes], truth: list[Masks]) -> str:
 def _matched(found: list[Boxes], truth: list[Masks]) -> tuple[Matches, list[Overlaps]]:
     overlaps = [mask_overlaps(one.masks or no_masks(), masks) for one, masks in zip(found, truth, strict=True)]
     return matched(overlaps, [one.scores for one in found], thresholds=IOU_THRESHOLDS), overlaps
-
-
-def _animal_of(matches: Matches, tray: int) -> np.ndarray:
-    """The insect of each prediction of one tray at IoU 0.5, or -1."""
-    chosen = matches.photograph == tray
-    animal = np.full(int(chosen.sum()), -1, np.int64)
-    animal[matches.index[chosen]] = matches.animal[0, chosen]
-    return animal
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ from sahi.prediction import ObjectPrediction
 
 from instar.detectors import Boxes
 from instar.masks import from_bitmaps, no_masks
-from instar.merge import COMPARABLE, Merged, Metric, Rule, merged
+from instar.merge import Merged, Metric, Rule, merged
 
 RULES: list[Rule] = ["greedy_nmm", "nmm", "nms"]
 METRICS: list[Metric] = ["iou", "ios"]
 SAHI = {"greedy_nmm": "GreedyNMMPostprocess", "nmm": "NMMPostprocess", "nms": "NMSPostprocess"}
+#: Of the best one's score: what studies give where scores go down to guesses.
+COMPARABLE = 0.5
 TILED: dict[str, Any] = {"rule": "greedy_nmm", "metric": "ios", "threshold": 0.5, "comparable": COMPARABLE}
 
 

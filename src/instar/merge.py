@@ -22,8 +22,6 @@ Metric = Literal["iou", "ios"]
 #: Beside SAHI's metrics the share of the first of the two that the other covers.
 Measure = Literal["iou", "ios", "covered"]
 
-#: Of the best one's score: what ``merged`` is given as ``comparable`` where scores go down to guesses.
-COMPARABLE = 0.5
 #: Candidate pairs compared in one go, about; it bounds the memory however crowded the photograph is.
 PAIRS_AT_ONCE = 1 << 21
 #: Predictions asked for their neighbours at first, while it is not known how crowded the photograph is.

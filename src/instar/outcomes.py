@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from instar.masks import Masks
+from instar.metrics.coco import matched
 from instar.metrics.overlaps import Overlaps, box_overlaps, mask_overlaps
 
 #: A detection and an animal that overlap by so much can be a pair.
@@ -55,18 +56,12 @@ def outcomes(found: Masks | np.ndarray, scores: np.ndarray, truth: Masks | np.nd
         iou: at which a detection and an animal can be a pair.
     """
     pairs = _overlaps(found, truth)
-    left, right, overlap = pairs.found, pairs.truth, pairs.iou
-    near = overlap >= min(iou, 1 - 1e-10)
-    left, right, overlap = left[near], right[near], overlap[near]
-    rank = np.empty(len(scores), np.int64)
-    rank[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
-    animal, finder = np.full(len(scores), -1), np.full(len(truth), -1)
-    best = np.zeros(len(scores))
-    # of equal overlaps COCO takes the last
-    for pair in np.lexsort((-right, -overlap, rank[left])):
-        detection, one = left[pair], right[pair]
-        if animal[detection] < 0 and finder[one] < 0:
-            animal[detection], finder[one], best[detection] = one, detection, overlap[pair]
+    animal = matched([pairs], [scores], thresholds=np.array([iou])).animals_of(0)
+    finder, best = np.full(len(truth), -1), np.zeros(len(scores))
+    paired = np.flatnonzero(animal >= 0)
+    finder[animal[paired]] = paired
+    chosen = animal[pairs.found] == pairs.truth
+    best[pairs.found[chosen]] = pairs.iou[chosen]
     return Outcomes(scores.astype(np.float64), animal, best, finder)
 
 

@@ -22,6 +22,7 @@ from instar.detection_metrics.resampling import intervals, photograph_groups, re
 from instar.detector import LIBRARIES
 from instar.errors import InputError
 from instar.files import replacing, write_json
+from instar.mask_figures import PRECISIONS
 from instar.metrics.coco import IOU_THRESHOLDS, Matches, area_ranges, average_precisions, figures, matched
 from instar.metrics.overlaps import box_overlaps
 from instar.params import Params, load
@@ -33,12 +34,7 @@ COLUMNS = {
     "zoom": "zoom",
     "tile_px": "side of a tile, px",
     "tiles": "tiles",
-    "AP50-95": "AP50-95",
-    "AP50": "AP50",
-    "AP75": "AP75",
-    "AP_small": "small",
-    "AP_medium": "medium",
-    "AP_large": "large",
+    **PRECISIONS,
     "f1": "best F1",
     "precision": "precision there",
     "recall": "recall there",

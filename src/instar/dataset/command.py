@@ -6,8 +6,9 @@ from instar.dataset.decisions import DECISIONS, HELD_OUT
 from instar.dataset.found import FOUND
 from instar.dataset.specimens import no_specimens, read_specimens
 from instar.dataset.stage import dataset as species
-from instar.dataset.taxa import taxa, write_csv
+from instar.dataset.taxa import taxa
 from instar.errors import InputError
+from instar.files import write_csv
 from instar.tables import csv_rows
 
 

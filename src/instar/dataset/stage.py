@@ -1,8 +1,7 @@
 """The stage ``dataset``: clean the crops, label them, and split them so that nothing leaks."""
 
-import csv
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from instar.dataset.near import Members
 from instar.dataset.rows import Classes, Scratch, crop_batches, read_classes
 from instar.dataset.split import Split, split
 from instar.errors import InputError
-from instar.files import replacing, write_json
+from instar.files import replacing, write_csv, write_json
 from instar.progress import progress
 from instar.splits import id_hash, stable_hash
 from instar.tables import CROPS, DATASET, row_count
@@ -312,11 +311,11 @@ def _write(
             rows = np.sort(wanted.places(key)[0])
             examples.append(table.select(_EXAMPLE).take(rows).append_column("order", pa.array(key[rows])))
     now = map(tuple, pa.concat_tables(held).to_pandas().to_numpy())
-    _write_csv(out_held_out, HELD_OUT, sorted({*earlier.items(), *now}))
+    write_csv(out_held_out, HELD_OUT, sorted({*earlier.items(), *now}))
     chosen = pa.concat_tables(examples).to_pandas().astype({"label": str})
     place = {int(key): number for number, key in enumerate(last.examples["key"])}
     chosen["order"] = chosen["order"].map(place)
-    _write_csv(out_examples, _EXAMPLE, chosen.sort_values(["label", "order"])[_EXAMPLE].itertuples(index=False))
+    write_csv(out_examples, _EXAMPLE, chosen.sort_values(["label", "order"])[_EXAMPLE].itertuples(index=False))
 
 
 def _tables(
@@ -365,10 +364,3 @@ class _Names:
         """The values at the codes; null where missing."""
         places = pa.array(self._place[codes].astype(np.int32), mask=missing)
         return pa.DictionaryArray.from_arrays(places, self._distinct)
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)

@@ -1,6 +1,5 @@
 """The data set of a study of taxa: crops of the animals on trays, with what their annotators called them."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from instar.annotations import Annotated, read_annotations
 from instar.dataset.decisions import HELD_OUT
 from instar.dataset.found import FOUND, Matched, Row, crop_rows, found_rows, masks_of, matched
 from instar.errors import InputError
-from instar.files import replacing, write_json
+from instar.files import write_csv, write_json
 from instar.lineages import TAXON_RANKS, Lineage, Lineages, read_lineages
 from instar.progress import progress
 from instar.splits import hash_order
@@ -264,11 +263,3 @@ def _split(kept: Sequence[Row], split: str, pairs: Iterable[Matched]) -> dict[st
         "labelled_at": {rank: ranks[rank] for rank in TAXON_RANKS},
         "with_low_confidence": sum(bool(row["low"]) for row in of_split),
     }
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a small table in one rename."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)

@@ -38,13 +38,6 @@ class Instances:
         """Detections and animals of a photograph."""
         return masks_of(self.judged[n])
 
-    def animals_of(self, n: int) -> np.ndarray:
-        """The animal of each detection of a photograph at IoU 0.5, or -1: int64, shape (n,)."""
-        chosen = self.found.photograph == n
-        animal = np.full(len(self.judged[n].scores), -1, np.int64)
-        animal[self.found.index[chosen]] = self.found.animal[0, chosen]
-        return animal
-
     def kept(self, n: int, confidence: float | None) -> np.ndarray:
         """Which detections of a photograph reach a confidence: bool, shape (n,)."""
         return self.judged[n].scores >= (np.inf if confidence is None else confidence)

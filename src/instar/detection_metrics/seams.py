@@ -50,7 +50,7 @@ def seam_counts(
             continue
         found, truth = instances.masks(n)
         edges, overlaps = inner_edges(parts), instances.overlaps[n]
-        animal, kept = instances.animals_of(n), instances.kept(n, confidence)
+        animal, kept = instances.found.animals_of(n), instances.kept(n, confidence)
         missed = np.ones(len(truth), bool)
         missed[animal[kept & (animal >= 0)]] = False
         wrong = kept & (animal < 0)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from instar.evaluation.stage import evaluation as species
-from instar.evaluation.taxa import ABUNDANCE, ACCURACY, taxa, write_header
+from instar.evaluation.taxa import ABUNDANCE, ACCURACY, taxa
+from instar.files import write_csv
 
 
 def evaluation(
@@ -109,7 +110,7 @@ def evaluation(
             (out_rollup, ["threshold", "coverage", "accuracy"]),
             (out_identifiers, ["photo_key"]),
         ):
-            write_header(path, columns)
+            write_csv(path, columns, [])
         return
     species(
         classifier,
@@ -138,5 +139,5 @@ def evaluation(
         wanted_accuracy=wanted_accuracy,
         photo_boxes=photo_boxes,
     )
-    write_header(out_taxa, ACCURACY)
-    write_header(out_abundance, ABUNDANCE)
+    write_csv(out_taxa, ACCURACY, [])
+    write_csv(out_abundance, ABUNDANCE, [])

@@ -363,8 +363,3 @@ def _write_csv(path: Path, rows: Any, columns: list[str]) -> None:
         pd.DataFrame(list(rows), columns=columns).to_csv(
             temporary, index=False, lineterminator="\n", float_format="%.6g"
         )
-
-
-def write_header(path: Path, columns: list[str]) -> None:
-    """A table without rows."""
-    _write_csv(path, [], columns)

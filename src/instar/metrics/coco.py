@@ -116,6 +116,13 @@ class Matches:
         """bool, shape (t, n): at each IoU threshold, whether the detection has an animal of its own."""
         return (self.animal >= 0) & ~self.ignored
 
+    def animals_of(self, photograph: int) -> np.ndarray:
+        """The animal of each detection of a photograph at the first IoU threshold, or -1: int64, shape (k,)."""
+        chosen = self.photograph == photograph
+        animal = np.full(int(chosen.sum()), -1, np.int64)
+        animal[self.index[chosen]] = self.animal[0, chosen]
+        return animal
+
 
 def matches(
     truth: list[np.ndarray], found: list[np.ndarray], scores: list[np.ndarray], *, thresholds: np.ndarray

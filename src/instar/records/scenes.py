@@ -70,7 +70,7 @@ class _Canvas:
     def put(self, sprite: np.ndarray, x: int, y: int, *, height_px: float, insect: bool = False) -> None:
         """Lay a sprite with its upper left corner at (x, y) over all that is there, with its shadow below it."""
         self._shade(sprite[..., 3], x, y, height_px)
-        window, part = _overlap(self.colour.shape, sprite.shape, x, y)
+        window, part = overlap(self.colour.shape, sprite.shape, x, y)
         rgba = sprite[part].astype(np.float32) / 255
         self.colour[window] *= 1 - rgba[..., 3:]
         self.colour[window] += rgba[..., :3]
@@ -85,11 +85,11 @@ class _Canvas:
         soft = cv2.copyMakeBorder(alpha, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0)
         soft = cv2.GaussianBlur(soft, (0, 0), 0.6 + 0.45 * height_px)
         dx, dy = np.round(-self.light[:2] / self.light[2] * height_px).astype(int)
-        window, part = _overlap(self.colour.shape, soft.shape, x - reach + int(dx), y - reach + int(dy))
+        window, part = overlap(self.colour.shape, soft.shape, x - reach + int(dx), y - reach + int(dy))
         self.colour[window] *= 1 - self.shadow * soft[part][..., None].astype(np.float32) / 255
 
 
-def _overlap(
+def overlap(
     canvas: tuple[int, ...], sprite: tuple[int, ...], x: int, y: int
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Where a sprite at (x, y) lies on the canvas, and the part of it that does; empty slices where they miss."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar.errors import InputError
-from instar.files import replacing, sha256_of, write_json
+from instar.files import replacing, sha256_of, write_csv, write_json
 from instar.records import annotated, folder, gbif, gbif_search, inaturalist, inaturalist_api
 from instar.records.annotations import (
     SPLITS,
@@ -184,8 +184,8 @@ def records(
     write_coco(out_annotations, annotations, splits)
     write_table(out_barcodes, trays.barcodes if trays else [], BARCODES)
     if not trays:
-        _write_rows(out_outlines, OUTLINES, [])
-    _write_rows(out_specimens, SPECIMENS, [row.values() for row in trays.specimens] if trays else [])
+        write_csv(out_outlines, OUTLINES, [])
+    write_csv(out_specimens, SPECIMENS, [row.values() for row in trays.specimens] if trays else [])
     checks = {"annotation_checks": _annotation_checks(annotations, asked_for)}
     told = {"trays": trays.counts} if trays else {}
     write_json(out_metrics, {**_metrics(flow, gatherings, annotations, splits), **checks, **told})
@@ -410,13 +410,6 @@ def _among(annotations: Annotations, found: pa.Table) -> Annotations:
     kept = {key: one for key, one in annotations.photographs.items() if key in keys}
     annotations.left_out["not among the records"] += len(annotations.photographs) - len(kept)
     return replace(annotations, photographs=kept)
-
-
-def _write_rows(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
 
 
 def _splits(

@@ -11,6 +11,7 @@ import numpy as np
 
 from instar.masks import Masks, from_bitmaps
 from instar.records.backgrounds import default_light, value_noise
+from instar.records.scenes import overlap
 from instar.records.trays.insects import Rng, Sprite, debris, in_one_piece, individual, insect
 from instar.records.trays.spec import Form, Shares
 
@@ -53,7 +54,7 @@ class Canvas:
             self._shade(rgba[..., 3], x, y, height_px)
         if blur_px > 0.2:
             rgba = cv2.GaussianBlur(rgba, (0, 0), blur_px)
-        window, part = _overlap(self.owners.shape, rgba.shape, x, y)
+        window, part = overlap(self.owners.shape, rgba.shape, x, y)
         layer = rgba[part].astype(np.float32)
         ground = self.pixels[window]
         ground[:] = np.clip(ground * (1 - layer[..., 3:] / 255) + layer[..., :3] + 0.5, 0, 255)
@@ -62,7 +63,7 @@ class Canvas:
     def _shade(self, alpha: np.ndarray, x: int, y: int, height_px: float) -> None:
         dx, dy = np.round(-self.light[:2] / self.light[2] * height_px).astype(int)
         soft = cv2.GaussianBlur(alpha, (0, 0), 0.7 + 0.5 * height_px)
-        window, part = _overlap(self.owners.shape, alpha.shape, x + int(dx), y + int(dy))
+        window, part = overlap(self.owners.shape, alpha.shape, x + int(dx), y + int(dy))
         ground = self.pixels[window]
         ground[:] = ground * (1 - soft[part][..., None] * np.float32(0.32 / 255))
 
@@ -86,15 +87,6 @@ def _grown(sprite: Sprite, by: int, x: int, y: int) -> tuple[np.ndarray, np.ndar
     """A sprite with room around for blur and shadow, and its new corner."""
     rgba = cv2.copyMakeBorder(sprite.rgba, by, by, by, by, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
     return rgba, np.pad(sprite.cover, by), x - by, y - by
-
-
-def _overlap(
-    canvas: tuple[int, ...], sprite: tuple[int, ...], x: int, y: int
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a sprite at (x, y) lies on the canvas, and the part of it that does; empty slices where they miss."""
-    x0, x1 = max(x, 0), max(min(x + sprite[1], canvas[1]), max(x, 0))
-    y0, y1 = max(y, 0), max(min(y + sprite[0], canvas[0]), max(y, 0))
-    return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
 
 
 def draw_tray(
@@ -251,7 +243,7 @@ def _stain(canvas: Canvas, rng: Rng) -> None:
 
 def _tint(canvas: Canvas, alpha: np.ndarray, colour: np.ndarray, x: int, y: int) -> None:
     """Blend a colour, 0 to 255, into the picture; nobody's pixels change owner."""
-    window, part = _overlap(canvas.owners.shape, alpha.shape, int(x), int(y))
+    window, part = overlap(canvas.owners.shape, alpha.shape, int(x), int(y))
     ground, share = canvas.pixels[window], alpha[part][..., None].astype(np.float32)
     ground[:] = np.clip(ground * (1 - share) + share * colour.astype(np.float32), 0, 255)
 
