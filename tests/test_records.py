@@ -14,8 +14,10 @@ from test_gbif import ANT, PHOTO, write_archive
 from test_inaturalist import OBSERVATIONS, OBSERVERS, PHOTOS, TAXA, write
 from test_inaturalist_api import ANCESTORS
 
+from instar.annotations import read_annotations
 from instar.errors import InputError
 from instar.files import sha256_of
+from instar.masks import from_polygons
 from instar.records.annotations import box_inside, read_coco, split_by_observation, split_by_time
 from instar.records.gathering import short_hash
 from instar.records.stage import records
@@ -497,10 +499,11 @@ def test_coco_annotations(source: Path, tmp_path: Path) -> None:
         IMAGE | {"id": 4, "file_name": "inaturalist-3"},
         IMAGE | {"id": 5, "file_name": "inaturalist-8.jpg"},
     ]
-    mask = {"size": [50, 100], "counts": "abc"}
+    drawn = [[0, 0, 4, 0, 4, 5, 0, 5]]
+    mask = {"size": [50, 100], "counts": from_polygons([drawn], 50, 100).rle(50, 100)[0].decode()}
     boxes = [
         BOX,
-        BOX | {"id": 7, "bbox": [0, 0, 5, 6], "segmentation": mask, "area": 17},
+        BOX | {"id": 7, "bbox": [0, 0, 5, 6], "segmentation": drawn, "area": 17},
         BOX | {"id": 8, "image_id": 5},
     ]
     (source / "annotations.json").write_text(coco(images, boxes))
@@ -513,10 +516,48 @@ def test_coco_annotations(source: Path, tmp_path: Path) -> None:
     plain = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0}
     assert written["annotations"] == [
         {**plain, "bbox": [10, 20, 30, 30], "area": 900},  # cut at the lower edge, which it passed by half a pixel
-        {**plain, "id": 2, "bbox": [0, 0, 5, 6], "area": 17, "segmentation": mask},
+        {**plain, "id": 2, "bbox": [0, 0, 5, 6], "area": 20, "segmentation": mask},
     ]
     assert written["categories"] == [{"id": 1, "name": "ant"}]
     assert outputs.json("metrics.json")["annotations"]["left_out"] == {"not among the records": 1}
+
+
+def test_outlines_of_boxes_are_cleaned(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What other tools export besides rings: the boxes stay, and every later stage can read what is written."""
+    size = {"size": [50, 100]}
+    given: list[Any] = [
+        {**size, "counts": [0, 3, 47, 3, 4947]},  # RLE that is not compressed
+        [[0, 0, 4, 0, 4, 5, 0, 5], [1, 1, 2, 2]],
+        [[[0, 0], [4, 0], [4, 5]]],
+        [[0, 0, 4, 4]],
+        [[0, 0]],
+        [[]],
+        {**size, "counts": [0, 3, 9]},
+        {"size": [100, 50], "counts": [0, 5000]},
+        [[0, 0, 1e300, 0, 1e300, 1e300]],
+    ]
+    boxes = [BOX | {"id": i, "segmentation": one, "area": float("nan")} for i, one in enumerate(given)]
+    crowd = BOX | {"id": 99, "iscrowd": 1, "segmentation": {**size, "counts": [0, 3, 47, 3, 447, 9, 4491]}}
+    (source / "annotations.json").write_text(coco([IMAGE], [*boxes, crowd]))
+    outputs = run(source, tmp_path)
+    written = outputs.json("annotations.json")["annotations"]
+    drawn = [one["area"] for one in written if "segmentation" in one]
+    assert (len(written), drawn) == (10, [6, 20, 10, 15])
+    assert outputs.json("metrics.json")["outlines"] == {
+        "in": 10,
+        "out": 4,
+        "dropped": {
+            "RLE of another size than the picture": 1,
+            "broken RLE": 1,
+            "coordinates are no pairs of numbers": 1,
+            "fewer than three points": 3,
+        },
+        "changed": {"ring of fewer than three points left out": 1},
+    }
+    assert "outlines that cannot be used, their boxes are kept: RLE of another size" in capsys.readouterr().err
+    (photograph,), _ = read_annotations(tmp_path / "annotations.json")
+    assert photograph.crowded
+    assert photograph.masks is None  # some have none
 
 
 @pytest.mark.parametrize(

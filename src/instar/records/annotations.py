@@ -3,9 +3,10 @@
 import json
 import math
 import posixpath
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from textwrap import indent
@@ -16,6 +17,8 @@ import pyarrow.compute as pc
 
 from instar.errors import InputError
 from instar.files import replacing
+from instar.masks import from_polygons
+from instar.records.trays.outlines import NO_AREA, cleaned
 from instar.splits import hash_order
 
 SPLITS = ("train", "validation", "test")
@@ -201,11 +204,51 @@ def _add(
     bbox = [float(value) for value in one["bbox"]]
     if len(bbox) != 4:
         raise InputError(f"{place}: bbox has {len(bbox)} columns; it must be x, y, width, height")
-    more: dict[str, Any] = {
-        name: one[name] for name in ("segmentation", "area") if one.get("segmentation") and name in one
-    }
+    more: dict[str, Any] = {"segmentation": one["segmentation"]} if one.get("segmentation") else {}
     more["iscrowd"] = int(one.get("iscrowd") or 0)
     boxes[one["image_id"]].append(Annotation(box_inside(bbox, photograph.width, photograph.height, place), more))
+
+
+def clean_outlines(annotations: Annotations) -> dict[str, Any]:
+    """Make the outlines beside the boxes whole, as ``trays.outlines.cleaned`` does; they become RLE with their area.
+
+    A box keeps its place and loses an outline that cannot be used.
+
+    Returns:
+        Counts: outlines read, kept, dropped by reason and changed by what was done to them.
+    """
+    read = out = 0
+    dropped, changed = Counter[str](), Counter[str]()
+    for key, photograph in annotations.photographs.items():
+        boxes = []
+        for box in photograph.boxes:
+            more = dict(box.more)
+            if "segmentation" in more:
+                mask, reason, changes = _mask(more, photograph.width, photograph.height)
+                more = {"iscrowd": more["iscrowd"], **mask}
+                read, out = read + 1, out + bool(mask)
+                dropped.update([reason] if reason else [])
+                changed.update(changes)
+            boxes.append(replace(box, more=more))
+        annotations.photographs[key] = replace(photograph, boxes=boxes)
+    if dropped:
+        told = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
+        print(f"outlines that cannot be used, their boxes are kept: {told}", file=sys.stderr)
+    if read != out + dropped.total():
+        raise RuntimeError(f"annotations: {read} outlines read, {out} kept and {dropped.total()} dropped")
+    return {"in": read, "out": out, "dropped": dict(sorted(dropped.items())), "changed": dict(sorted(changed.items()))}
+
+
+def _mask(one: dict[str, Any], width: int, height: int) -> tuple[dict[str, Any], str | None, list[str]]:
+    """COCO's segmentation and area of a cleaned outline, or why there is none; what was changed."""
+    found = cleaned(one["segmentation"], width, height, is_crowd=bool(one["iscrowd"]))
+    if found.reason:
+        return {}, found.reason, []
+    mask = found.masks or from_polygons([found.rings], height, width)
+    if not (area := int(mask.areas()[0])):
+        return {}, NO_AREA, []
+    counts = mask.rle(height, width)[0].decode("ascii")
+    return {"segmentation": {"size": [height, width], "counts": counts}, "area": area}, None, found.changes
 
 
 def split_by_observation(

@@ -17,6 +17,7 @@ from instar.records import annotated, folder, gbif, gbif_search, inaturalist, in
 from instar.records.annotations import (
     SPLITS,
     Annotations,
+    clean_outlines,
     coco_keys,
     read_coco,
     split_by_observation,
@@ -181,13 +182,14 @@ def records(
     _check_annotated(annotations, splits, by=annotation_split)
     taxa = trays.taxonomy if trays else taxonomy_rows([one.lineages for one in gatherings], sorted(flow.taxa))
     write_table(out_taxonomy, taxa, TAXONOMY)
+    outlines = None if trays else clean_outlines(annotations)
     write_coco(out_annotations, annotations, splits)
     write_table(out_barcodes, trays.barcodes if trays else [], BARCODES)
     if not trays:
         write_csv(out_outlines, OUTLINES, [])
     write_csv(out_specimens, SPECIMENS, [row.values() for row in trays.specimens] if trays else [])
     checks = {"annotation_checks": _annotation_checks(annotations, asked_for)}
-    told = {"trays": trays.counts} if trays else {}
+    told = {"trays": trays.counts} if trays else {"outlines": outlines}
     write_json(out_metrics, {**_metrics(flow, gatherings, annotations, splits), **checks, **told})
 
 

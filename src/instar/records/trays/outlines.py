@@ -18,6 +18,8 @@ HULL_GROWTH = 1.25
 #: Of the hull: 0 follows every bay, 1 is convex.
 HULL_RATIO = 0.3
 _TOUCHING_PX = 1e-6
+#: Farther coordinates are no pixels; Shapely's arithmetic overflows on some.
+_FARTHEST_PX = 1e7
 
 #: What is done to an outline; every one is counted.
 RING_LEFT_OUT = "ring of fewer than three points left out"
@@ -43,10 +45,10 @@ class Cleaned:
     """An outline after cleaning.
 
     Attributes:
-        rings: what is left, as COCO's rings in pixels; empty where there is a reason, or where it was RLE.
+        rings: what is left, as COCO's rings in pixels; empty where there is a reason, or RLE that needed no change.
         changes: what was done, in this order.
         reason: why it is dropped; None where it is not.
-        masks: one mask where it was given as RLE.
+        masks: one mask where it was given as RLE and needed no change.
     """
 
     rings: list[list[float]] = field(default_factory=list)
@@ -55,25 +57,27 @@ class Cleaned:
     masks: Masks | None = None
 
 
-def cleaned(segmentation: Any, width: int, height: int) -> Cleaned:
+def cleaned(segmentation: Any, width: int, height: int, *, is_crowd: bool = False) -> Cleaned:
     """One animal's outline made whole.
 
     Rings that cross themselves are repaired (Shapely's make_valid), all rings united and their holes filled. Where
     parts stay apart, those within ``NEAR_PX`` of each other get a concave hull around them, as far as that does not
     swell them by more than ``HULL_GROWTH``; of what is still apart the largest part is taken, or the parts that touch.
-    At last it is clipped to the picture. A mask given as RLE is exact and taken as it is.
+    At last it is clipped to the picture. A mask given as RLE, compressed or not, is treated as the outline along the
+    edges of its pixels, and taken as it is where that is one part without holes, or a crowd's.
 
     Args:
         segmentation: COCO's: rings ``x1, y1, x2, y2, …`` (or lists of pairs) in pixels, or RLE.
         width: of the picture that it lies in, pixels.
         height: likewise.
+        is_crowd: it holds many animals: RLE of many parts is right.
     """
     if isinstance(segmentation, dict):
-        return _from_rle(segmentation, width, height)
+        return _from_rle(segmentation, width, height, is_crowd=is_crowd)
     if not isinstance(segmentation, list) or not segmentation:
         return Cleaned(reason=NO_OUTLINE)
     try:
-        rings = [_points(ring) for ring in segmentation]
+        rings = points(segmentation)
     except (ValueError, TypeError, OverflowError):
         return Cleaned(reason=NO_NUMBERS)
     found = Cleaned()
@@ -88,18 +92,26 @@ def cleaned(segmentation: Any, width: int, height: int) -> Cleaned:
     inside = _clipped(whole, width, height, found)
     if not inside:
         return Cleaned(changes=found.changes, reason=OUTSIDE)
-    found.rings = [np.asarray(part.exterior.coords)[:-1].ravel().tolist() for part in inside]
+    found.rings = _rings(inside)
     return found
 
 
-def _points(ring: Any) -> np.ndarray:
-    """float64, shape (n, 2); a ValueError where the ring is no pairs of finite numbers."""
-    points = np.asarray(ring, np.float64)
-    if points.ndim == 1:
-        points = points.reshape(-1, 2)
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise ValueError("no pairs of finite numbers")
-    return points
+def _rings(parts: list[Polygon]) -> list[list[float]]:
+    return [np.asarray(part.exterior.coords)[:-1].ravel().tolist() for part in parts]
+
+
+def points(segmentation: list[Any]) -> list[np.ndarray]:
+    """The points of rings: each float64, shape (n, 2), pixels.
+
+    Raises:
+        ValueError, TypeError, OverflowError: if a ring is no pairs of numbers, or one is farther away than any picture
+            reaches.
+    """
+    rings = [np.asarray(ring, np.float64) for ring in segmentation]
+    rings = [ring.reshape(-1, 2) if ring.ndim == 1 else ring for ring in rings]
+    if not all(ring.ndim == 2 and ring.shape[1] == 2 and (np.abs(ring) <= _FARTHEST_PX).all() for ring in rings):
+        raise ValueError("no pairs of numbers in reach")
+    return rings
 
 
 def _valid(rings: list[np.ndarray], found: Cleaned) -> Iterator[Polygon]:
@@ -172,28 +184,50 @@ def _clipped(parts: list[Polygon], width: int, height: int, found: Cleaned) -> l
     return inside
 
 
-def _from_rle(segmentation: dict[str, Any], width: int, height: int) -> Cleaned:
+def _from_rle(segmentation: dict[str, Any], width: int, height: int, *, is_crowd: bool) -> Cleaned:
     try:
-        size = [int(side) for side in segmentation["size"]]
-        if size != [height, width]:
+        if [int(side) for side in segmentation["size"]] != [height, width]:
             return Cleaned(reason=WRONG_SIZE)
-        counts = segmentation["counts"]
-        if isinstance(counts, list):
-            from pycocotools.mask import frPyObjects
-
-            # pycocotools itself does not look
-            if sum(counts) != height * width or min(counts, default=0) < 0:
-                return Cleaned(reason=BROKEN_RLE)
-            counts = frPyObjects({"size": size, "counts": counts}, height, width)["counts"]
-        masks = from_rle([{"size": size, "counts": counts}])
+        masks = _decoded(segmentation, width, height)
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError, UnicodeEncodeError):
         return Cleaned(reason=BROKEN_RLE)
-    return Cleaned(masks=masks, reason=None if masks.areas()[0] else NO_AREA)
+    if not masks.areas()[0]:
+        return Cleaned(reason=NO_AREA)
+    parts = [] if is_crowd else _polygons(shapely.union_all(_run_boxes(masks)))
+    if is_crowd or (len(parts) == 1 and not parts[0].interiors):
+        return Cleaned(masks=masks)
+    found = Cleaned()
+    found.rings = _rings(_one(parts, found))
+    return found if found.changes else Cleaned(masks=masks)
+
+
+def _decoded(segmentation: dict[str, Any], width: int, height: int) -> Masks:
+    """The mask of COCO's RLE, its counts compressed or a list of numbers."""
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        from pycocotools.mask import frPyObjects
+
+        # pycocotools itself does not look
+        if sum(counts) != height * width or min(counts, default=0) < 0:
+            raise ValueError("counts do not fill the size")
+        counts = frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
+    return from_rle([{"size": [height, width], "counts": counts}])
+
+
+def _run_boxes(masks: Masks) -> np.ndarray:
+    """The pixels of masks as polygons, one for each run."""
+    return np.asarray(shapely.box(masks.columns, masks.tops, masks.columns + 1, masks.bottoms))
 
 
 def raw_area(segmentation: Any, width: int, height: int) -> int:
-    """Pixels that the rings cover as they were drawn, by pycocotools' own rule; those of fewer than 3 points none."""
-    rings: list[Any] = [ring.ravel() for ring in map(_points, segmentation) if len(ring) >= 3]
+    """Pixels that an outline covers as it was drawn, by pycocotools' own rule; rings of fewer than 3 points none.
+
+    Raises:
+        ValueError, TypeError, OverflowError: if ``cleaned`` finds no numbers in it, or broken RLE.
+    """
+    if isinstance(segmentation, dict):
+        return int(_decoded(segmentation, width, height).areas()[0])
+    rings: list[Any] = [ring.ravel() for ring in points(segmentation) if len(ring) >= 3]
     # pycocotools' rasterization of far coordinates takes memory by their distance
     rings = [np.clip(ring, -1, max(width, height) + 1) for ring in rings]
     return int(from_polygons([rings], height, width).areas()[0]) if rings else 0

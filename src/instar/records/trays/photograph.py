@@ -165,15 +165,17 @@ def _outlines(coco: Coco, picture: Picture, windows: np.ndarray, known: tuple[st
             tile,
             str(name),
             bool(given.get("iscrowd")),
-            outlines.Cleaned(reason=problem) if problem else outlines.cleaned(segmentation, width, height),
+            outlines.Cleaned(reason=problem)
+            if problem
+            else outlines.cleaned(segmentation, width, height, is_crowd=bool(given.get("iscrowd"))),
             _bounds(segmentation),
         )
         outline.taxa = [given["taxon"]] if isinstance(given.get("taxon"), str) else []
         outline.reason = outline.cleaned.reason
         if name is None or not (name in known or name in coco.categories.values() or not known):
             outline.reason = UNKNOWN_CATEGORY
-        is_drawn = outline.bounds is not None and not problem and not isinstance(segmentation, dict)
-        if is_drawn and (outline.cleaned.changes or outline.cleaned.reason):
+        is_drawn = outline.bounds is not None and not problem
+        if (is_drawn and outline.cleaned.reason) or outline.cleaned.changes:
             outline.raw_area = outlines.raw_area(segmentation, width, height)
         yield outline
 
@@ -187,10 +189,10 @@ def _bounds(segmentation: Any) -> tuple[float, float, float, float] | None:
     if not isinstance(segmentation, list) or not segmentation:
         return None
     try:
-        points = np.concatenate([np.asarray(ring, np.float64).reshape(-1, 2) for ring in segmentation])
-    except (ValueError, TypeError):
+        points = np.concatenate(outlines.points(segmentation))
+    except (ValueError, TypeError, OverflowError):
         return None
-    if not len(points) or not np.isfinite(points).all():
+    if not len(points):
         return None
     (x_min, y_min), (x_max, y_max) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return x_min, y_min, x_max, y_max
