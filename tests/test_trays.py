@@ -113,12 +113,10 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
         outline(9, 1, [ring(20, 20, 30, 30)], "ant"),
         outline(10, 99, [INSECT]),
         outline(11, 1, [[20, 20, 40, 40, 40, 20, 20, 40]]),  # crosses itself
-        outline(12, 3, [INSECT]),
         {"id": 13, "category_id": 1},
         outline(14, 2, {"size": [40, 60], "counts": [45, 10, 2345]}),  # 10 pixels
     ]
-    images = [*tray(source, "GAA_1", []), {"id": 3, "toras_path": "batch-1/GAA_1/GAA_1_tile_16.jpg"}]
-    write_coco(source / "annots_20250307_coco.json", images, annotations)
+    write_coco(source / "annots_20250307_coco.json", tray(source, "GAA_1", []), annotations)
     outputs = stage(source, tmp_path / "out")
     told = counts(outputs)["outlines"]
     assert told["dropped"] == {
@@ -127,19 +125,54 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
         "fewer than three points": 1,
         "outside the picture": 1,
         "same outline twice": 1,
-        "sub-image not in the metadata": 1,
         "unknown category": 2,
         "unknown image": 2,
     }
-    assert (told["in"], told["out"], told["joined"]) == (14, 3, 0)
+    assert (told["in"], told["out"], told["joined"]) == (13, 3, 0)
     assert told["changed"] == {"clipped at the edge": 1, "repaired": 1, "outlines": 2}
     rows = {row["id"]: row for row in changed(outputs)}
     assert rows["3"]["reason"] == "fewer than three points"
     four, six = ([rows[number][name] for name in ("changes", "area_before", "area_after")] for number in "46")
     assert (four, six) == (["clipped at the edge", "25", "25"], ["", "12", "0"])
     assert "1" not in rows
-    with pytest.raises(InputError, match=r"annotations of images it does not list \(and 5 more faults\); mend it"):
+    with pytest.raises(InputError, match=r"annotations of images it does not list \(and 4 more faults\); mend it"):
         stage(source, tmp_path / "again", annotation_faults="refuse")
+
+
+def test_a_photograph_with_a_lost_sub_image_is_left_out(tmp_path: Path, source: Path) -> None:
+    images = [*tray(source, "GAA_1", []), {"id": 3, "toras_path": "batch-1/GAA_1/GAA_1_tile_16.jpg"}]
+    images += tray(source, "GBB_1", [], 11)  # its second sub-image has another size than told
+    images[-1] |= {"width": 50, "height": 40}
+    images += tray(source, "GCC_1", [], 21) + tray(source, "GDD_1", [], 31) + tray(source, "GEE_1", [], 41)
+    annotations = [
+        *(outline(1, 1, [INSECT]), outline(2, 3, [INSECT])),
+        outline(3, 12, [INSECT]),
+        *(outline(4, 21, [[1, 1, 9, 9]]), outline(5, 21, [ring(-50, 5, -40, 15)]), outline(6, 21, [INSECT], "d")),
+        *(outline(7, 31, [INSECT]), outline(8, 31, [[1, 1, 9, 9]])),  # one slip
+        outline(9, 41, [INSECT], "d"),  # nothing but debris
+    ]
+    write_coco(source / "annots_20250307_coco.json", images, annotations)
+    outputs = stage(source, tmp_path / "out")
+    assert left_out(outputs) == {
+        "a sub-image's outlines cannot be placed": 2,
+        "none of its outlines can be used": 1,
+    }
+    assert {one["image_id"] for one in animals(outputs)} == {1}
+    assert [image["file_name"] for image in outputs.json("annotations.json")["images"]] == [
+        "trays-GDD_1",
+        "trays-GEE_1",
+    ]
+    assert {row["key"]: row["region"] for row in outputs.rows}["trays-GAA_1"] is None
+    told = counts(outputs)["outlines"]
+    assert (told["in"], told["out"]) == (9, 1)
+    assert told["dropped"] == {
+        "category d": 2,
+        "fewer than three points": 2,
+        "outside the picture": 1,
+        "photograph left out: a sub-image's outlines cannot be placed": 1,
+        "sub-image not in the metadata": 1,
+        "sub-image of another size than in the metadata": 1,
+    }
 
 
 def test_wanted_categories_are_named_when_there_are_none(tmp_path: Path, source: Path) -> None:
@@ -233,6 +266,17 @@ def test_a_wrong_row_of_the_metadata(tmp_path: Path, source: Path, row: str, pro
         stage(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize("row", ["GAA_1,S1,extra", "GAA_1"])
+@pytest.mark.parametrize("name", ["metadata", "barcodes", "partition"])
+def test_a_row_of_ones_own_that_cannot_be_read(tmp_path: Path, source: Path, name: str, row: str) -> None:
+    picture(source / "edited/GAA_1.jpg")
+    columns = {"metadata": "photo,sample", "barcodes": "sample,class", "partition": "photo,split"}[name]
+    (source / f"{name}.csv").write_text(f"{columns}\nGBB_1,train\n{row}\n")
+    with pytest.raises(InputError, match=rf"{name}\.csv: line 3: ") as told:
+        stage(source, tmp_path / "out", annotation_split="given")
+    assert "\n" not in str(told.value)
+
+
 def test_labels_by_id_and_by_overlap(tmp_path: Path, source: Path) -> None:
     annotations = [
         outline(1, 1, [INSECT]),
@@ -241,14 +285,18 @@ def test_labels_by_id_and_by_overlap(tmp_path: Path, source: Path) -> None:
         outline(4, 1, [ring(20, 20, 30, 30)]),
     ]
     images = tray(source, "GAA_1", annotations)
+    picture(source / "edited/GBB_1.jpg")  # not outlined
     labelled = [
         outline(1, 1, [INSECT], "Diptera; Chironomidae"),
         outline(1, 2, [ring(5, 20, 15, 30)], "Diptera"),  # an id of another insect: by overlap
         outline(9, 1, [ring(20, 21, 30, 31)], "Beetle"),
         outline(10, 2, [ring(40, 5, 50, 15)], "Diptera"),  # of nothing
         outline(4, 1, [ring(20, 20, 30, 30)], None) | {"category_id": 9},
+        outline(5, 21, [INSECT], "Diptera"),
+        outline(6, 22, [INSECT], "Diptera"),
+        outline(7, 99, [INSECT], "Diptera"),
     ]
-    write_coco(source / "taxa_20250307_coco.json", images, labelled)
+    write_coco(source / "taxa_20250307_coco.json", images + tile_images("GBB_1", 21), labelled)
     names = "kingdom\tphylum\tclass\torder\tfamily\tgenus\nAnimalia\tArthropoda\tInsecta\tDiptera\tChironomidae\tNone\n"
     (source / "bold.tsv").write_text(names)
     outputs = stage(source, tmp_path / "out")
@@ -261,16 +309,41 @@ def test_labels_by_id_and_by_overlap(tmp_path: Path, source: Path) -> None:
         "insects with a high-confidence label": 2,
         "insects with a label that the taxonomy does not have": 1,
         "insects with low-confidence labels": 1,
+        "in": 8,
+        "out": 3,
+        "dropped": {
+            "labels of images that their file does not list": 1,
+            "labels of photographs without outlines, or left out": 2,
+            "labels without a name": 1,
+            "labels without an insect": 1,
+        },
         "labels by overlap": 2,
         "labels by the outline's id": 1,
-        "labels without a name": 1,
-        "labels without an insect": 1,
         "unknown_names": {"Beetle": 1},
     }
     assert "family:Chironomidae" in [taxon["taxon_id"] for taxon in outputs.taxa]
     (source / "annots_20250307_coco.json").unlink()
     with pytest.raises(InputError, match="are labels, and there are no outlines"):
         stage(source, tmp_path / "again")
+
+
+def test_labels_of_the_outline_that_is_taken_come_first(tmp_path: Path, source: Path) -> None:
+    annotations = [
+        outline(1, 1, [ring(50, 2, 60, 12)]),  # cut by the border
+        outline(2, 2, [ring(10, 2, 30, 12)]),  # whole
+        outline(3, 1, [ring(50, 22, 60, 32)]),
+        outline(4, 2, [ring(10, 22, 30, 32)]),
+    ]
+    images = tray(source, "GAA_1", annotations)
+    labelled = [annotations[0] | {"name": "Insecta"}, annotations[1] | {"name": "Diptera"}]
+    labelled.append(annotations[2] | {"name": "Insecta"})  # the whole one has none
+    write_coco(source / "taxa_20250307_coco.json", images, labelled)
+    (source / "bold.tsv").write_text("kingdom\tclass\torder\tfamily\nAnimalia\tInsecta\tDiptera\t\n")
+    outputs = stage(source, tmp_path / "out")
+    assert [(one["bbox"][1], one["taxon"], one["low"]) for one in animals(outputs)] == [
+        (2, "order:Diptera", []),
+        (22, "class:Insecta", []),
+    ]
 
 
 def test_plain_coco(tmp_path: Path, source: Path) -> None:

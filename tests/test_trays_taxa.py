@@ -1,5 +1,7 @@
 """The taxonomy of trays and what labels mean by it."""
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,33 @@ def test_a_name_in_two_places_is_counted(tmp_path: Path) -> None:
     taxa = write(tmp_path, [*BOLD, again])
     assert taxa.counts["taxa that BOLD places in several"] == 1
     assert taxa.parents["genus:Cydia"] in ("family:Sciaridae", "family:Tortricidae")
+
+
+def test_rows_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    taxa = write(tmp_path, [*BOLD, BOLD[0] + "\tmore", "P7\tS7"], [*DYNTAXA, ("21", "2", "Odonata\t", "order")])
+    assert taxa.counts["malformed rows of bold.tsv"] == 2
+    assert taxa.counts["malformed rows of dyntaxa.csv"] == 1
+    assert taxa.find("Odonata") is None
+
+
+class _Row(dict[str, str]):
+    """A row that can be watched."""
+
+
+def test_of_many_rows_only_the_different_ones_are_held(tmp_path: Path) -> None:
+    watched: list[weakref.ref[_Row]] = []
+    held = []
+
+    def rows() -> Iterator[dict[str, str]]:
+        for _ in range(100):
+            row = _Row({"class": "Insecta", "order": "Diptera"})
+            watched.append(weakref.ref(row))
+            held.append(sum(one() is not None for one in watched))
+            yield row
+
+    taxa = read_taxa(tmp_path / "bold.tsv", tmp_path / "dyntaxa.csv", rows())
+    assert taxa.find("Diptera") == "order:Diptera"
+    assert max(held) <= 3
 
 
 def test_synonyms_and_circles(tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ class Records:
         "how annotated photographs are split", choices=("observation", "photograph", "time_block", "given")
     )
     annotation_faults: str = _key(
-        "what happens to an annotated photograph with a wrong label", choices=("refuse", "leave_out")
+        "what happens to an annotated photograph with a wrong label; of trays leave_out leaves out the outline, and "
+        "the photograph where a whole sub-image is lost or no outline can be used",
+        choices=("refuse", "leave_out"),
     )
     annotation_validation_share: float = _key("of the annotated photographs, for validation", gt=0, lt=1)
     annotation_test_share: float = _key("of the annotated photographs, held out for the figures", gt=0, lt=1)

@@ -124,7 +124,8 @@ def records(
             number goes.
         name_confidence: of an answer in the source's ``backbone.jsonl``, percent; one with less places no name.
         annotation_split: observation, photograph, time_block, or given for the set's own.
-        annotation_faults: refuse a set of one's own with a wrong label, or leave_out its photograph.
+        annotation_faults: refuse a set of one's own with a wrong label, or leave_out its photograph; of trays the wrong
+            outline, and the photograph only where a whole sub-image is lost or no outline can be used.
         annotation_validation_share: of the annotated photographs, for validation.
         annotation_test_share: of the annotated photographs, held out for the figures.
         annotation_gap_s: time_block: seconds left out at the end of a block.

@@ -23,12 +23,14 @@ class Joined:
 
     Attributes:
         masks: n of them, in pixels of the photograph.
-        members: the outlines that each is made of, the one whose mask it has first; n arrays of int64.
+        members: the outlines that each is made of, those whose masks it has first; n arrays of int64.
+        shown: how many of them its mask is of: one, or all where none shows it whole.
         counts: insects that no sub-image shows whole, by what became of them.
     """
 
     masks: Masks
     members: list[np.ndarray]
+    shown: list[int]
     counts: Counter[str]
 
 
@@ -59,18 +61,20 @@ def joined(masks: Masks, windows: np.ndarray, sizes: tuple[int, int], tiles: np.
         ios, iou = overlaps(masks.take(first).clipped(*shared), masks.take(second).clipped(*shared))
         _match(groups, first, second, ios, iou, room < TOUCH_PX)
     members = sorted(groups.members(), key=lambda group: int(group.min()))
-    parts = []
+    parts, shown = [], []
     for i, group in enumerate(members):
         whole = group[room[group] >= TOUCH_PX]
         if len(whole) or len(group) == 1:
             best = int(whole[np.argmax(room[whole])]) if len(whole) else int(group[0])
             members[i] = np.array([best, *group[group != best]], np.int64)
             parts.append(masks.take(members[i][:1]))
+            shown.append(1)
             counts["insects cut by a border, with no other part"] += not len(whole)
         else:
             counts["insects united from parts"] += 1
             parts.append(_united(masks.take(group), sizes))
-    return Joined(joined_masks(parts), members, counts)
+            shown.append(len(group))
+    return Joined(joined_masks(parts), members, shown, counts)
 
 
 def _room(masks: Masks, windows: np.ndarray, sizes: tuple[int, int]) -> np.ndarray:

@@ -38,6 +38,7 @@ NO_AREA = "no area"
 OUTSIDE = "outside the picture"
 WRONG_SIZE = "RLE of another size than the picture"
 BROKEN_RLE = "broken RLE"
+REASONS = (NO_OUTLINE, NO_NUMBERS, TOO_FEW_POINTS, NO_AREA, OUTSIDE, WRONG_SIZE, BROKEN_RLE)
 
 
 @dataclass

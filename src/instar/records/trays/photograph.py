@@ -18,6 +18,7 @@ from instar.records.trays.taxa import Taxa
 #: Names of what MassID45's annotators drew besides insects: insect, debris, edge or entity, unknown.
 KNOWN = ("b", "d", "e", "u")
 
+OTHER_CATEGORY = "category "
 NOT_IN_METADATA = "sub-image not in the metadata"
 OTHER_SIZE = "sub-image of another size than in the metadata"
 UNKNOWN_CATEGORY = "unknown category"
@@ -26,6 +27,10 @@ JOINED = "outlines of an insect that another sub-image shows too"
 TOO_SMALL = "fewer than {} pixels"
 #: Reasons that say that the file is wrong, not that an annotator was hasty.
 FAULTS = (outlines.NO_NUMBERS, outlines.WRONG_SIZE, outlines.BROKEN_RLE, UNKNOWN_CATEGORY, NOT_IN_METADATA, OTHER_SIZE)
+LOST = "a sub-image's outlines cannot be placed"
+#: Reasons that say nothing of an animal being there or not.
+UNUSABLE = (*FAULTS, *outlines.REASONS)
+ALL_FAULTY = "none of its outlines can be used"
 
 
 @dataclass
@@ -77,6 +82,14 @@ class Insects:
     outlines: list[Outline]
     counts: Counter[str]
 
+    @property
+    def unusable(self) -> str | None:
+        """Why so many insects would be missing on the photograph that it must be left out; None where it can stay."""
+        reasons = [one.reason for one in self.outlines if not (one.reason or "").startswith(OTHER_CATEGORY)]
+        if {NOT_IN_METADATA, OTHER_SIZE} & set(reasons):
+            return LOST
+        return ALL_FAULTY if reasons and all(reason in UNUSABLE for reason in reasons) else None
+
     def annotations(self, width: int, height: int) -> Iterator[Annotation]:
         """COCO's annotations, with ``taxon``, ``low`` and ``name`` beside COCO's own."""
         boxes, areas = self.masks.boxes().astype(float), self.masks.areas()
@@ -119,8 +132,8 @@ def insects(
     """
     read = [one for picture in pictures for one in _outlines(coco, picture, windows, KNOWN)]
     for one in read:
-        if one.reason is None and categories and one.name not in categories:
-            one.reason = f"category {one.name}"
+        if one.reason not in FAULTS and categories and one.name not in categories:
+            one.reason = f"{OTHER_CATEGORY}{one.name}"
     kept = [one for one in read if one.reason is None]
     masks = _masks(kept, windows, size)
     kept, masks = _once(kept, masks, windows)
@@ -128,6 +141,7 @@ def insects(
     plain = np.flatnonzero(~crowds)
     together = joined(masks.take(plain), windows, size, np.array([kept[i].tile for i in plain], np.int64))
     members = [plain[group] for group in together.members] + [np.array([i]) for i in np.flatnonzero(crowds)]
+    shown = [*together.shown, *[1] * int(crowds.sum())]
     whole = joined_masks([together.masks, masks.take(crowds)])
     areas = whole.areas()
     large = np.flatnonzero(areas >= min_mask_px)
@@ -137,7 +151,8 @@ def insects(
     groups = [members[i] for i in large]
     whole = whole.take(large)
     together.counts[JOINED] = sum(len(group) - 1 for group in groups)
-    called = _labels(kept, groups, whole, labelled, windows, size, together.counts)
+    best = [{kept[i].tile for i in members[n][: shown[n]].tolist()} for n in large]
+    called = _labels(kept, groups, best, whole, labelled, windows, size, together.counts)
     firsts = [kept[int(group[0])] for group in groups]
     return Insects(
         whole,
@@ -232,14 +247,16 @@ def _once(kept: list[Outline], masks: Masks, windows: np.ndarray) -> tuple[list[
 def _labels(
     kept: list[Outline],
     groups: list[np.ndarray],
+    best: list[set[int]],  # of each the sub-images whose outline was taken
     whole: Masks,
     labelled: Iterable[tuple[Coco, Picture]],
     windows: np.ndarray,
     size: tuple[int, int],
     counts: Counter[str],
 ) -> list[list[str]]:
-    """The names that each insect was given, as written."""
-    called: list[list[str]] = [[name for i in group for name in kept[i].taxa] for group in groups]
+    """The names that each insect was given, as written; those on sub-images whose outline was not taken where no
+    other has one."""
+    called = [[(kept[i].tile, name) for i in group for name in kept[i].taxa] for group in groups]
     insect_of = {(kept[i].tile, kept[i].id): (n, kept[i]) for n, group in enumerate(groups) for i in group.tolist()}
     rest: list[Outline] = []
     for coco, picture in labelled:
@@ -248,7 +265,7 @@ def _labels(
             if one.reason == UNKNOWN_CATEGORY:
                 counts["labels without a name"] += 1
             elif outline is not None and _alike(one.bounds, outline.bounds):
-                called[n].append(one.name)
+                called[n].append((one.tile, one.name))
                 counts["labels by the outline's id"] += 1
             elif one.reason is None:
                 rest.append(one)
@@ -257,8 +274,11 @@ def _labels(
     for one, n in zip(rest, labels.matched(_masks(rest, windows, size), whole).tolist(), strict=True):
         counts["labels by overlap" if n >= 0 else "labels without an insect"] += 1
         if n >= 0:
-            called[n].append(one.name)
-    return called
+            called[n].append((one.tile, one.name))
+    return [
+        [name for tile, name in names if tile in tiles] or [name for _, name in names]
+        for names, tiles in zip(called, best, strict=True)
+    ]
 
 
 def _alike(a: tuple[float, float, float, float] | None, b: tuple[float, float, float, float] | None) -> bool:

@@ -3,7 +3,7 @@
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from instar.records.trays import labels
 from instar.records.trays.coco import Coco, Picture, Store, read_coco
 from instar.records.trays.folder import COUNTS, PARTITION, SOURCE, Folder, Tray, read_folder, windows
 from instar.records.trays.outlines import LARGEST
-from instar.records.trays.photograph import FAULTS, JOINED, Insects, insects
+from instar.records.trays.photograph import FAULTS, JOINED, OTHER_CATEGORY, Insects, insects
 from instar.records.trays.taxa import BOLD_RANKS, Taxa, named, read_taxa, table, taxon_id
 from instar.tables import csv_rows
 
@@ -28,6 +28,11 @@ from instar.tables import csv_rows
 OUTLINES = ("photo_key", "tile", "id", "category", "changes", "reason", "area_before", "area_after")
 
 UNKNOWN_IMAGE = "unknown image"
+LEFT_OUT = "photograph left out: {}"
+#: What becomes of labels: those that an insect gets, and the others.
+USED = ("labels by the outline's id", "labels by overlap")
+LABELS_OF_NO_IMAGE = "labels of images that their file does not list"
+LABELS_LEFT_OUT = "labels of photographs without outlines, or left out"
 #: Dropped outlines that are shown.
 _SHOWN = 3
 
@@ -92,7 +97,9 @@ def read(
         categories: of outlines that are taken; all where there are none.
         min_mask_px: smaller masks are dropped, pixels.
         margin_px: around the insects of a photograph, within which it is searched.
-        faults: ``refuse`` a set with outlines that say that a file is wrong, or ``leave_out`` them, counted and told.
+        faults: ``refuse`` a set with outlines that say that a file is wrong, or ``leave_out`` them, counted and told,
+            and their photograph where those of a whole sub-image cannot be placed. A photograph of which no outline can
+            be used is left out in either case.
         work: folder for temporary files.
 
     Raises:
@@ -155,6 +162,7 @@ class _Reading:
     min_mask_px: int
     margin_px: int
     read: int = 0
+    labels_read: int = 0
     out: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     changes: Counter[str] = field(default_factory=Counter)
@@ -172,19 +180,41 @@ class _Reading:
         self.read = outlined.read
         self._drop(UNKNOWN_IMAGE, outlined.without_picture, f"{outlined.path}: annotations of images it does not list")
         called = _by_tray(labelled, self.folder)
+        self.labels_read = labelled.read if labelled else 0
+        self.assembled[LABELS_OF_NO_IMAGE] += labelled.without_picture if labelled else 0
         pictures = _by_tray(outlined, self.folder)
+        taken = set()
         # two names may stand for one photograph
         for tray_name, (name, shown) in progress(pictures.items(), "photographs' outlines"):
             tray = self.folder.trays.get(tray_name)
             why = _unusable(tray, shown)
-            if why or tray is None:
+            if why or tray is None or tray.size is None:
                 count = sum(outlined.outlines.counts[one.id] for one in shown)
                 self.found.left_out[why or ""] += 1
-                self._drop(f"photograph left out: {why}", count, f"{outlined.path}: photograph {name}: {why}")
+                self._drop(LEFT_OUT.format(why), count, f"{outlined.path}: photograph {name}: {why}")
                 continue
             places = self._windows(tray, shown)
             theirs = [(labelled, one) for one in called.get(tray_name, ("", []))[1]] if labelled else []
-            yield from self._take(tray, outlined, shown, theirs, places)
+            one = insects(
+                *(outlined, shown, theirs, places, tray.size, self.taxa),
+                categories=self.categories,
+                min_mask_px=self.min_mask_px,
+            )
+            if one.unusable:
+                self._leave_out(one, one.unusable, tray, outlined.path)
+            else:
+                taken.add(tray_name)
+                self._take(one, tray, outlined.path)
+            yield from _rows(one, tray)
+        others = [one for name in called.keys() - taken for one in called[name][1]]
+        self.assembled[LABELS_LEFT_OUT] += sum(labelled.outlines.counts[one.id] for one in others) if labelled else 0
+
+    def _leave_out(self, one: Insects, why: str, tray: Tray, path: Path) -> None:
+        """Drop all outlines of a photograph; those that can be used for its reason, the others for theirs."""
+        self.found.left_out[why] += 1
+        for outline in one.outlines:
+            outline.reason = outline.reason or LEFT_OUT.format(why)
+            self._drop(outline.reason, 1, f"{path}: {tray.name}: annotation {outline.id}: {outline.reason}")
 
     def _windows(self, tray: Tray, shown: list[Picture]) -> np.ndarray:
         assert tray.size is not None
@@ -194,28 +224,13 @@ class _Reading:
         self.incomplete += len({one.tile for one in shown}) < len(places)
         return places
 
-    def _take(
-        self,
-        tray: Tray,
-        outlined: Coco,
-        shown: list[Picture],
-        theirs: Iterable[tuple[Coco, Picture]],
-        places: np.ndarray,
-    ) -> Iterator[tuple[Any, ...]]:
+    def _take(self, one: Insects, tray: Tray, path: Path) -> None:
         assert tray.size is not None
-        limits = {"categories": self.categories, "min_mask_px": self.min_mask_px}
-        one = insects(outlined, shown, theirs, places, tray.size, self.taxa, **limits)  # type: ignore[arg-type]
         tray.region = _region(one, tray.size, self.margin_px)
         for annotation in one.annotations(*tray.size):
             self.store.add(tray.key, (annotation.bbox, annotation.more))
         self.found.photographs[tray.key] = Photograph(*tray.size, Stored(self.store, tray.key))
-        self._count(one, outlined.path, tray)
-        for outline in one.outlines:
-            if outline.cleaned.changes or (outline.reason and not outline.reason.startswith("category ")):
-                changes = "; ".join(outline.cleaned.changes)
-                areas = outline.area if outline.raw_area is None else outline.raw_area, outline.area
-                after = 0 if outline.reason else areas[1]
-                yield tray.key, outline.tile, outline.id, outline.name, changes, outline.reason or "", areas[0], after
+        self._count(one, path, tray)
 
     def _count(self, one: Insects, path: Path, tray: Tray) -> None:
         self.out += len(one.masks)
@@ -257,13 +272,35 @@ class _Reading:
                 "records.outline_categories"
             )
         for name, count in sorted(self.dropped.items()):
-            if not name.startswith("category "):
+            if not name.startswith(OTHER_CATEGORY):
                 print(f"outlines dropped: {name}: {count}, such as {self.examples[name]}", file=sys.stderr)
         if self.unknown:
             shown = ", ".join(f"{name} ({count})" for name, count in self.unknown.most_common(_SHOWN))
             print(f"labels that the taxonomy does not have: {self.unknown.total()}, such as {shown}", file=sys.stderr)
         if self.read != self.out + self.dropped.total() + self.assembled[JOINED]:
             raise RuntimeError(f"trays: {self.read} outlines read, {self.out} insects, {self.dropped} dropped")
+        if self.labels_read != self.labels_used + self.labels_dropped.total():
+            raise RuntimeError(f"trays: {self.labels_read} labels read, but {self.assembled}")
+
+    @property
+    def labels_used(self) -> int:
+        return sum(self.assembled[name] for name in USED)
+
+    @property
+    def labels_dropped(self) -> Counter[str]:
+        return +Counter(
+            {name: n for name, n in self.assembled.items() if name.startswith("labels") and name not in USED}
+        )
+
+
+def _rows(one: Insects, tray: Tray) -> Iterator[tuple[Any, ...]]:
+    """Rows of ``OUTLINES``."""
+    for outline in one.outlines:
+        if outline.cleaned.changes or (outline.reason and not outline.reason.startswith(OTHER_CATEGORY)):
+            changes = "; ".join(outline.cleaned.changes)
+            before = outline.area if outline.raw_area is None else outline.raw_area
+            after = 0 if outline.reason else outline.area
+            yield tray.key, outline.tile, outline.id, outline.name, changes, outline.reason or "", before, after
 
 
 def _by_tray(coco: Coco | None, folder: Folder) -> dict[str, tuple[str, list[Picture]]]:
@@ -381,7 +418,10 @@ def _counts(
             "assembled": {name: n for name, n in sorted(reading.assembled.items()) if not name.startswith("labels")},
         },
         "labels": {
-            **{name: n for name, n in sorted(reading.assembled.items()) if name.startswith("labels")},
+            "in": reading.labels_read,
+            "out": reading.labels_used,
+            "dropped": dict(sorted(reading.labels_dropped.items())),
+            **{name: reading.assembled[name] for name in USED},
             **dict(sorted(reading.labels.items())),
             "unknown_names": dict(sorted(reading.unknown.items())),
         },

@@ -7,7 +7,7 @@ Archive: https://www.gbif.org/dataset/de8934f4-a136-481c-a87a-b0b202b80a31.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +135,11 @@ def read_taxa(bold: Path, dyntaxa: Path, barcodes: Iterable[Names]) -> Taxa:
     Raises:
         InputError: if a file has not the columns that it needs.
     """
-    from_bold = _distinct([*(_bold(bold) if bold.is_file() else []), *barcodes])
-    told = read_dyntaxa(dyntaxa) if dyntaxa.is_file() else []
-    counts: Counter[str] = Counter()
+    malformed = {path.name: Malformed() for path in (bold, dyntaxa)}
+    # of BOLD's millions of rows most repeat another one's names
+    from_bold = _distinct(chain(_bold(bold, malformed[bold.name]) if bold.is_file() else (), barcodes))
+    told = read_dyntaxa(dyntaxa, malformed[dyntaxa.name]) if dyntaxa.is_file() else []
+    counts = +Counter({f"malformed rows of {name}": one.rows for name, one in malformed.items()})
     between = _between(from_bold, told, counts)
     counts["taxa that BOLD places in several"] += _ambiguous(from_bold)
     whole = [one | between.get(_family(one), {}) for one in from_bold]
@@ -153,8 +155,8 @@ def _distinct(rows: Iterable[Names]) -> list[Names]:
     return [dict(items) for items in dict.fromkeys(tuple(sorted(row.items())) for row in rows)]
 
 
-def _bold(path: Path) -> Iterator[Names]:
-    for row in table(path, BOLD_RANKS, need=("class", "order", "family")):
+def _bold(path: Path, malformed: Malformed) -> Iterator[Names]:
+    for row in table(path, BOLD_RANKS, need=("class", "order", "family"), malformed=malformed):
         yield named(row, BOLD_RANKS)
 
 
@@ -168,15 +170,19 @@ def named(row: Mapping[str, str], ranks: Iterable[str]) -> Names:
     }
 
 
-def read_dyntaxa(path: Path) -> list[Names]:
+def read_dyntaxa(path: Path, malformed: Malformed | None = None) -> list[Names]:
     """The lineage of every accepted taxon at one of ``RANKS``.
+
+    Args:
+        path: of the table.
+        malformed: as for ``table``.
 
     Raises:
         InputError: if the file lacks a column, or a taxon is its own ancestor.
     """
     columns = ("taxonId", "parentNameUsageID", "scientificName", "taxonRank", "taxonomicStatus")
     found: dict[str, tuple[str, str, str]] = {}
-    for row in table(path, columns, need=columns[:4]):
+    for row in table(path, columns, need=columns[:4], malformed=malformed):
         if (row.get("taxonomicStatus") or "accepted").lower() in ("accepted", "valid"):
             found[row["taxonId"]] = row["parentNameUsageID"], row["taxonRank"].lower(), row["scientificName"]
     lineages = []
@@ -272,16 +278,19 @@ def _informal(parents: dict[str, str | None]) -> None:
             parents[one] = group
 
 
-def table(path: Path, columns: tuple[str, ...], *, need: tuple[str, ...] | None = None) -> Iterator[dict[str, str]]:
+def table(
+    path: Path, columns: tuple[str, ...], *, need: tuple[str, ...] | None = None, malformed: Malformed | None = None
+) -> Iterator[dict[str, str]]:
     """Rows of a delimited text of any size: some columns, whatever the case of their names, as stripped text.
 
     Args:
         path: with a heading; fields are separated by commas, semicolons or tabs, as there.
         columns: that are read.
         need: those that must be there; all by default.
+        malformed: gets the rows that cannot be read; without it the first one is an error.
 
     Raises:
-        InputError: if a column is missing or a row cannot be read.
+        InputError: if a column is missing, or a row cannot be read and there is no ``malformed``, or most cannot.
     """
     with path.open("rb") as file:
         heading = file.readline(_HEADING_BYTES).decode("utf-8-sig", "replace")
@@ -292,6 +301,6 @@ def table(path: Path, columns: tuple[str, ...], *, need: tuple[str, ...] | None 
     wanted = {name: given.index(name.lower()) for name in columns if name.lower() in given}
     if missing := [name for name in (columns if need is None else need) if name not in wanted]:
         raise InputError(f"{path}: line 1: column {missing[0]} is missing; it has {', '.join(given) or 'nothing'}")
-    for batch in batches(text, given, wanted, Malformed()):
+    for batch in batches(text, given, wanted, malformed):
         for row in batch.to_pylist():
             yield {name: (value or "").strip() for name, value in row.items()}
