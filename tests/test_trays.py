@@ -67,7 +67,7 @@ def test_no_photograph_and_no_insect(tmp_path: Path, source: Path) -> None:
     picture(source / "images/A_1.jpg")
     outputs = stage(source, tmp_path / "out")  # nothing is annotated
     assert outputs.json("annotations.json")["images"] == []
-    assert (outputs.rows[0]["key"], outputs.rows[0]["observation_id"]) == ("trays-A_1", "trays-A")
+    assert (outputs.rows[0]["key"], outputs.rows[0]["observation_id"]) == ("trays-A_1", "trays-A_1")
     assert outputs.rows[0]["region"] is None
     write_coco(source / "annotations.json", [{"id": 1, "file_name": "A_1.jpg"}], [])
     outputs = stage(source, tmp_path / "out")  # annotated, and no insect on it
@@ -214,7 +214,8 @@ def test_a_truncated_photograph_of_45_megapixels_has_its_reason(tmp_path: Path, 
 
 def test_metadata_samples_and_barcodes(tmp_path: Path, source: Path) -> None:
     tray(source, "GAA_1", [outline(1, 1, [INSECT])])
-    picture(source / "edited/GAB_1.jpg")
+    for name in ("GAB_1", "S7_2"):
+        picture(source / f"edited/{name}.jpg")
     (source / "metadata.csv").write_text(
         "Photo,sample,specimens,latitude,longitude,collected,trap,licence\n"
         "GAA_1.jpg,S1,12,60.2,24.9,2021-07-03,T1,CC BY 4.0\n"
@@ -226,20 +227,24 @@ def test_metadata_samples_and_barcodes(tmp_path: Path, source: Path) -> None:
         "S1,Animalia,Arthropoda,Insecta,Diptera,Chironomidae,Chironomus,Chironomus fictus,5\n"
         "S1,Animalia,Arthropoda,Insecta,Diptera,,,,\n"
         "S7,Animalia,Arthropoda,Insecta,Coleoptera,,,,1\n"
+        "S8,Animalia,Arthropoda,Insecta,Coleoptera,,,,1\n"
     )
     outputs = stage(source, tmp_path / "out")
     rows = {row["key"]: row for row in outputs.rows}
     row = rows["trays-GAA_1"]
     assert (row["observation_id"], row["latitude"], row["licence"]) == ("trays-S1", 60.2, "cc-by")
     assert row["observed_at"].isoformat() == "2021-07-03T00:00:00+00:00"
-    assert rows["trays-GAB_1"]["observation_id"] == "trays-GAB"  # by its name
+    assert rows["trays-S7_2"]["observation_id"] == "trays-S7"  # by its name, since barcodes know the sample
+    assert rows["trays-GAB_1"]["observation_id"] == "trays-GAB_1"
     assert outputs.dropped == [("trays-GZZ_1", "no such file")]
     assert read_table(outputs.folder / "barcodes.parquet", BARCODES).to_pylist() == [
         {"observation_id": "trays-S1", "sample": "S1", "taxon_id": "order:Diptera", "reads": None},
         {"observation_id": "trays-S1", "sample": "S1", "taxon_id": "species:Chironomus fictus", "reads": 12},
+        {"observation_id": "trays-S7", "sample": "S7", "taxon_id": "order:Coleoptera", "reads": 1},
     ]
     assert (outputs.folder / "specimens.csv").read_text() == (
-        "photo_key,sample,specimens,specimens_insecta_arachnida\ntrays-GAA_1,S1,12,\ntrays-GAB_1,GAB,,\n"
+        "photo_key,sample,specimens,specimens_insecta_arachnida\n"
+        "trays-GAA_1,S1,12,\ntrays-GAB_1,GAB_1,,\ntrays-S7_2,S7,,\n"
     )
     assert [taxon["taxon_id"] for taxon in outputs.taxa][-2:] == ["phylum:Arthropoda", "species:Chironomus fictus"]
     assert counts(outputs)["samples"]["barcoded_without_photograph"] == 1
@@ -428,15 +433,18 @@ def test_the_published_partition(tmp_path: Path, source: Path) -> None:
     assert (found["trays-GYTL2T"], found["trays-GPRD1F"], found["trays-GAA000"]) == ("validation", "test", "train")
 
 
-def test_a_partition_of_the_sets_own(tmp_path: Path, source: Path) -> None:
+def test_a_partition_of_the_sets_own(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     many(source, ["A_1", "A_2", "B_1"])
     (source / "partition.csv").write_text("photo,split\nA,test\nB_1.jpg,val\nC_1,test\n")
     found = splits_of(stage(source, tmp_path / "out", annotation_split="given"))
     assert found == {"trays-A_1": "test", "trays-A_2": "test", "trays-B_1": "validation"}
+    (source / "metadata.csv").write_text("photo,sample\nA_1,A\nA_2,A\n")
+    assert "in several splits" not in capsys.readouterr().err
     (source / "partition.csv").write_text("photo,split\nA_1,test\n")
     outputs = stage(source, tmp_path / "out", annotation_split="given")
     assert splits_of(outputs)["trays-A_2"] == "train"
     assert counts(outputs)["samples"]["in_two_splits"] == 1
+    assert "partition.csv: photographs of one sample are in several splits: A\n" in capsys.readouterr().err
     (source / "partition.csv").write_text("photo,split\nA_1,exam\n")
     with pytest.raises(InputError, match="line 2: split 'exam' is none of train, validation, test"):
         stage(source, tmp_path / "out", annotation_split="given")
@@ -448,10 +456,40 @@ def test_a_partition_of_the_sets_own(tmp_path: Path, source: Path) -> None:
 
 
 def test_two_photographs_of_a_sample_stay_together(tmp_path: Path, source: Path) -> None:
-    many(source, [f"{sample}_{number}" for sample in "ABCDEFGH" for number in (1, 2)])
+    names = [f"{sample}_{number}" for sample in "ABCDEFGH" for number in (1, 2)]
+    many(source, names)
+    (source / "metadata.csv").write_text("".join(["photo,sample\n", *(f"{name},{name[0]}\n" for name in names)]))
     found = splits_of(stage(source, tmp_path / "out", annotation_split="observation"))
     assert set(found.values()) == {"train", "validation", "test"}
     assert all(found[f"trays-{sample}_1"] == found[f"trays-{sample}_2"] for sample in "ABCDEFGH")
+
+
+def test_photographs_that_a_camera_numbers_are_no_sample(tmp_path: Path, source: Path) -> None:
+    many(source, [f"IMG_{number:04}" for number in range(6)])
+    outputs = stage(source, tmp_path / "out", annotation_split="observation")
+    assert set(splits_of(outputs).values()) == {"train", "validation", "test"}
+    assert len({row["observation_id"] for row in outputs.rows}) == 6
+
+
+def test_photographs_in_folders_of_their_own(tmp_path: Path, source: Path) -> None:
+    """As the set's authors have them on disk; a last part that two photographs have stands for neither."""
+    images = tray(source, "GAA", [])
+    (source / "edited/GAA").mkdir()
+    (source / "edited/GAA.jpg").rename(source / "edited/GAA/GAA.jpg")
+    for folder in ("x", "y"):
+        picture(source / f"edited/{folder}/GBB.jpg")
+    images += tile_images("GBB", 11)
+    write_coco(source / "annots_20250307_coco.json", images, [outline(1, 2, [INSECT]), outline(2, 11, [INSECT])])
+    (source / "metadata.csv").write_text("photo,sample\nGAA.jpg,S1\nGBB,S2\n")
+    outputs = stage(source, tmp_path / "out")
+    assert [one["bbox"] for one in animals(outputs)] == [[45, 5, 10, 10]]
+    assert left_out(outputs) == {"no such photograph": 1}
+    assert {row["key"]: row["observation_id"] for row in outputs.rows} == {
+        "trays-GAA-GAA": "trays-S1",
+        "trays-x-GBB": "trays-x/GBB",
+        "trays-y-GBB": "trays-y/GBB",
+    }
+    assert outputs.dropped == [("trays-GBB", "no such file")]
 
 
 @pytest.mark.parametrize(
@@ -480,14 +518,19 @@ def test_a_broken_annotation_file(tmp_path: Path, source: Path, text: str, probl
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 20])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 7, 10, 1 << 20])
 def test_elements_of_a_file_in_any_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr("instar.records.trays.stream.CHUNK", chunk)
     path = tmp_path / "a.json"
-    images = [{"id": 1, "name": "é\\"}, {"id": 234}, 5, 678]
-    held = {"info": {"a": 12.5}, "none": [], "images": images, "n": 90}
+    images = [{"id": 1, "name": "é\\"}, {"id": 234}, 5, 678, 1.5, -2e-30, 3.25e22]
+    held = {"info": {"a": 12.5}, "none": [], "images": images, "version": 1.5, "n": 90}
     path.write_text(" \n" + json.dumps(held, indent=1) + "\n", encoding="utf-8-sig")
-    assert list(elements(path)) == [("info", {"a": 12.5}), *(("images", one) for one in images), ("n", 90)]
+    assert list(elements(path)) == [
+        ("info", {"a": 12.5}),
+        *(("images", one) for one in images),
+        ("version", 1.5),
+        ("n", 90),
+    ]
     path.write_text("{}")
     assert list(elements(path)) == []
 

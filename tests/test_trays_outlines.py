@@ -36,6 +36,8 @@ def test_a_right_outline_is_left_alone() -> None:
         ([[1, 1, 9, 9, 1, 1, 9, 9]], "fewer than three points"),
         ([[1, 1, 9]], "coordinates are no pairs of numbers"),
         ([[1, 1, 9, 9, float("nan"), 3]], "coordinates are no pairs of numbers"),
+        ([[1, 1, 9, 9, 1e300, -1e300, 0, 1e300]], "coordinates are no pairs of numbers"),
+        ([SQUARE, []], None),
         ([["a", 1, 9, 9, 3, 3]], "coordinates are no pairs of numbers"),
         ([7], "coordinates are no pairs of numbers"),
         ("polygon", "no outline"),
@@ -49,7 +51,7 @@ def test_a_right_outline_is_left_alone() -> None:
         ({"size": [30, 40], "counts": [1200]}, "no area"),
     ],
 )
-def test_what_cannot_be_an_animal_is_dropped(segmentation: Any, reason: str) -> None:
+def test_what_cannot_be_an_animal_is_dropped(segmentation: Any, reason: str | None) -> None:
     assert cleaned(segmentation, 40, 30).reason == reason
 
 

@@ -159,7 +159,8 @@ def _check_splits(photographs: list[Annotated], annotations: Path) -> None:
         if not sum(boxes):
             raise InputError(
                 f"{annotations}: split {split} has {len(boxes)} fetched photographs and no animal on them; annotate "
-                "more or raise its share in the section records"
+                "more, raise its share in the section records, or, where few observations hold all photographs, set "
+                "records.annotation_split=photograph"
             )
 
 

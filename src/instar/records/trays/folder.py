@@ -1,8 +1,11 @@
 """The folder of a set of trays: photographs, what is known of them, and the windows of their sub-images."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -54,6 +57,11 @@ class Tray:
     region: list[int] | None = None
 
     @property
+    def last(self) -> str:
+        """The name without a folder."""
+        return PurePosixPath(self.name).name
+
+    @property
     def photo_id(self) -> str:
         return _SAFE.sub("_", self.name.replace("/", "-"))
 
@@ -84,15 +92,28 @@ class Folder:
     untold: int
 
     def find(self, name: str) -> Tray | None:
-        """The photograph that a name stands for: its own, below its folder or not, or that of a path."""
-        known = self.trays.get(name)
-        return known or self.trays.get(_below_folder(name)) or self.trays.get(PurePosixPath(name).name)
+        """The photograph that a name stands for: its own, below its folder or not, or that of a path; at last the only
+        one of this name in any folder."""
+        short = _below_folder(name)
+        last = PurePosixPath(short).name
+        return self.trays.get(name) or self.trays.get(short) or self.trays.get(last) or self._by_last.get(last)
+
+    @cached_property
+    def _by_last(self) -> dict[str, Tray]:
+        """Photographs by the last part of their names, where one alone has it."""
+        counts = Counter(tray.last for tray in self.trays.values())
+        return {tray.last: tray for tray in self.trays.values() if counts[tray.last] == 1}
 
 
-def read_folder(source: Path) -> Folder:
+def read_folder(source: Path, samples: Iterable[str] = ()) -> Folder:
     """The photographs of a set and what ``metadata.csv`` says of them.
 
-    A photograph that the table does not list is of the sample that its name tells: ``<sample>_<n>``, or the whole name.
+    A photograph ``<sample>_<n>`` that the table does not list is of that sample where the sample is known; else it is a
+    sample by itself, since cameras number their photographs, too.
+
+    Args:
+        source: the folder.
+        samples: names that are known to be samples', besides those of the table.
 
     Raises:
         InputError: if there are no photographs, two get one key, or the table is damaged.
@@ -104,41 +125,47 @@ def read_folder(source: Path) -> Folder:
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not pictures:
         raise InputError(f"{home}: no photograph in it ({', '.join(sorted(SUFFIXES))}); put them there")
-    said = _table(source / TABLE) if (source / TABLE).is_file() else {}
     trays: dict[str, Tray] = {}
     keys: dict[str, Path] = {}
     for path in pictures:
-        tray = _tray(source, home, path, said)
+        name = path.relative_to(home).with_suffix("").as_posix()
+        tray = Tray(name, path, path.relative_to(source).as_posix(), upright_size(path), name)
         if tray.key in keys:
             raise InputError(f"{path}: gets the key of {keys[tray.key]}, too; rename one of them")
         keys[tray.key] = path
         trays[tray.name] = tray
     others = [path.relative_to(home).as_posix() for path in files if path not in set(pictures)]
-    untold = sum(not tray.said for tray in trays.values()) if said else 0
-    return Folder(trays, others, sorted(said.keys() - trays.keys()), untold)
+    found = Folder(trays, others, [], 0)
+    if (source / TABLE).is_file():
+        _read_table(source / TABLE, found)
+    known = {*samples, *(tray.said.get("sample", "") for tray in trays.values())}
+    for tray in trays.values():
+        tray.sample = tray.said.get("sample") or _sample(tray, known - {""})
+    return found
 
 
-def _tray(source: Path, home: Path, path: Path, said: dict[str, dict[str, str]]) -> Tray:
-    name = path.relative_to(home).with_suffix("").as_posix()
-    row = said.get(name, {})
-    numbered = _NUMBERED.fullmatch(name)
-    sample = row.get("sample") or (numbered.group(1) if numbered else name)
-    return Tray(name, path, path.relative_to(source).as_posix(), upright_size(path), sample, row)
+def _sample(tray: Tray, known: set[str]) -> str:
+    numbered = _NUMBERED.fullmatch(tray.last)
+    named = (tray.last, numbered.group(1) if numbered else "")
+    return next((name for name in named if name in known), tray.name)
 
 
-def _table(path: Path) -> dict[str, dict[str, str]]:
-    """The rows by the photograph's name."""
-    rows: dict[str, dict[str, str]] = {}
+def _read_table(path: Path, found: Folder) -> None:
+    """Put the rows to their photographs."""
+    missing = set()
     for row in table(path, COLUMNS, need=("photo", "sample")):
-        name = _below_folder(row["photo"])
         place = f"{path}: photo {row['photo']!r}"
         if not row["photo"]:
             raise InputError(f"{path}: a row without a photo; name it or remove the row")
-        if name in rows:
-            raise InputError(f"{place}: is listed twice; remove one")
         _check(row, place)
-        rows[name] = row
-    return rows
+        tray, name = found.find(row["photo"]), _below_folder(row["photo"])
+        if name in missing or (tray and tray.said):
+            raise InputError(f"{place}: is listed twice; remove one")
+        if tray:
+            tray.said = row
+        else:
+            missing.add(name)
+    found.missing, found.untold = sorted(missing), sum(not tray.said for tray in found.trays.values())
 
 
 def _below_folder(name: str) -> str:
@@ -206,7 +233,7 @@ def windows(source: Path, tray: Tray) -> np.ndarray:
     Raises:
         InputError: if the table of the sub-images is missing or no table of numbers, or one reaches outside.
     """
-    path = source / "annotation_tiles" / tray.name / f"{tray.name}_tile_metadata.npy"
+    path = source / "annotation_tiles" / tray.last / f"{tray.last}_tile_metadata.npy"
     try:
         rows = np.load(path, allow_pickle=False)
         if rows.ndim != 2 or rows.shape[1] != 4 or not np.issubdtype(rows.dtype, np.number):

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,9 +106,11 @@ def read(
         InputError: if the folder or a table in it is damaged, there are two files of one kind, no outline is of the
             wanted categories, or, with ``refuse``, an outline has an unknown category or image, or broken numbers.
     """
-    folder = read_folder(source)
-    outlined, labelled = _cocos(source, work)
+    partition = source / PARTITION if partition and (source / PARTITION).is_file() else partition
+    listed = list(csv_rows(partition, ("photo", "split"))) if partition else []
     barcodes = list(_barcodes(source / "barcodes.csv"))
+    folder = read_folder(source, {*(sample for sample, _, _ in barcodes), *(row["photo"] for _, row in listed)})
+    outlined, labelled = _cocos(source, work)
     taxa = read_taxa(source / "bold.tsv", source / "dyntaxa.csv", [names for _, names, _ in barcodes])
     found = Annotations(category=category)
     reading = _Reading(source, folder, taxa, found, Store(work), categories, min_mask_px, margin_px)
@@ -118,8 +120,8 @@ def read(
         if outlined:
             writer.writerows(reading.rows(outlined, labelled))
     reading.check(faults)
-    if partition is not None:
-        found.given.update(_given(source, partition, folder, found))
+    if partition:
+        found.given.update(_given(source, partition, listed, folder, found))
     gathering = Gathering(work)
     trays_folder.gather(folder, gathering, licences=licences)
     barcode_rows = _barcode_rows(barcodes, folder)
@@ -334,12 +336,13 @@ def _region(one: Insects, size: tuple[int, int], margin_px: int) -> list[int] | 
     return [int(max(low[0], 0)), int(max(low[1], 0)), int(min(high[0], size[0])), int(min(high[1], size[1]))]
 
 
-def _given(source: Path, partition: Path, folder: Folder, found: Annotations) -> dict[str, str]:
+def _given(
+    source: Path, path: Path, listed: list[tuple[int, dict[str, str]]], folder: Folder, found: Annotations
+) -> dict[str, str]:
     """The split of every annotated photograph that a table gives; train for those that it does not list."""
-    path = source / PARTITION if (source / PARTITION).is_file() else partition
     splits: dict[str, str] = {}
     missing = []
-    for line, row in csv_rows(path, ("photo", "split")):
+    for line, row in listed:
         split = GIVEN_SPLITS.get(row["split"].lower())
         if split is None:
             raise InputError(f"{path}: line {line}: split {row['split']!r} is none of train, validation, test; mend it")
@@ -355,7 +358,19 @@ def _given(source: Path, partition: Path, folder: Folder, found: Annotations) ->
             f"{path}: none of its photographs is in {source}, such as {missing[0]}; give the set's own "
             "as records.partition, or set records.annotation_split=observation"
         )
-    return {key: splits.get(key, "train") for key in found.photographs} if splits else {}
+    given = {key: splits.get(key, "train") for key in found.photographs} if splits else {}
+    if parted := _parted(folder, given):
+        print(f"{path}: photographs of one sample are in several splits: {', '.join(parted)}", file=sys.stderr)
+    return given
+
+
+def _parted(folder: Folder, given: dict[str, str]) -> list[str]:
+    """The samples whose photographs are in more than one split."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for tray in folder.trays.values():
+        if tray.key in given:
+            splits[tray.sample].add(given[tray.key])
+    return sorted(sample for sample, several in splits.items() if len(several) > 1)
 
 
 def _meant(folder: Folder, name: str) -> list[Tray]:
@@ -402,10 +417,6 @@ def _counts(
 ) -> dict[str, Any]:
     samples = {tray.sample for tray in folder.trays.values()}
     annotated = reading.found.photographs
-    parted = Counter()  # type: ignore[var-annotated]
-    for tray in folder.trays.values():
-        if tray.key in reading.found.given:
-            parted[tray.sample, reading.found.given[tray.key]] += 1
     return {
         "outlines": {
             "in": reading.read,
@@ -430,7 +441,7 @@ def _counts(
             "samples": len(samples),
             "with_barcodes": len(samples & {sample for sample, _, _ in barcodes}),
             "barcoded_without_photograph": len({sample for sample, _, _ in barcodes} - samples),
-            "in_two_splits": len(parted) - len({sample for sample, _ in parted}),
+            "in_two_splits": len(_parted(folder, reading.found.given)),
         },
         "photographs": {
             "annotated": len(annotated),

@@ -77,7 +77,8 @@ class _Scanner:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
-                if end < len(self._text) or not self._more():  # a number may go on in the next chunk
+                # a number may go on in the next chunk, behind "1." or "1e-", too
+                if end + 2 < len(self._text) or not self._more():
                     self._at = end
                     return value
             except JSONDecodeError as error:
