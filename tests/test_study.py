@@ -19,6 +19,14 @@ def test_the_committed_params_are_the_demo() -> None:
     assert (ROOT / "params.yaml").read_text() == compose("demo", [])
 
 
+def test_trays_can_learn_taxa() -> None:
+    """Photographs whose table tells no licence have the licence unknown, and insects are small and lie anyhow."""
+    given = yaml.safe_load(compose("trays", ["labels=[taxon]"]))
+    assert "unknown" in given["dataset"]["licences"]
+    assert given["images"]["max_photo_mb"] >= 8192 * 5464 * 3 / 1e6
+    assert (given["dataset"]["min_crop_px"], given["classifier"]["flip"], given["place"]) == (4, "both", "none")
+
+
 @pytest.mark.parametrize("group", ["detector", "classifier"])
 def test_every_preset_composes(group: str) -> None:
     assert names(group)

@@ -113,14 +113,17 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
         outline(9, 1, [ring(20, 20, 30, 30)], "ant"),
         outline(10, 99, [INSECT]),
         outline(11, 1, [[20, 20, 40, 40, 40, 20, 20, 40]]),  # crosses itself
+        outline(12, 1, [[1, 1, 9, 9, 1e300, 0]]),
         {"id": 13, "category_id": 1},
         outline(14, 2, {"size": [40, 60], "counts": [45, 10, 2345]}),  # 10 pixels
+        outline(15, 2, {"size": [40, 60], "counts": [800, 40, 760, 5, 795]}),  # a speck of 5
     ]
     write_coco(source / "annots_20250307_coco.json", tray(source, "GAA_1", []), annotations)
     outputs = stage(source, tmp_path / "out")
     told = counts(outputs)["outlines"]
     assert told["dropped"] == {
         "RLE of another size than the picture": 1,
+        "coordinates are no pairs of numbers": 1,
         "fewer than 15 pixels": 2,
         "fewer than three points": 1,
         "outside the picture": 1,
@@ -128,14 +131,15 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
         "unknown category": 2,
         "unknown image": 2,
     }
-    assert (told["in"], told["out"], told["joined"]) == (13, 3, 0)
-    assert told["changed"] == {"clipped at the edge": 1, "repaired": 1, "outlines": 2}
+    assert (told["in"], told["out"], told["joined"]) == (15, 4, 0)
+    assert told["changed"] == {"clipped at the edge": 1, "largest part taken": 1, "repaired": 1, "outlines": 3}
     rows = {row["id"]: row for row in changed(outputs)}
     assert rows["3"]["reason"] == "fewer than three points"
     four, six = ([rows[number][name] for name in ("changes", "area_before", "area_after")] for number in "46")
     assert (four, six) == (["clipped at the edge", "25", "25"], ["", "12", "0"])
+    assert [rows["15"][name] for name in ("area_before", "area_after")] == ["45", "40"]
     assert "1" not in rows
-    with pytest.raises(InputError, match=r"annotations of images it does not list \(and 4 more faults\); mend it"):
+    with pytest.raises(InputError, match=r"annotations of images it does not list \(and 5 more faults\); mend it"):
         stage(source, tmp_path / "again", annotation_faults="refuse")
 
 

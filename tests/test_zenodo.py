@@ -117,12 +117,38 @@ def test_files_are_fetched_checked_and_unpacked(served: Zenodo, tmp_path: Path) 
     served.files["metadata.csv"] = b"photo,sample\n"  # a new version of one
     fetch(served, source)
     assert served.fetched() == [*before, "/files/metadata.csv"]
+    (source / "metadata.csv").unlink()
+    fetch(served, source)
+    assert served.fetched() == [*before, "/files/metadata.csv", "/files/metadata.csv"]
+    assert (source / "metadata.csv").read_bytes() == b"photo,sample\n"
 
 
 def test_only_the_wanted_files_and_packed(served: Zenodo, tmp_path: Path) -> None:
     fetch(served, tmp_path / "source", files=["bulk.zip"], unzip=False)
     assert (tmp_path / "source/bulk.zip").read_bytes() == PHOTOGRAPHS
     assert not (tmp_path / "source/metadata.csv").exists()
+    before = served.fetched()
+    fetch(served, tmp_path / "source", files=["bulk.zip"])  # unpacked after all
+    assert (tmp_path / "source/edited/B_1.jpg").read_bytes() == b"b"
+    assert not (tmp_path / "source/bulk.zip").exists()
+    fetch(served, tmp_path / "source", files=["bulk.zip"])
+    assert served.fetched() == before
+
+
+def test_a_kill_before_a_whole_file_is_noted_costs_no_second_download(served: Zenodo, tmp_path: Path) -> None:
+    fetch(served, tmp_path / "source", files=["metadata.csv"])
+    (tmp_path / "source/zenodo-7.json").unlink()
+    fetch(served, tmp_path / "source", files=["metadata.csv"])
+    assert served.fetched() == ["/files/metadata.csv"]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"files": 3}'])
+def test_a_damaged_note_of_what_is_whole(served: Zenodo, tmp_path: Path, text: str) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/zenodo-7.json").write_text(text)
+    with pytest.raises(InputError, match=r"zenodo-7.json: is damaged \(.*\); remove it") as told:
+        fetch(served, tmp_path / "source")
+    assert "\n" not in str(told.value)
 
 
 def test_only_archives_are_unpacked(served: Zenodo, tmp_path: Path) -> None:

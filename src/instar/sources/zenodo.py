@@ -40,7 +40,8 @@ def zenodo(
     """Fetch the files of a record of Zenodo and unpack its zip files.
 
     Every file is checked against Zenodo's md5. Stopped and started again, it goes on where it was; what is whole is not
-    fetched again while Zenodo's checksum stays the same. ``zenodo-<record>.json`` tells DOI, licence and checksums.
+    fetched again while Zenodo's checksum stays the same. ``zenodo-<record>.json`` tells DOI, licence, checksums and
+    what was unpacked; whether all that was in there is still in the folder is not looked at.
 
     Args:
         source: the study's source folder.
@@ -51,20 +52,48 @@ def zenodo(
 
     Raises:
         InputError: if Zenodo refuses, does not have a file, or gives none with the right checksum in six tries; if a
-            zip file is damaged or holds paths outside of the folder.
+            zip file is damaged or holds paths outside of the folder; if ``zenodo-<record>.json`` cannot be read.
     """
     client = web.session()
     told = web.ask(client, f"{url}/records/{record}", read=web.as_json)
     entries = _entries(told, f"{url}/records/{record}", files)
     about = source / ABOUT.format(record)
-    finished = json.loads(about.read_text(encoding="utf-8"))["files"] if about.is_file() else {}
+    finished, unpacked = _finished(about)
     for name, (link, size, md5) in progress(entries.items(), "files"):
-        if finished.get(name) != md5:
-            _fetch(client, link, size, md5, source / name, _part(record, name), unzip=unzip)
-            finished[name] = md5
-            write_json(about, {**_citation(told), "files": dict(sorted(finished.items()))})
-            remove(_part(record, name))  # only now, so that a kill costs no second download
+        path, part = source / name, _part(record, name)
+        unzips = unzip and path.suffix.lower() == ".zip"
+        if finished.get(name) == md5 and (name in unpacked or (path.is_file() and not unzips)):
+            continue
+        is_here = path.is_file() and path.stat().st_size == size and md5_of(path) == md5
+        if not is_here:
+            _fetch(client, link, size, md5, part)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        whole = path if is_here else part
+        unpacked.discard(name)
+        # tables of spreadsheets and arrays of NumPy are zip files, too
+        if unzips and zipfile.is_zipfile(whole):
+            _unpack(whole, path.parent, link)
+            unpacked.add(name)
+        elif not is_here:
+            parts.move(part, path)
+        finished[name] = md5
+        write_json(about, {**_citation(told), "files": dict(sorted(finished.items())), "unpacked": sorted(unpacked)})
+        if name in unpacked:
+            remove(whole)  # only now, so that a kill costs no second download
     return 0
+
+
+def _finished(about: Path) -> tuple[dict[str, str], set[str]]:
+    """The md5 of the files that are whole, by name, and which of them were unpacked."""
+    try:
+        told = json.loads(about.read_text(encoding="utf-8"))
+        return dict(told["files"]), set(told.get("unpacked", ()))
+    except FileNotFoundError:
+        return {}, set()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{about}: is damaged ({error}); remove it and run the same command again, which fetches only archives anew"
+        ) from None
 
 
 def _entries(told: dict[str, Any], place: str, wanted: list[str] | None) -> dict[str, tuple[str, int, str]]:
@@ -95,7 +124,8 @@ def _part(record: int, name: str) -> Path:
     return WORK / str(record) / f"{name.replace('/', '-')}.part"
 
 
-def _fetch(client: Session, link: str, size: int, md5: str, path: Path, part: Path, *, unzip: bool) -> None:
+def _fetch(client: Session, link: str, size: int, md5: str, part: Path) -> None:
+    """Make the part whole."""
 
     def check(whole: Path) -> None:
         if (found := md5_of(whole)) != md5:
@@ -106,12 +136,6 @@ def _fetch(client: Session, link: str, size: int, md5: str, path: Path, part: Pa
         part.unlink()  # of another version of the file
     if not part.is_file() or part.stat().st_size < size or not size:
         parts.fetch(client, link, part, size, check)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # tables of spreadsheets and arrays of NumPy are zip files, too
-    if unzip and path.suffix.lower() == ".zip" and zipfile.is_zipfile(part):
-        _unpack(part, path.parent, link)
-    else:
-        parts.move(part, path)
 
 
 def _safe(name: str, place: str) -> PurePosixPath:
