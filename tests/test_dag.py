@@ -10,7 +10,7 @@ import pytest
 import yaml
 from project import ROOT
 
-from instar import dag
+from instar import compared, dag
 from instar.cli import COMMANDS
 
 SOURCE = ROOT / "src"
@@ -116,6 +116,15 @@ def test_a_gathered_input_is_the_named_shards(graph: dag.Dag) -> None:
     assert graph.inputs("detection_metrics")["detections"] == [
         f"data/demo/detections/{shard}.parquet" for shard in graph.params.shards
     ]
+
+
+def test_the_report_depends_on_what_compare_left(graph: dag.Dag, tmp_path: Path) -> None:
+    left = tmp_path / "data/plots" / compared.FOLDER / compared.ZOOMS
+    graph.data = str(tmp_path / "data")
+    graph.stages["report"].deps.append(str(tmp_path / "data/plots"))
+    assert graph.inputs("report")["plots"] == []
+    compared.keep(left, "zoom", [], {})
+    assert graph.inputs("report")["plots"] == [str(left)]
 
 
 def test_the_cluster_profile_gives_gpus_to_the_stages_that_want_one() -> None:

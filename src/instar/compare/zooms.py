@@ -15,6 +15,8 @@ import numpy as np
 from instar import detectors
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import search
+from instar.compared import FOLDER, judged_by, keep, searched_by
+from instar.compared import ZOOMS as LEFT
 from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, outcomes
 from instar.detection_metrics.instances import matched_instances
 from instar.detection_metrics.judged import check_caps, photograph_tiles, read_judged, regions, with_masks
@@ -70,6 +72,10 @@ def compare_zooms(zooms: list[float], out: Path | None) -> str:
     facts = {"study": params.study, "image_px": image_px, "overlap": params.detections.tile_overlap}
     facts |= {"from_px": params.detection_metrics.areas_px, "bootstrap": params.evaluation.bootstrap}
     write_json(out / "zooms.json", {**facts, "zooms": rows})
+    if out == study / "comparison":  # the report shows it
+        of = judged_by(study / "annotations.json", params.detection_metrics.areas_px)
+        of |= searched_by(out / f"zoom_{min(tiles):g}/detections", params.shards, asdict(params.detections))
+        keep(study / "plots" / FOLDER / LEFT, "zoom", rows, of)
     with replacing(out / "zooms.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["kind", *COLUMNS], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

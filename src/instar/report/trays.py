@@ -1,6 +1,5 @@
 """The section on masks, for a study whose animals are outlined: the source's tables and figures from one's own data."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from markupsafe import Markup
 from instar.compare.published import MASSID45, remark
 from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of
 from instar.report import tray_charts
+from instar.report.compared import Compared
 from instar.report.inputs import Inputs
 from instar.report.measures import percent
 from instar.report.patches import Shown
@@ -45,7 +45,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Trays:
-    """What the section shows; ``missing`` says what it would show with more."""
+    """What the section shows: ``others`` are patches of other detectors, ``missing`` what it would show with more."""
 
     sentence: str
     tables: list[Table]
@@ -53,15 +53,17 @@ class Trays:
     patches: list[Shown]
     confidence: float
     missing: list[str]
+    others: dict[str, list[Shown]]
 
 
-def trays(inputs: Inputs, patches: list[Shown], confidence: float) -> Trays | None:
+def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Compared) -> Trays | None:
     """The section; None for a study without masks.
 
     Args:
         inputs: what the stages wrote.
         patches: of held-out photographs.
         confidence: at which they are drawn.
+        compared: what ``instar compare`` left.
     """
     masks = masks_of(inputs.metrics["detection_metrics"])
     if masks is None and not patches:
@@ -69,22 +71,24 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float) -> Trays | No
     missing: list[str] = []
     if masks is None:
         missing.append("figures of masks: run the stage detection_metrics again")
-        return Trays("", [], [], patches, confidence, missing)
+        return Trays("", [], [], patches, confidence, missing, {})
     figures = figures_on_test(inputs.metrics["detection_metrics"])
     parts: list[Callable[[], Iterable[Chart | Table]]] = [
-        lambda: [_precisions(figures, inputs.params.study), _areas(masks)],
+        lambda: [_precisions(figures, inputs.params.study, compared.detectors), _areas(masks)],
         lambda: _curves(inputs, masks, missing),
-        lambda: _zooms(inputs, missing),
+        lambda: _zooms(compared.zooms),
         lambda: _histogram(inputs, masks, missing),
         lambda: _counts(inputs, masks, missing),
         lambda: _seams(inputs, masks, missing),
     ]
     found = [one for part in parts for one in part()]
+    missing += compared.missing
     if not patches:
         missing.append("patches with masks drawn in: no held-out photograph with masks may be shown")
     tables = [one for one in found if isinstance(one, Table)]
     charts = [one for one in found if isinstance(one, Chart)]
-    return Trays(_sentence(inputs, masks, figures), tables, charts, patches, confidence, missing)
+    others = {preset: shown for preset, shown in compared.patches.items() if shown}
+    return Trays(_sentence(inputs, masks, figures), tables, charts, patches, confidence, missing, others)
 
 
 def _sentence(inputs: Inputs, masks: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
@@ -107,11 +111,18 @@ def _share(figure: Figure) -> str:
     return f"{told} ({100 * figure.interval[0]:.1f} to {percent(figure.interval[1], 1)})" if figure.interval else told
 
 
-def _precisions(figures: Mapping[str, Figure], study: str) -> Table:
+def _precisions(figures: Mapping[str, Figure], study: str, compared: list[dict[str, Any]]) -> Table:
     ours = [f"{study}, this detector", *(_share(figures[name]) for name in PRECISIONS)]
+    beside = [
+        [
+            f"{row['preset']} (instar compare)",
+            *(_share(Figure(row[f"mask_{name}"], row["mask_interval_95"][f"mask_{name}"])) for name in PRECISIONS),
+        ]
+        for row in sorted(compared, key=lambda row: (-(row["mask_AP50-95"] or 0), row["preset"]))
+    ]
     others = [[f"{one.name} (published)", *(percent(value, 1) for value in one.precisions)] for one in MASSID45]
     caption = "Average precision of masks on the split test, with 95 % intervals where they are known"
-    return Table(caption, ["detector", *PRECISIONS.values()], [ours, *others], remark())
+    return Table(caption, ["detector", *PRECISIONS.values()], [ours, *beside, *others], remark())
 
 
 def _areas(masks: Mapping[str, Any]) -> Table:
@@ -161,15 +172,9 @@ def _curves(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> lis
     return [Chart("Precision and recall of masks at IoU 0.5", tray_charts.mask_curves(table, best), text)]
 
 
-def _zooms(inputs: Inputs, missing: list[str]) -> list[Chart]:
-    """The sweep of ``instar compare zooms``, which is no stage: it is shown where it was made."""
-    path = inputs.plots.parent / "comparison" / "zooms.json"
-    if not path.is_file():
-        missing.append("the zoom sweep: instar compare zooms makes it, then run the stage report again")
-        return []
-    rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["zooms"] if row["kind"] == "mask"]
+def _zooms(rows: list[dict[str, Any]]) -> list[Chart]:
+    """The sweep of ``instar compare zooms``."""
     if not rows:
-        missing.append("the zoom sweep: comparison/zooms.json has none of masks")
         return []
     table = pd.DataFrame([_zoom(row) for row in rows])
     best = max(rows, key=lambda row: (row["AP50-95"], -row["zoom"]))
