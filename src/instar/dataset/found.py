@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar.annotations import Annotated
-from instar.boxes import box_areas
+from instar.boxes import SEARCHED, box_areas
 from instar.errors import InputError
 from instar.masks import from_rle
+from instar.metrics.areas import size_of
 from instar.outcomes import outcomes
 from instar.tables import CROPS, DETECTIONS, read_table
 
@@ -49,6 +50,8 @@ def crop_rows(crops: Path, shard: str) -> Iterator[tuple[str, list[Row]]]:
     table = read_table(crops / f"{shard}.parquet", CROPS)
     by_photograph: dict[str, list[Row]] = {}
     for row in table.to_pylist():
+        if row["reason"] not in SEARCHED:
+            continue
         kept = by_photograph.setdefault(row["photo_key"], [])
         if row["reason"] is None:
             box = np.array([[row["x_min"], row["y_min"], row["x_max"], row["y_max"]]])
@@ -94,11 +97,6 @@ def matched(photograph: Annotated, rows: list[Row], masks: Mapping[str, bytes]) 
         pairs = outcomes(np.array(boxes, np.float64).reshape(-1, 4), scores, photograph.boxes_xyxy)
     areas = box_areas(photograph.boxes_xyxy) if photograph.masks is None else photograph.masks.areas()
     return Matched(photograph, rows, pairs.animal, pairs.iou, areas.astype(np.float64))
-
-
-def size_of(areas: np.ndarray, areas_px: Sequence[int]) -> np.ndarray:
-    """Place in ``SIZES`` of areas in pixels, int64: medium and large begin at ``areas_px``."""
-    return np.searchsorted(np.asarray(areas_px), areas, side="right")
 
 
 def found_rows(all_matched: Sequence[Matched], areas_px: Sequence[int]) -> list[Row]:

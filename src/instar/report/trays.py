@@ -216,7 +216,7 @@ def _counts(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> lis
         name = "all taxa" if group == ALL else f"{group} only"
         rows = table[table["classes"] == group]
         found += _by_photograph(number, name, rows, masks, group)
-        sorted_ones = _by_sample(number, name, rows, agreement)
+        sorted_ones = _by_sample(number, name, agreement)
         found += sorted_ones
         if not sorted_ones:
             missing.append(f"counts against specimens sorted by hand, {name}: the study has none")
@@ -240,16 +240,11 @@ def _by_photograph(number: int, name: str, rows: pd.DataFrame, masks: Mapping[st
     return [Chart(title, svg, _line(agreement["test"], "annotated", "photographs of test", intervals, prefix))]
 
 
-def _by_sample(number: int, name: str, rows: pd.DataFrame, agreement: Mapping[str, Any]) -> list[Chart]:
-    """Counts of whole samples, where every photograph of one has both."""
+def _by_sample(number: int, name: str, agreement: Mapping[str, Any]) -> list[Chart]:
+    """Counts of the samples that the regressions are of."""
     series = {"annotated": "specimens_annotated", "detected": "specimens_detected_on_test"}
-    rows = rows.assign(detected=rows["detected"].where(rows["split"] == "test"))
-    parts = []
-    for what, key in series.items():
-        if agreement[key]["n"]:
-            whole = rows[rows[what].notna().groupby(rows["sample"]).transform("all")]
-            sums = whole.groupby("sample")[["specimens", what]].sum(min_count=1).dropna()
-            parts.append(sums.rename(columns={"specimens": "known", what: "counted"}).assign(series=what))
+    pairs = zip(series, agreement["specimens_and_counts"].values(), strict=True)
+    parts = [pd.DataFrame(of, columns=["known", "counted"]).assign(series=what) for what, of in pairs if of]
     if not parts:
         return []
     lines = {what: agreement[key] for what, key in series.items()}
