@@ -147,6 +147,7 @@ def test_a_study_with_little_to_tell(tmp_path: Path) -> None:
     masks = mask_metrics()
     nothing = {"n": 0, "slope": None, "intercept": None, "r2": None, "bias": None, "mae": None, "mape": None}
     masks["counts"] = {"all": dict.fromkeys(masks["counts"]["all"], nothing)}
+    masks["counts"]["all"]["specimens_and_counts"] = {"annotated": [], "detected_on_test": []}
     masks["seams"] = None
     masks["best_f1"] |= {"confidence": None, "test_precision": None}
     masks["interval_95"] = {"photographs": 1, "resamples": 100}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from crop_shards import SETTINGS
+from PIL import Image
 from taxa_study import animal, detection, square, write_annotations, write_barcodes, write_detections
 from test_taxa_dataset import HEADING, Rows, run, write_specimens
 
@@ -19,6 +20,9 @@ from instar.errors import InputError
 from instar.evaluation.answered import Answered
 from instar.evaluation.command import evaluation
 from instar.evaluation.taxa import ALL, BARCODED, DIFFERENCE, _accuracies, _classes
+from instar.export.command import export
+from instar.identify.command import identify
+from instar.study import compose
 from instar.tables import CROPS, TAXA_PREDICTIONS, read_table, write_table
 
 TABLES = ("classes", "confusion", "accuracy", "groups", "reliability", "rollup", "identifiers", "taxa", "abundance")
@@ -175,6 +179,23 @@ def test_specimens_train_and_are_neither_judged_nor_counted(tmp_path: Path) -> N
     assert description.licences == {"cc-by": 8, "cc-by-nc": 1}
     assert judge(tmp_path)["rows"]["in"] == 24
     assert len(read_table(tmp_path / "predictions.parquet", TAXA_PREDICTIONS)) == 24
+
+
+def test_it_is_neither_exported_nor_asked(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "params.yaml").write_text(compose("trays_drawn", ["labels=[taxon]", "study=demo"]))
+    (tmp_path / "data/demo/detector").mkdir(parents=True)
+    (tmp_path / "data/demo/classifier").symlink_to(study / "classifier")
+    Image.new("RGB", (40, 30)).save(tmp_path / "one.jpg")
+    monkeypatch.chdir(tmp_path)
+    told = r"data/demo/classifier: tells taxa \(family to class\), which need .*; identify and export take "
+    with pytest.raises(InputError, match=told):
+        identify(["one.jpg"])
+    assert "not calibrated" not in capsys.readouterr().err
+    with pytest.raises(InputError, match=told):
+        export(["--out", "handed", "--no-onnx"])
+    assert not Path("handed").exists()
 
 
 def test_another_dataset_is_refused(study: Path, tmp_path: Path) -> None:

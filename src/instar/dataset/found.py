@@ -22,6 +22,22 @@ SIZES = ("small", "medium", "large")
 #: Animals of a split and a size, and those with a crop; crops of that size on its photographs, those with an animal.
 FOUND = ("split", "size", "from_px", "below_px", "animals", "found", "crops", "right")
 
+#: What is held of every crop of the study.
+_CROP: tuple[str, ...] = (
+    "key",
+    "photo_key",
+    "reason",
+    "x_min",
+    "y_min",
+    "x_max",
+    "y_max",
+    "score",
+    "area",
+    "shard",
+    "offset",
+    "size",
+)
+_CROP += ("observation_id", "observer_id", "basis", "latitude", "longitude", "licence", "box_width", "box_height")
 _MASK = pa.schema([DETECTIONS.field(name) for name in ("key", "photo_key", "mask")])
 Row = dict[str, Any]
 
@@ -47,7 +63,7 @@ class Matched:
 
 def crop_rows(crops: Path, shard: str) -> Iterator[tuple[str, list[Row]]]:
     """The crops of each photograph of a shard that was searched, none where nothing was found; in the table's order."""
-    table = read_table(crops / f"{shard}.parquet", CROPS)
+    table = read_table(crops / f"{shard}.parquet", pa.schema([CROPS.field(name) for name in _CROP]))
     by_photograph: dict[str, list[Row]] = {}
     for row in table.to_pylist():
         if row["reason"] not in SEARCHED:

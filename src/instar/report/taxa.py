@@ -8,7 +8,7 @@ import pandas as pd
 from instar.lineages import TAXON_RANKS
 from instar.report.inputs import Inputs
 from instar.report.measures import Measure, percent
-from instar.report.trays import Table
+from instar.report.parts import Table
 
 #: Lines of the table of abundances on the page, at most.
 MOST_LINES = 150
