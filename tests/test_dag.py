@@ -125,6 +125,8 @@ def test_the_report_depends_on_what_compare_left(graph: dag.Dag, tmp_path: Path)
     graph.stages["report"].deps.append(str(tmp_path / "data/plots"))
     assert graph.inputs("report")["plots"] == []
     compared.keep(left, "zoom", [], {})
+    assert not left.exists()
+    compared.keep(left, "zoom", [{"zoom": 2.0}], {})
     assert graph.inputs("report")["plots"] == [str(left)]
 
 

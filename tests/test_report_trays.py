@@ -14,9 +14,12 @@ from PIL import Image
 from test_report import Page
 from tray_inputs import write_mask_inputs
 
+from instar.compare.mask_table import mask_row, masked_rows
 from instar.compare.overlays import shown_of_presets, write_overlays
+from instar.compared import current, keep
 from instar.errors import InputError
 from instar.files import write_json
+from instar.report.compared import read_patches
 from instar.report.overlays import MISSED, RIGHT, WRONG
 from instar.report.stage import report
 
@@ -190,3 +193,10 @@ def test_overlays_of_several_detectors_show_the_same_places(tmp_path: Path) -> N
     assert {path.name for path in (out / "overlays").iterdir()} >= set(names)
     with Image.open(out / "overlays" / names[0]) as drawn:
         assert drawn.size == (320, 480)
+    # and the report gets them back as they were
+    rows: list[dict[str, Any]] = [{"preset": "boxes"}, {"preset": "one", **mask_row({"masks": mask_metrics()})}]
+    keep(out / "left.json", "preset", masked_rows(rows, shown), {"a": 1})
+    [row], stale = current(out / "left.json", "preset", {"a": 1})
+    assert read_patches(row, {"inaturalist-0", "inaturalist-4"}) == shown["one"] and not stale
+    assert read_patches(row, set()) == []
+    assert current(out / "left.json", "preset", {"a": 2}) == ([], ["one"])

@@ -1,7 +1,7 @@
 """What `instar compare` leaves for the report: rows, each with what it was made of, in data/<study>/plots/compared."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ def _detector(detections: Path, shards: Sequence[str]) -> str | None:
     return None
 
 
-def keep(path: Path, name: str, rows: Iterable[Row], made_of: Row) -> None:
-    """Add rows to a file; they take the place of those with the same ``name``.
+def keep(path: Path, name: str, rows: Sequence[Row], made_of: Row) -> None:
+    """Add rows to a file, if there are some; they take the place of those with the same ``name``.
 
     Args:
         path: JSON, there or not.
@@ -51,7 +51,8 @@ def keep(path: Path, name: str, rows: Iterable[Row], made_of: Row) -> None:
     """
     kept = {row[name]: row for row in _rows(path)}
     kept |= {row[name]: {**row, "made_of": made_of} for row in rows}
-    write_json(path, list(kept.values()))
+    if rows:
+        write_json(path, list(kept.values()))
 
 
 def current(path: Path, name: str, made_of: Row) -> tuple[list[Row], list[Any]]:

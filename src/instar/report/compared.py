@@ -54,7 +54,7 @@ def read_compared(inputs: Inputs, annotations: Path, detections: Path) -> Compar
     if zooms and not masked:
         missing[0] = "the zoom sweep: it is of boxes, not of masks"
     allowed = set(showable(inputs.images)["key"])
-    return Compared(presets, {row["preset"]: _patches(row, allowed) for row in presets}, masked, missing)
+    return Compared(presets, {row["preset"]: read_patches(row, allowed) for row in presets}, masked, missing)
 
 
 def _missing(what: str, kind: str, there: bool, stale: list[str]) -> list[str]:
@@ -64,7 +64,8 @@ def _missing(what: str, kind: str, there: bool, stale: list[str]) -> list[str]:
     return [] if there else [f"{what}: instar compare {kind} makes it"]
 
 
-def _patches(row: Row, allowed: set[str]) -> list[Shown]:
+def read_patches(row: Row, allowed: set[str]) -> list[Shown]:
+    """The patches of a row of the comparison, of photographs with these keys."""
     found = [
         Shown(one["reason"], Patch(**{**one["patch"], "box": tuple(one["patch"]["box"])}), Picture(**one["picture"]))
         for one in row["patches"]
