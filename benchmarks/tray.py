@@ -31,7 +31,7 @@ from omegaconf import OmegaConf
 from instar import detections as stage
 from instar import detectors
 from instar.decode import decode_upright
-from instar.detection_metrics.confidence import best_f1_confidence, outcomes
+from instar.detection_metrics.confidence import best_f1_confidence, outcome_counts
 from instar.detections import Limits, Slicing
 from instar.detectors import DESCRIPTION, Boxes, Example, Recipe
 from instar.detectors import yolo as family
@@ -526,7 +526,7 @@ def _row(name: str, found: list[Boxes], truth: list[Masks]) -> str:
     chosen = best_f1_confidence(_matched(found[:half], truth[:half])[0]) or 0.0
     matches, overlaps = _matched(found[half:], truth[half:])
     precisions = average_precisions(matches, np.ones(len(matches.animals), np.int64))
-    counts = outcomes(matches, chosen)
+    counts = outcome_counts(matches, chosen)
     right, insects = counts["true_positives"], matches.animals
     detected = right + counts["false_positives"]
     doubles = sum(

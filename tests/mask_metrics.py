@@ -24,6 +24,7 @@ def mask_metrics() -> dict[str, Any]:
     counts: dict[str, Any] = {split: dict(_AGREEMENT) for split in ("validation", "test")}
     nothing = dict.fromkeys(_AGREEMENT) | {"n": 0}
     counts |= {"specimens_annotated": {**_AGREEMENT, "slope": 0.7}, "specimens_detected_on_test": nothing}
+    counts["specimens_and_counts"] = {"annotated": [[50, 40], [90, 80]], "detected_on_test": []}
     difference = {"value": 50.0, "low": -20.0, "high": 130.0}
     return {
         "from_px": {"small": 0, "medium": 144, "large": 1024},

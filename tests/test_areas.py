@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from instar.masks import from_bitmaps, no_masks
-from instar.metrics.areas import area_histogram, covered, pixel_areas, shares
+from instar.metrics.areas import area_histogram, covered, pixel_areas, shares, size_of
 
 
 def squares(*corners: tuple[int, int], side: int = 4) -> list[tuple[np.ndarray, tuple[int, int]]]:
@@ -51,3 +51,8 @@ def test_area_histogram_by_hand() -> None:
         (128, 256, 1, 0),
     ]
     assert list(rows[0]) == ["from_px", "below_px", "annotated", "detected"]
+
+
+def test_an_area_at_which_a_size_begins_is_of_that_size() -> None:
+    assert size_of(np.zeros(0), [144, 1024]).tolist() == []
+    assert size_of(np.array([15, 143, 144, 1023, 1024, 83_182]), [144, 1024]).tolist() == [0, 0, 1, 1, 2, 2]

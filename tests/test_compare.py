@@ -103,10 +103,14 @@ def test_a_presets_figures_depend_on_its_inputs(study: Path) -> None:
     path.write_text(text + " ")
     assert len({first, other, module._key(module._with(params, section), data)}) == 3
     path.write_text(text)
+    # counts are of specimens and classes, too
+    with (data / "specimens.csv").open("a") as file:
+        file.write("p,s,1,\n")
+    assert module._key(module._with(params, section), data) != first
 
 
 def test_table_by_hand() -> None:
-    facts = {"study": "demo", "device": "CPU", "batch": 4, "tile_px": 1536}
+    facts = {"study": "demo", "device": "CPU", "batch": 4, "tile_px": 1536, "whole": True}
     row: dict[str, Any] = {"preset": "a", "AP50": 0.5, "AP50-95": 0.25, "recall_at_floor": 0.75, "confidence": 0.125}
     row |= {"test_recall": 0.5, "test_precision": None, "ms_single": 12.34, "ms_batch": None, "parameters": 1234567}
     row |= {"image_px": 640, "licence": "X", "wanted_recall": 0.9, "wanted_recall_reached": False}
@@ -119,3 +123,5 @@ def test_table_by_hand() -> None:
     assert "where the longer side exceeds 1536 pixels, the stage detections takes that time and" in lines[0]
     assert lines[0].endswith(" Trained from random weights, not from pretrained ones: a.")
     assert table_text([better], facts).splitlines()[0].endswith("again for each tile.")
+    sliced = table_text([better], {**facts, "whole": False}).splitlines()[0]
+    assert sliced.endswith("exceeds 1536 pixels, the stage detections takes about that time for each tile.")

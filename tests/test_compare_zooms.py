@@ -75,6 +75,19 @@ def test_compare_zooms(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(["zooms", "2"]) == 0
     assert (out / "zoom_2/detections/s0.parquet").stat().st_mtime_ns == written
     assert [row["zoom"] for row in json.loads((out / "zooms.json").read_text())["zooms"]] == [2]
+    # the report has the whole sweep, of this detector
+    left = json.loads((study / "data/demo/plots/compared/zooms.json").read_text())
+    assert [row["zoom"] for row in left] == [1, 2]
+    description = json.loads((study / "data/demo/detector/detector.json").read_text())
+    assert {row["made_of"]["detector"] for row in left} == {description["sha256"]}
+
+
+def test_the_trained_detector_tells_the_side_of_its_input(study: Path) -> None:
+    text = (study / "params.yaml").read_text()
+    (study / "params.yaml").write_text(text.replace("image_px: 128", "image_px: 640"))
+    with pytest.raises(InputError, match=r"detector\.image_px = 128 makes tiles of 32"):
+        compare(["zooms", "4"])
+    (study / "params.yaml").write_text(text)
 
 
 @pytest.mark.parametrize(

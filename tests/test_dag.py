@@ -5,12 +5,13 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from project import ROOT
 
-from instar import dag
+from instar import compared, dag
 from instar.cli import COMMANDS
 
 SOURCE = ROOT / "src"
@@ -116,6 +117,26 @@ def test_a_gathered_input_is_the_named_shards(graph: dag.Dag) -> None:
     assert graph.inputs("detection_metrics")["detections"] == [
         f"data/demo/detections/{shard}.parquet" for shard in graph.params.shards
     ]
+
+
+def test_the_report_depends_on_what_compare_left(graph: dag.Dag, tmp_path: Path) -> None:
+    left = tmp_path / "data/plots" / compared.FOLDER / compared.ZOOMS
+    graph.data = str(tmp_path / "data")
+    graph.stages["report"].deps.append(str(tmp_path / "data/plots"))
+    assert graph.inputs("report")["plots"] == []
+    compared.keep(left, "zoom", [], {})
+    assert not left.exists()
+    compared.keep(left, "zoom", [{"zoom": 2.0}], {})
+    assert graph.inputs("report")["plots"] == [str(left)]
+
+
+def test_many_files_of_a_folder_are_one_word_of_a_command() -> None:
+    rules = (ROOT / "workflow/rules/common.smk").read_text()
+    scope: dict[str, Any] = {"Path": Path, "FOLDERS": {"data/images", "specimens"}}
+    exec(rules[rules.index("def words") :].partition("\n\n\n")[0], scope)
+    assert scope["words"](["specimens/a/1.jpg", "specimens/2.jpg"]) == ["specimens"]
+    assert scope["words"](["specimens/2.jpg", "specimens_2/1.jpg"]) == ["specimens/2.jpg", "specimens_2/1.jpg"]
+    assert scope["words"]("data/images/a.tar") == ["data/images/a.tar"]
 
 
 def test_the_cluster_profile_gives_gpus_to_the_stages_that_want_one() -> None:

@@ -341,6 +341,7 @@ def test_samples_on_several_photographs() -> None:
     rows = count_rows(photographs, dict.fromkeys("abc", "?"), specimens, annotated, annotated)
     told = agreements(rows, specimens)["all"]
     assert (told["specimens_annotated"]["n"], told["specimens_annotated"]["bias"]) == (1, -1)
+    assert told["specimens_and_counts"] == {"annotated": [[10, 9]], "detected_on_test": [[10, 9]]}  # what charts show
     assert count_rows([], {}, {}, {"all": {}}, {"all": {}}) == []
     specimens = {"a": Specimens("S", 10, 7)}
     for group, by_hand in (("Arachnida, Insecta", 7), ("Insecta", None)):

@@ -14,7 +14,7 @@ from instar.compare.published import MASSID45, WITHOUT_LIBRARY
 from instar.mask_figures import confidence, figures_on_test
 from instar.params import Params
 
-FACTS = {"study": "trays", "device": "CPU", "batch": 4, "tile_px": 512}
+FACTS = {"study": "trays", "device": "CPU", "batch": 4, "tile_px": 512, "whole": False}
 
 
 def row(preset: str, masks: dict[str, Any] | None) -> dict[str, Any]:

@@ -14,8 +14,12 @@ from PIL import Image
 from test_report import Page
 from tray_inputs import write_mask_inputs
 
-from instar.compare.overlays import write_overlays
+from instar.compare.mask_table import mask_row, masked_rows
+from instar.compare.overlays import shown_of_presets, write_overlays
+from instar.compared import current, keep
+from instar.errors import InputError
 from instar.files import write_json
+from instar.report.compared import read_patches
 from instar.report.overlays import MISSED, RIGHT, WRONG
 from instar.report.stage import report
 
@@ -80,7 +84,7 @@ def test_patches_of_photographs_that_may_be_shown(whole: str) -> None:
     shown = [attributes for tag, attributes in page.tags if tag == "img" and "masks" in (attributes["alt"] or "")]
     alts = [attributes["alt"] for attributes in shown]
     assert alts[0] == "patch with 1 right, 1 wrong and 1 missed masks"
-    assert len(alts) == 3
+    assert len(alts) == 3 + 1  # one of another detector
     assert "most crowded: 1 right, 1 wrong, 1 missed inaturalist-0 at x 0, y 0" in page.text
     assert "inaturalist-2 at x" not in page.text  # all rights reserved
     assert "instar tray inaturalist-0 --out tray.html" in page.text
@@ -103,7 +107,8 @@ def picture(attributes: dict[str, str | None]) -> np.ndarray:
         ("plots/mask_areas.csv", "areas of masks: plots/mask_areas.csv is not there"),
         ("plots/counts.csv", "counts: plots/counts.csv is not there"),
         ("plots/seams.csv", "errors near the seams of tiles: plots/seams.csv is not there"),
-        ("comparison/zooms.json", "the zoom sweep: instar compare zooms makes it"),
+        ("plots/compared/zooms.json", "the zoom sweep: instar compare zooms makes it"),
+        ("plots/compared/detectors.json", "other detectors beside this one: instar compare detectors makes it"),
     ],
 )
 def test_what_is_missing_is_said(tmp_path: Path, gone: str, told: str) -> None:
@@ -112,12 +117,40 @@ def test_what_is_missing_is_said(tmp_path: Path, gone: str, told: str) -> None:
     assert told in Page(written(given)).text
 
 
+def test_other_detectors_stand_beside_this_one(whole: str) -> None:
+    page = Page(whole)
+    assert "maskrcnn (instar compare) 42.5 % (35.0 to 50.0 %) 83.1 % (80.0 to 86.0 %) 36.6 % 20.0 %" in page.text
+    assert "maskrcnn, from instar compare most crowded: 2 right, 1 wrong, 0 missed inaturalist-0 at x 0" in page.text
+    alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert alts.count("patch with 2 right, 1 wrong and 0 missed masks") == 1  # inaturalist-2 may not be shown
+
+
+def test_what_was_made_of_something_else_is_named_and_not_shown(tmp_path: Path) -> None:
+    given = write_mask_inputs(tmp_path)
+    path = given["plots"] / "compared/zooms.json"
+    rows = json.loads(path.read_text())
+    rows[1]["made_of"]["detector"] = "an earlier one"
+    write_json(path, rows)
+    told = "were made of other data, another detector or other settings; run instar compare"
+    text = Page(written(given)).text
+    assert f"the zoom sweep: 2 {told} zooms 2 again" in text
+    assert "highest at zoom 4: 30.0 % (20.0 to 40.0 %)" in text
+    given["annotations"].write_text(given["annotations"].read_text() + " ")
+    text = Page(written(given)).text
+    assert f"the zoom sweep: 1, 2, 4 {told} zooms 1 2 4 again; " in text and "highest at zoom" not in text
+    assert f"beside this one: maskrcnn {told} detectors maskrcnn again" in text and "(instar compare)" not in text
+    path.write_text("[")
+    with pytest.raises(InputError, match=r"zooms\.json: not JSON .*delete it"):
+        written(given)
+
+
 def test_a_study_with_little_to_tell(tmp_path: Path) -> None:
     """Nothing found, nothing sliced, no taxa, no specimens, tables with a header alone."""
     given = write_mask_inputs(tmp_path)
     masks = mask_metrics()
     nothing = {"n": 0, "slope": None, "intercept": None, "r2": None, "bias": None, "mae": None, "mape": None}
     masks["counts"] = {"all": dict.fromkeys(masks["counts"]["all"], nothing)}
+    masks["counts"]["all"]["specimens_and_counts"] = {"annotated": [], "detected_on_test": []}
     masks["seams"] = None
     masks["best_f1"] |= {"confidence": None, "test_precision": None}
     masks["interval_95"] = {"photographs": 1, "resamples": 100}
@@ -149,9 +182,10 @@ def test_overlays_of_several_detectors_show_the_same_places(tmp_path: Path) -> N
     for preset in ("one", "other"):
         shutil.copytree(given["detections"], tmp_path / "comparison" / preset / "detections")
     out = tmp_path / "comparison"
-    assert write_overlays(out, tmp_path, given["shards"], {}) == ""
+    assert write_overlays(out, shown_of_presets(out, tmp_path, given["shards"], {})) == ""
     # from 0.85 up the other has nothing but the right ones, and its own most errors would lie elsewhere
-    lines = write_overlays(out, tmp_path, given["shards"], {"one": 0.35, "other": 0.85}).splitlines()
+    shown = shown_of_presets(out, tmp_path, given["shards"], {"one": 0.35, "other": 0.85})
+    lines = write_overlays(out, shown).splitlines()
     assert lines[2].startswith("| preset | most crowded (inaturalist-0, x 0, y 0) | most errors (inaturalist-4, x 0")
     assert lines[4].startswith("| one | ![1 right, 1 wrong, 1 missed](overlays/one-most-crowded.jpg) |")
     assert lines[5].startswith("| other | ![1 right, 0 wrong, 1 missed](overlays/other-most-crowded.jpg) |")
@@ -159,3 +193,10 @@ def test_overlays_of_several_detectors_show_the_same_places(tmp_path: Path) -> N
     assert {path.name for path in (out / "overlays").iterdir()} >= set(names)
     with Image.open(out / "overlays" / names[0]) as drawn:
         assert drawn.size == (320, 480)
+    # and the report gets them back as they were
+    rows: list[dict[str, Any]] = [{"preset": "boxes"}, {"preset": "one", **mask_row({"masks": mask_metrics()})}]
+    keep(out / "left.json", "preset", masked_rows(rows, shown), {"a": 1})
+    [row], stale = current(out / "left.json", "preset", {"a": 1})
+    assert read_patches(row, {"inaturalist-0", "inaturalist-4"}) == shown["one"] and not stale
+    assert read_patches(row, set()) == []
+    assert current(out / "left.json", "preset", {"a": 2}) == ([], ["one"])

@@ -13,7 +13,7 @@ from instar.dataset.command import dataset
 from instar.errors import InputError
 from instar.licences import LICENCES
 from instar.lineages import TAXON_RANKS, read_lineages
-from instar.tables import CROPS, TAXA_DATASET, read_table
+from instar.tables import CROPS, TAXA_DATASET, read_table, write_table
 
 GIVEN: dict[str, Any] = {
     "labels": ["taxon"],
@@ -217,6 +217,17 @@ def test_what_was_found_of_each_size_by_hand(tmp_path: Path) -> None:
     }
 
 
+def test_photographs_that_were_not_searched_have_no_missed_animals(tmp_path: Path) -> None:
+    animals = [animal(n, n, square(0, 0), "order:Diptera", []) for n in (1, 2, 3)]
+    write_annotations(tmp_path / "annotations.json", {TRAIN: "train", TEST: "test", "trays-3": "test"}, animals)
+    write_detections(tmp_path, [detection(TRAIN, 0, square(0, 0))], (TEST, "trays-3"))
+    crops = read_table(tmp_path / "crops/a.parquet", CROPS).to_pylist()
+    crops[-1]["reason"] = "not an image"
+    write_table(tmp_path / "crops/a.parquet", crops, CROPS)
+    run(tmp_path)
+    assert found(tmp_path)["test", "medium"] == [1, 0, 0, 0]  # searched in vain, so missed
+
+
 def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:
     one_of_each(tmp_path)
     broken = detection(TRAIN, 0, square(0, 0)) | {"mask": b"5"}
@@ -237,7 +248,7 @@ def test_names_that_two_ranks_share_are_told_apart(tmp_path: Path) -> None:
     lineages = read_lineages(tmp_path / "taxonomy.parquet")
     assert lineages.lineage("order:Diplura") == (None, "Diplura (order)", "Diplura (class)")
     assert lineages.lineage("nowhere") == (None, None, None)
-    assert lineages.ids()["class", "Diplura (class)"] == "class:Diplura"
+    assert lineages.ids["class", "Diplura (class)"] == "class:Diplura"
 
 
 def write_specimens(folder: Path, text: str, *names: str) -> None:
@@ -270,6 +281,32 @@ def test_specimens_train_with_their_own_licences(tmp_path: Path) -> None:
         ("cc-by-nc", "Someone", 40),
         ("unknown", None, 40),
     ]
+
+
+def test_the_taxonomy_tells_what_is_above_a_specimens_name(tmp_path: Path) -> None:
+    one_of_each(tmp_path)
+    rows = "P1\tS1\tInsecta\t\tPhoridae\tCC0\t\nP2\tS2\t\tAraneae\tNovidae\tCC0\t\n"
+    rows += "P3\tS3\tInsecta\tDiptera\tNovidae\tCC0\t\nP4\tS4\tArachnida\t\tNovidae\tCC0\t\n"
+    write_specimens(tmp_path, HEADING + rows, "P1.jpg", "P2.jpg", "P3.jpg", "P4.jpg")
+    found = run(tmp_path)
+    lineages = {key: [row[rank] for rank in TAXON_RANKS] for key, row in found.items() if key.startswith("specimens")}
+    assert list(lineages.values()) == [
+        ["Phoridae", "Diptera", "Insecta"],
+        ["Novidae", "Araneae", "Arachnida"],
+        ["Novidae", None, "Arachnida"],  # tells less than P2, and nothing else
+    ]
+    assert metrics(tmp_path)["specimens"]["dropped"] == {
+        "other taxa above its name than above the same name before": 1  # P3
+    }
+
+
+def test_photographs_of_specimens_with_one_name_have_keys_of_their_own(tmp_path: Path) -> None:
+    one_of_each(tmp_path)
+    names = ["P1.jpg", "P1.png", f"P1_{'x' * 120}.jpg", "P1_side.jpg"]
+    write_specimens(tmp_path, f"{HEADING}P1\tS1\tInsecta\tDiptera\tPhoridae\tCC0\t\n", *names)
+    keys = [key for key in run(tmp_path) if key.startswith("specimens")]
+    assert len(keys) == 4 and "specimens-pictures-P1_side" in keys and max(map(len, keys)) < 90
+    assert len(read_table(tmp_path / "specimen_crops/specimens.parquet", CROPS)) == 4
 
 
 def test_a_table_of_specimens_without_a_column_is_refused(tmp_path: Path) -> None:

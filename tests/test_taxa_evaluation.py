@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from crop_shards import SETTINGS
+from PIL import Image
 from taxa_study import animal, detection, square, write_annotations, write_barcodes, write_detections
 from test_taxa_dataset import HEADING, Rows, run, write_specimens
 
@@ -16,9 +17,13 @@ from instar.classifier.labels import LabelSpace
 from instar.classifier.model import load_description
 from instar.classifier.stage import classifier
 from instar.errors import InputError
+from instar.evaluation.answered import Answered
 from instar.evaluation.command import evaluation
-from instar.evaluation.taxa import ALL, BARCODED, DIFFERENCE, Answered, _accuracies, _classes
-from instar.tables import TAXA_PREDICTIONS, read_table
+from instar.evaluation.taxa import ALL, BARCODED, DIFFERENCE, _accuracies, _classes
+from instar.export.command import export
+from instar.identify.command import identify
+from instar.study import compose
+from instar.tables import CROPS, TAXA_PREDICTIONS, read_table, write_table
 
 TABLES = ("classes", "confusion", "accuracy", "groups", "reliability", "rollup", "identifiers", "taxa", "abundance")
 
@@ -26,7 +31,7 @@ SPACE = LabelSpace(("Chironomidae", "Diptera", "Hemiptera"), ("family", "order",
 #: Of Chironomidae and so of Diptera, and of Hemiptera.
 NODES = np.array([[0.4, 0.4, 0.6], [0.9, 0.9, 0.1], [0.2, 0.2, 0.8]], np.float32)
 RESTRICTED = np.array([[1.0, 1.0, 0.0], [0.9, 0.9, 0.1], [0.2, 0.2, 0.8]], np.float32)
-ANSWERED = Answered(SPACE, NODES, RESTRICTED, RESTRICTED[:, [0, 2]], np.array([True, False, False]))
+ANSWERED = Answered(SPACE, NODES, RESTRICTED, RESTRICTED[:, [0, 2]], np.array([0, 2]), np.array([True, False, False]))
 #: The family of the last one is no class of the classifier.
 JUDGED = pd.DataFrame(
     {
@@ -65,6 +70,11 @@ def test_figures_of_each_class_by_hand() -> None:
 
 def write_study(folder: Path) -> Rows:
     """Three photographs with eight crops each: four Diptera, of which two may be Chironomidae, and four Hemiptera."""
+    return write_trays(folder, [], ())
+
+
+def write_trays(folder: Path, more: list[str], searched: tuple[str, ...]) -> Rows:
+    """The study with further animals of some taxa on test, and photographs on which nothing was found."""
     photographs = {"trays-1": "train", "trays-2": "validation", "trays-3": "test"}
     animals, found = [], []
     for image, key in enumerate(photographs, 1):
@@ -73,8 +83,11 @@ def write_study(folder: Path) -> Rows:
             low = ["family:Chironomidae"] if n in (0, 4) else []
             animals.append(animal(100 * image + n, image, square(22 * n, 0), taxon, low))
             found.append(detection(key, n, square(22 * n, 0)))
+    for n, taxon in enumerate(more, 8):
+        animals.append(animal(300 + n, 3, square(22 * (n - 8), 40), taxon, []))
+        found.append(detection("trays-3", n, square(22 * (n - 8), 40)))
     write_annotations(folder / "annotations.json", photographs, animals)
-    write_detections(folder, found)
+    write_detections(folder, found, searched)
     write_barcodes(folder / "barcodes.parquet", {"sample of trays-3": ["family:Aphididae"]})
     (folder / "other.csv").write_text("photo_key,top1,top2,top3,top4,top5\n")
     (folder / "synonyms.csv").write_text("name,accepted\n")
@@ -133,6 +146,30 @@ def test_the_stage_judges_restricts_and_counts(study: Path) -> None:
     assert (study / "groups.csv").read_text() == "by,group,crops\n"
 
 
+def test_animals_of_no_class_are_wrong_and_photographs_without_detections_counted(tmp_path: Path) -> None:
+    """To the study: two Araneae on the tray of test, of which none trained, and two trays in vain."""
+    animals = write_trays(tmp_path, ["order:Araneae"] * 2, ("trays-4", "trays-5"))
+    crops = read_table(tmp_path / "crops/a.parquet", CROPS).to_pylist()
+    of_test = next(row for row in crops if row["photo_key"] == "trays-3")
+    for row in crops:
+        if row["photo_key"] == "trays-4":
+            row["observation_id"] = of_test["observation_id"]
+    write_table(tmp_path / "crops/a.parquet", crops, CROPS)
+    assert animals["trays-3-8"]["reason"] == "taxon under 1 crops"
+    train(tmp_path)
+    metrics = judge(tmp_path)
+    assert (metrics["rows"]["out"], metrics["crops"], metrics["of_no_class"]) == (10, 10, 2)
+    assert metrics["accuracy"]["class"]["crops"] == 10
+    assert metrics["accuracy"]["class"][ALL]["value"] == 0.8  # all are told to be Insecta, as they must
+    assert metrics["samples"]["samples"] == 4
+    with (tmp_path / "abundance.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["photographs"] for row in rows if row["sample"] == "sample of trays-3"} == {"2"}
+    assert [list(row.values()) for row in rows if row["sample"] == "sample of trays-5"] == [
+        ["sample of trays-5", "1", "0", "False", "", "", "0", "0", "0", "0"]
+    ]
+
+
 def test_specimens_train_and_are_neither_judged_nor_counted(tmp_path: Path) -> None:
     write_specimens(tmp_path, f"{HEADING}P1\t\tInsecta\tDiptera\tPhoridae\tCC BY-NC\tSomeone\n", "P1.jpg")
     write_study(tmp_path)
@@ -142,6 +179,23 @@ def test_specimens_train_and_are_neither_judged_nor_counted(tmp_path: Path) -> N
     assert description.licences == {"cc-by": 8, "cc-by-nc": 1}
     assert judge(tmp_path)["rows"]["in"] == 24
     assert len(read_table(tmp_path / "predictions.parquet", TAXA_PREDICTIONS)) == 24
+
+
+def test_it_is_neither_exported_nor_asked(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "params.yaml").write_text(compose("trays_drawn", ["labels=[taxon]", "study=demo"]))
+    (tmp_path / "data/demo/detector").mkdir(parents=True)
+    (tmp_path / "data/demo/classifier").symlink_to(study / "classifier")
+    Image.new("RGB", (40, 30)).save(tmp_path / "one.jpg")
+    monkeypatch.chdir(tmp_path)
+    told = r"data/demo/classifier: tells taxa \(family to class\), which need .*; identify and export take "
+    with pytest.raises(InputError, match=told):
+        identify(["one.jpg"])
+    assert "not calibrated" not in capsys.readouterr().err
+    with pytest.raises(InputError, match=told):
+        export(["--out", "handed", "--no-onnx"])
+    assert not Path("handed").exists()
 
 
 def test_another_dataset_is_refused(study: Path, tmp_path: Path) -> None:

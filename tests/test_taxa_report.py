@@ -30,7 +30,7 @@ def write_taxa(root: Path, abundance: list[dict[str, Any]], accuracy: dict[str, 
     write_json(given["metrics"] / "dataset.json", {**made, "classes": 5, "specimens": {"in": 3, "out": 2}})
     write_json(given["metrics"] / "classifier.json", {"train_crops": 10})
     samples = {"samples": 6, "with_barcodes": 5, "restricted": 3}
-    judged = {"split": "test", "crops": 8, "photographs": 2, "temperature": 1.5, "samples": samples}
+    judged = {"split": "test", "crops": 8, "photographs": 2, "temperature": 1.5, "samples": samples, "of_no_class": 3}
     write_json(given["metrics"] / "evaluation.json", {**judged, "accuracy": accuracy})
     columns = ["sample", "trained_on", "rank", "taxon", "detections", "animals", "low", "high"]
     pd.DataFrame(abundance, columns=columns).to_csv(given["plots"] / "abundance.csv", index=False)
@@ -64,11 +64,14 @@ def test_accuracies_and_abundances(tmp_path: Path) -> None:
     shares |= {"barcoded taxa": {"value": 0.75, "low": 0.5, "high": 1.0}}
     shares |= {"difference": {"value": 0.25, "low": -0.125, "high": 0.5}}
     lines = [line("one", trained_on=1), line(HOSTILE), line("one", "Insecta", rank="class")]
+    lines.append(line("empty") | {"rank": None, "taxon": None, "detections": 0, "animals": 0, "low": 0, "high": 0})
     given = write_taxa(tmp_path, lines, {"order": {"crops": 8, "photographs": 2, **shares}})
     text = section(given)
     assert "order 8 50 % (25–75 %) 75 % (50–100 %) +25.0 (-12.5 to +50.0) points" in text
     assert "one (trained on) Diptera 1,200 1,500 (1,300 to 1,800)" in text
     assert f"{HOSTILE} Diptera" in text and HOSTILE not in given["out"].read_text()
+    assert "of 3 crops no taxon at any rank is a class" in text
+    assert "empty nothing detected 0 0 (0 to 0)" in text
     assert "Insecta" not in text  # classes stand in the table alone
     assert "10 crops of 5 labels (2 at family, 7 at order, 1 at class); 4 of them" in text
     assert "Of 6 samples 5 have a list of barcoded taxa, which leaves out some class for 3." in text

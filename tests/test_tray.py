@@ -223,6 +223,16 @@ def test_without_annotations_the_photograph_with_most_detections(study: Path) ->
     assert found.found is not None and found.found.areas().tolist() == FOUND.areas().tolist()
 
 
+def test_a_photograph_that_was_not_fetched_is_not_chosen(study: Path) -> None:
+    path = study / "annotations.json"
+    coco = json.loads(path.read_text())
+    coco["images"][0]["file_name"] = "inaturalist-900"
+    coco["annotations"][3]["image_id"] = 0  # so that it has more animals than any other
+    coco["images"][2]["file_name"] = "inaturalist-0000"  # in no table
+    write_json(path, coco)
+    assert read_tray(study, ["a", "b"], None, floor=0, crops_confidence=0.3).key == "inaturalist-4"
+
+
 def test_annotations_of_another_size_are_left_out(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = study / "annotations.json"
     coco = json.loads(path.read_text())

@@ -1,6 +1,7 @@
 """What ``report`` reads of a study with masks: those of ``report_inputs`` with outlined animals on four photographs."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pyarrow as pa
 from mask_metrics import mask_metrics
 from report_inputs import write_inputs
 
+from instar.compare.mask_table import mask_row
+from instar.compared import DETECTORS, FOLDER, ZOOMS, judged_by, keep, searched_by
 from instar.files import write_json
 from instar.masks import Masks, from_bitmaps
+from instar.params import load
 from instar.tables import DETECTIONS, read_table, write_table
 
 WIDTH, HEIGHT = 640, 480
@@ -48,6 +52,7 @@ def write_mask_inputs(root: Path) -> dict[str, Any]:
     path = given["metrics"] / "detection_metrics.json"
     write_json(path, {**json.loads(path.read_text()), "masks": mask_metrics()})
     write_plots(given["plots"])
+    write_compared(given)
     return given
 
 
@@ -83,7 +88,7 @@ def _detections(key: str) -> list[dict[str, Any]]:
 
 
 def write_plots(folder: Path) -> None:
-    """The tables of the stage detection_metrics, and a sweep of zooms."""
+    """The tables of the stage detection_metrics."""
     curve = {"recall": [0.5, 0.9], "precision": [1.0, 0.6], "confidence": [0.8, 0.1]}
     curves = [pd.DataFrame(curve).assign(split=split) for split in ("validation", "test")]
     pd.concat(curves).to_csv(folder / "mask_pr.csv", index=False)
@@ -105,9 +110,23 @@ def write_plots(folder: Path) -> None:
         seams[f"{rate}_per_1000_low"] = [None, 10.0]
         seams[f"{rate}_per_1000_high"] = [None, 300.0]
     seams.to_csv(folder / "seams.csv", index=False)
+
+
+def write_compared(given: dict[str, Any]) -> None:
+    """What ``instar compare`` leaves: a sweep of zooms of this detector, and another detector with a patch."""
+    params, folder = load(given["params"]), given["plots"] / FOLDER
+    data = judged_by(given["annotations"], params.detection_metrics.areas_px)
+    detector = searched_by(given["detections"], given["shards"], asdict(params.detections))
     row: dict[str, Any] = {"kind": "mask", "AP75": 0.2, "AP_small": None, "AP_medium": 0.2, "AP_large": 0.3}
     zooms = [
         {**row, "zoom": zoom, "AP50-95": ap, "AP50": 2 * ap, "interval_95": {"AP50-95": [ap - 0.1, ap + 0.1]}}
         for zoom, ap in ((1.0, 0.2), (2.0, 0.4), (4.0, 0.3))
     ]
-    write_json(folder.parent / "comparison/zooms.json", {"zooms": zooms})
+    keep(folder / ZOOMS, "zoom", zooms, data | detector)
+    other = {"preset": "maskrcnn", **mask_row({"masks": mask_metrics()})}
+    shown = []
+    for key in ("inaturalist-0", "inaturalist-2"):
+        patch = {"key": key, "box": (0, 0, 320, 480), "animals": 2, "right": 2, "wrong": 1, "missed": 0}
+        picture = {"uri": "data:,", "width": 320, "height": 480, "taxon": None, "licence": "CC0", "holder": "Her"}
+        shown.append({"reason": "most crowded", "patch": patch, "picture": {**picture, "link": ""}})
+    keep(folder / DETECTORS, "preset", [{**other, "patches": shown}], data)

@@ -4,6 +4,10 @@ import numpy as np
 
 #: The reason in ``tables.DETECTIONS`` of a photograph that was searched in vain.
 NO_ANIMAL = "no animal found"
+#: The reason in ``tables.CROPS`` of a box that is not cut out.
+BELOW_CONFIDENCE = "below confidence"
+#: What rows of ``tables.CROPS`` say of photographs that were searched; other reasons are of photographs that could not.
+SEARCHED = (None, NO_ANIMAL, BELOW_CONFIDENCE)
 
 
 def box_areas(boxes_xyxy: np.ndarray) -> np.ndarray:

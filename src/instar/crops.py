@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from instar.boxes import box_with_margin
+from instar.boxes import BELOW_CONFIDENCE, box_with_margin
 from instar.decode import UndecodableError, upright
 from instar.errors import InputError
 from instar.photographs import Row, in_order, jpeg_of, shrunk_image
@@ -15,8 +15,6 @@ from instar.progress import progress
 from instar.shards import ShardReader, ShardWriter, writing
 from instar.splits import id_hash
 from instar.tables import CROPS, DETECTIONS, IMAGES, RECORDS, read_table, write_table
-
-BELOW_CONFIDENCE = "below confidence"
 
 #: Columns of a crop by the columns of its photograph that they are.
 _ANCESTRY = {name: name for name in CROPS.names if name in RECORDS.names and name not in ("key", "sha256")}

@@ -54,8 +54,8 @@ class Dag:
 
         The output folder of a scattered stage stands for its files: for a scattered stage those of the same shard
         (``{shard}`` is Snakemake's wildcard; a second file is called ``<stem>_<suffix>``), else those of all shards.
-        A folder that is no single output (``metrics``, ``plots``) stands for the study's files in it. A file or folder
-        that a parameter names is called like the parameter.
+        A folder that is no single output (``metrics``, ``plots``) stands for the study's files in it, and for what
+        ``instar compare`` left there. A file or folder that a parameter names is called like the parameter.
         """
         stage = self.stages[name]
         found: dict[str, Any] = {"code": []}
@@ -72,6 +72,9 @@ class Dag:
                 found[_stem(path)] = path
             elif path.startswith(f"{self.data}/"):
                 found[_stem(path)] = [product for product in self._producer if product.startswith(f"{path}/")]
+                found[_stem(path)] += sorted(
+                    left.as_posix() for left in Path(path).glob("compared/*.json")
+                )  # see compared.py
         return found | {name: [file for path in paths for file in sources(path)] for name, paths in stage.named.items()}
 
     def outputs(self, name: str) -> dict[str, str]:

@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from instar.tables import TAXONOMY, read_table
 
 #: From the lowest: what a classifier of trays tells apart.
 TAXON_RANKS = ("family", "order", "class")
+
+#: How the reason begins why a crop of a sure taxon has no label: no class is it or above it, each has too few crops.
+UNDER = "taxon under"
 
 #: Name of a taxon's ancestor, or its own, at each of ``TAXON_RANKS``; None where it has none.
 Lineage = tuple[str | None, ...]
@@ -56,7 +60,15 @@ class Lineages:
         told = dict(named)
         return tuple(self.called(rank, told[rank]) if told.get(rank) else None for rank in TAXON_RANKS)
 
-    def ids(self) -> dict[tuple[str, str], str]:
+    def completed(self, lineage: Lineage) -> Lineage:
+        """A lineage with what the taxonomy tells above the lowest of its names that the taxonomy has."""
+        for place, told in enumerate(zip(TAXON_RANKS, lineage, strict=True)):
+            if told in self.ids:
+                return *lineage[:place], *self.lineage(self.ids[told])[place:]
+        return lineage
+
+    @cached_property
+    def ids(self) -> dict[tuple[str, str | None], str]:
         """The id of each taxon at one of ``TAXON_RANKS``, by its rank and what it is called."""
         return {
             (rank, self.called(rank, self.names[one])): one for one, rank in self.ranks.items() if rank in TAXON_RANKS

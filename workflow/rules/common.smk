@@ -6,7 +6,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 SHARDS = frozenset(GRAPH.params.shards)
-SCATTERED = {stage.outs[0] for stage in GRAPH.stages.values() if stage.scatter}
+FOLDERS = {stage.outs[0] for stage in GRAPH.stages.values() if stage.scatter}
+FOLDERS |= {path for stage in GRAPH.stages.values() for paths in stage.named.values() for path in paths}
 ENVIRONMENT = f"{workflow.basedir}/envs/conda.yaml"
 
 
@@ -30,10 +31,12 @@ def job(wildcards, input, output):
 
 
 def words(paths):
-    """An input as words of a command: the files of all shards as their folder, since a command holds 2 MB at most."""
+    """An input as words of a command: many files of a folder as the folder, since a command holds 2 MB at most."""
     paths = [paths] if isinstance(paths, str) else list(paths)
-    folders = {str(Path(path).parent) for path in paths}
-    return list(folders) if folders <= SCATTERED and len(paths) > 1 else paths
+    for folder in FOLDERS:
+        if len(paths) > 1 and all(Path(path).is_relative_to(folder) for path in paths):
+            return [folder]
+    return paths
 
 
 def kept_job(wildcards, input, output):

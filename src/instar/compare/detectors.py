@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from instar import detectors
-from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, ours, published_rows
-from instar.compare.overlays import write_overlays
+from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, masked_rows, ours, published_rows
+from instar.compare.overlays import shown_of_presets, write_overlays
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import search
+from instar.compared import DETECTORS, FOLDER, judged_by, keep
 from instar.detection_metrics.stage import detection_metrics
 from instar.detector import LIBRARIES, detector
 from instar.errors import InputError
@@ -27,6 +28,7 @@ from instar.files import replacing, sha256_of, write_json
 from instar.params import Params, load
 from instar.photographs import decoded
 from instar.progress import progress
+from instar.report.patches import Shown
 from instar.shards import ShardReader
 from instar.store import STATE
 from instar.study import compose, names
@@ -80,7 +82,11 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     out = out or study / "comparison"
     chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
     rows = [_row(preset, _with(params, section), study, out / preset) for preset, section in chosen.items()]
-    _write(out, rows, params, _overlays(out, rows, params, study))
+    shown = _shown(out, rows, params, study)
+    _write(out, rows, params, write_overlays(out, shown))
+    if out == study / "comparison":  # the report shows it
+        of = judged_by(study / "annotations.json", params.detection_metrics.areas_px)
+        keep(study / "plots" / FOLDER / DETECTORS, "preset", masked_rows(rows, shown), of)
     return (out / "comparison.md").read_text(encoding="utf-8")
 
 
@@ -223,7 +229,12 @@ def device() -> str:
 
 def _write(out: Path, rows: list[dict[str, Any]], params: Params, pictures: str = "") -> None:
     facts = {"study": params.study, "device": device(), "batch": params.detections.batch}
-    facts |= {"tile_px": params.detections.tile_px, "timed_photographs": TIMED, "rounds": ROUNDS}
+    facts |= {
+        "tile_px": params.detections.tile_px,
+        "whole": params.detections.whole,
+        "timed_photographs": TIMED,
+        "rounds": ROUNDS,
+    }
     write_json(out / "comparison.json", {**facts, "presets": rows})
     with replacing(out / "comparison.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         masks = _with_masks(rows)
@@ -235,11 +246,11 @@ def _write(out: Path, rows: list[dict[str, Any]], params: Params, pictures: str 
         temporary.write_text("\n".join(filter(None, [table_text(rows, facts), pictures])), encoding="utf-8")
 
 
-def _overlays(out: Path, rows: list[dict[str, Any]], params: Params, study: Path) -> str:
-    """Patches with masks of every preset that has some, as Markdown."""
+def _shown(out: Path, rows: list[dict[str, Any]], params: Params, study: Path) -> dict[str, list[Shown]]:
+    """Patches with masks of every preset that has some."""
     confidences = {row["preset"]: row["mask_confidence"] for row in rows if "mask_interval_95" in row}
     told = {preset: params.crops.confidence if one is None else one for preset, one in confidences.items()}
-    return write_overlays(out, study, params.shards, told) if told else ""
+    return shown_of_presets(out, study, params.shards, told)
 
 
 def _with_masks(rows: list[dict[str, Any]]) -> bool:
@@ -255,10 +266,11 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     told = f"Detectors of study {facts['study']}: figures on the photographs of the split test, intervals of 95 %"
     wanted = f"the confidence was chosen on validation for a recall of {rows[0]['wanted_recall']:g}"
     told += ", from resampling photographs. " if masks else f"; recall is with every box, {wanted}. "
+    tiles = "that time and about as much again" if facts["whole"] else "about that time"
     told += (
         f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, and of whole "
-        f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes that time "
-        "and about as much again for each tile."
+        f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes "
+        f"{tiles} for each tile."
     )
     if from_random := [row["preset"] for row in order if row["weights"] is None and row.get("best_epoch", 1)]:
         told += f" Trained from random weights, not from pretrained ones: {', '.join(from_random)}."

@@ -1,9 +1,11 @@
 """The comparison's table for studies with masks: figures of masks, the published ones beside them."""
 
+from dataclasses import asdict
 from typing import Any
 
 from instar.compare.published import MASSID45, remark
 from instar.mask_figures import PRECISIONS, figures_on_test
+from instar.report.patches import Shown
 
 #: Columns of figures of masks: what they are called in a row and in the table for people.
 MASK_COLUMNS = {
@@ -24,6 +26,16 @@ def mask_row(metrics: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {f"mask_{name}": figure.value for name, figure in figures.items()}
     row["mask_confidence"] = metrics["masks"]["best_f1"]["confidence"]
     return row | {"mask_interval_95": {f"mask_{name}": figure.interval for name, figure in figures.items()}}
+
+
+def masked_rows(rows: list[dict[str, Any]], shown: dict[str, list[Shown]]) -> list[dict[str, Any]]:
+    """What the report shows of the rows that have masks: figures, and patches as nested values."""
+    return [
+        {name: value for name, value in row.items() if name == "preset" or name.startswith("mask_")}
+        | {"patches": [asdict(one) for one in shown.get(row["preset"], [])]}
+        for row in rows
+        if "mask_interval_95" in row
+    ]
 
 
 def mask_columns(columns: dict[str, str]) -> dict[str, str]:

@@ -9,34 +9,45 @@ from instar.report.patches import Shown, shown_patches
 from instar.report.pictures import showable
 
 
-def write_overlays(out: Path, study: Path, shards: list[str], confidences: dict[str, float]) -> str:
-    """Write a JPEG file for each preset and patch below ``<out>/overlays``.
+def shown_of_presets(
+    out: Path, study: Path, shards: list[str], confidences: dict[str, float]
+) -> dict[str, list[Shown]]:
+    """The patches of each preset that has some.
 
-    The first preset chooses the patches, by the rule of ``report.overlays.chosen``; only photographs whose licence
-    lets them be shown are taken.
+    The first preset chooses them, by the rule of ``report.overlays.chosen``; only photographs whose licence lets them
+    be shown are taken.
 
     Args:
         out: folder of the comparison, with the detections of each preset below ``<preset>/detections``.
         study: folder of the study, with annotations.json and images.
         shards: names of the shards.
         confidences: of each preset the score below which detections do not count.
+    """
+    if not confidences:
+        return {}
+    annotated, _ = read_annotations(study / "annotations.json")
+    images = read_images(study / "images", shards, annotated).to_pandas()
+    images = showable(images[images["reason"].isna()])
+    found: dict[str, list[Shown]] = {}
+    for preset, confidence in confidences.items():
+        detections = out / preset / "detections"
+        first = next(iter(found.values()), None)
+        shown = shown_patches(annotated, images, study / "images", detections, {}, confidence, first)
+        found |= {preset: shown} if shown else {}
+    return found
+
+
+def write_overlays(out: Path, found: dict[str, list[Shown]]) -> str:
+    """Write a JPEG file for each preset and patch below ``<out>/overlays``.
 
     Returns:
         Markdown with the pictures, a line for each preset; empty where there is none.
     """
-    annotated, _ = read_annotations(study / "annotations.json")
-    images = read_images(study / "images", shards, annotated).to_pandas()
-    images = showable(images[images["reason"].isna()])
     remove(out / "overlays")
-    lines: list[str] = []
-    first: list[Shown] | None = None
-    for preset, confidence in confidences.items():
-        detections = out / preset / "detections"
-        shown = shown_patches(annotated, images, study / "images", detections, {}, confidence, first)
-        first = first or shown or None
-        lines += [_line(out, preset, shown)] if shown else []
-    if first is None:
+    lines = [_line(out, preset, shown) for preset, shown in found.items()]
+    if not lines:
         return ""
+    first = next(iter(found.values()))
     told = "Right detections are green, wrong ones vermillion, missed animals blue; the first preset chose the patches."
     names = [f"{one.reason} ({one.patch.key}, x {one.patch.box[0]}, y {one.patch.box[1]})" for one in first]
     head = "| " + " | ".join(["preset", *names]) + " |\n|" + " --- |" * (len(names) + 1)

@@ -15,7 +15,9 @@ import numpy as np
 from instar import detectors
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import search
-from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, outcomes
+from instar.compared import FOLDER, judged_by, keep, searched_by
+from instar.compared import ZOOMS as LEFT
+from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, outcome_counts
 from instar.detection_metrics.instances import matched_instances
 from instar.detection_metrics.judged import check_caps, photograph_tiles, read_judged, regions, with_masks
 from instar.detection_metrics.resampling import intervals, photograph_groups, resampled_weights
@@ -70,6 +72,10 @@ def compare_zooms(zooms: list[float], out: Path | None) -> str:
     facts = {"study": params.study, "image_px": image_px, "overlap": params.detections.tile_overlap}
     facts |= {"from_px": params.detection_metrics.areas_px, "bootstrap": params.evaluation.bootstrap}
     write_json(out / "zooms.json", {**facts, "zooms": rows})
+    if out == study / "comparison":  # the report shows it
+        of = judged_by(study / "annotations.json", params.detection_metrics.areas_px)
+        of |= searched_by(out / f"zoom_{min(tiles):g}/detections", params.shards, asdict(params.detections))
+        keep(study / "plots" / FOLDER / LEFT, "zoom", rows, of)
     with replacing(out / "zooms.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["kind", *COLUMNS], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -164,7 +170,7 @@ def zoom_figures(annotations: Path, out: Path, params: Params) -> dict[str, Any]
 def _best(found: Matches) -> dict[str, float | None]:
     """F1 and what goes with it at the confidence where it is highest, and the share of animals that are counted."""
     confidence = best_f1_confidence(found)
-    right, wrong, missed = (int(each.sum()) for each in outcomes(found, confidence).values())
+    right, wrong, missed = (int(each.sum()) for each in outcome_counts(found, confidence).values())
     f1 = 2 * right / (2 * right + wrong + missed)
     counted = (right + wrong) / (right + missed)
     return {"f1": f1, **at_confidence(found, confidence), "confidence": confidence, "counted": counted}

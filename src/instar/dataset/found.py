@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar.annotations import Annotated
-from instar.boxes import box_areas
+from instar.boxes import SEARCHED, box_areas
 from instar.errors import InputError
 from instar.masks import from_rle
+from instar.metrics.areas import size_of
 from instar.outcomes import outcomes
 from instar.tables import CROPS, DETECTIONS, read_table
 
@@ -21,6 +22,22 @@ SIZES = ("small", "medium", "large")
 #: Animals of a split and a size, and those with a crop; crops of that size on its photographs, those with an animal.
 FOUND = ("split", "size", "from_px", "below_px", "animals", "found", "crops", "right")
 
+#: What is held of every crop of the study.
+_CROP: tuple[str, ...] = (
+    "key",
+    "photo_key",
+    "reason",
+    "x_min",
+    "y_min",
+    "x_max",
+    "y_max",
+    "score",
+    "area",
+    "shard",
+    "offset",
+    "size",
+)
+_CROP += ("observation_id", "observer_id", "basis", "latitude", "longitude", "licence", "box_width", "box_height")
 _MASK = pa.schema([DETECTIONS.field(name) for name in ("key", "photo_key", "mask")])
 Row = dict[str, Any]
 
@@ -46,9 +63,11 @@ class Matched:
 
 def crop_rows(crops: Path, shard: str) -> Iterator[tuple[str, list[Row]]]:
     """The crops of each photograph of a shard that was searched, none where nothing was found; in the table's order."""
-    table = read_table(crops / f"{shard}.parquet", CROPS)
+    table = read_table(crops / f"{shard}.parquet", pa.schema([CROPS.field(name) for name in _CROP]))
     by_photograph: dict[str, list[Row]] = {}
     for row in table.to_pylist():
+        if row["reason"] not in SEARCHED:
+            continue
         kept = by_photograph.setdefault(row["photo_key"], [])
         if row["reason"] is None:
             box = np.array([[row["x_min"], row["y_min"], row["x_max"], row["y_max"]]])
@@ -94,11 +113,6 @@ def matched(photograph: Annotated, rows: list[Row], masks: Mapping[str, bytes]) 
         pairs = outcomes(np.array(boxes, np.float64).reshape(-1, 4), scores, photograph.boxes_xyxy)
     areas = box_areas(photograph.boxes_xyxy) if photograph.masks is None else photograph.masks.areas()
     return Matched(photograph, rows, pairs.animal, pairs.iou, areas.astype(np.float64))
-
-
-def size_of(areas: np.ndarray, areas_px: Sequence[int]) -> np.ndarray:
-    """Place in ``SIZES`` of areas in pixels, int64: medium and large begin at ``areas_px``."""
-    return np.searchsorted(np.asarray(areas_px), areas, side="right")
 
 
 def found_rows(all_matched: Sequence[Matched], areas_px: Sequence[int]) -> list[Row]:

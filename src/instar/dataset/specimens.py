@@ -4,6 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from instar.dataset.taxa import ABOVE_CLASS, Labelled, Row
@@ -24,6 +25,9 @@ LICENCES = ("licence", "license", "image_licence", "image_license")
 HOLDERS = ("rights_holder", "copyright_holder", "copyright_holders")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 NOT_NAMED = "no row in the table"
+OTHER_PARENT = "other taxa above its name than above the same name before"
+#: Bytes of a key: a tar takes names of 100 with their ending.
+LONGEST = 90
 #: What BOLD puts between an id and what else a file's name says.
 _BEHIND_ID = "+_ (."
 _NO_NAMES = {"", "none", "unknown", "unidentified", "null"}
@@ -55,6 +59,9 @@ def read_specimens(folder: Path, taxonomy: Path, out: Path, *, max_px: int, jpeg
         max_px: longer side of a crop.
         jpeg_quality: of the crops.
 
+    Of a name that the study's taxonomy has, the taxonomy tells what is above it; the table tells it of other names. A
+    specimen whose name has other taxa above it than earlier specimens' is dropped: a taxon has one parent.
+
     Raises:
         InputError: if there are two tables, or the table lacks a column or is not UTF-8.
     """
@@ -68,20 +75,25 @@ def read_specimens(folder: Path, taxonomy: Path, out: Path, *, max_px: int, jpeg
     named = _named(tables[0])
     lineages = read_lineages(taxonomy)
     photographs = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    keys = _keys([path.relative_to(folder) for path in photographs])
+    above: dict[tuple[str, int], str] = {}
 
     def crops(tar: ShardWriter) -> Iterator[Row]:
-        for path in progress(photographs, "specimens"):
+        for path, key in zip(progress(photographs, "specimens"), keys, strict=True):
             row = _row_of(path.stem, named)
-            lineage = lineages.lineage_of((rank, row[rank]) for rank in TAXON_RANKS) if row else ()
+            told = lineages.lineage_of((rank, row[rank]) for rank in TAXON_RANKS) if row else ()
+            lineage = lineages.completed(told) if told else ()
             if row is None or not any(lineage):
                 found.dropped[NOT_NAMED if row is None else ABOVE_CLASS] += 1
+                continue
+            if any(above.setdefault(pair, name) != name for pair, name in _ancestors(lineage)):
+                found.dropped[OTHER_PARENT] += 1
                 continue
             try:
                 picture = shrunk_image(upright(path.read_bytes()), max_px)
             except UndecodableError as error:
                 found.dropped[str(error)] += 1
                 continue
-            key = f"{SOURCE}-{path.relative_to(folder).with_suffix('').as_posix().replace('/', '-')}"
             member = tar.add(f"{key}.jpg", jpeg_of(picture, jpeg_quality))
             stored = {"offset": member.offset, "size": member.size, "sha256": member.sha256}
             crop = _crop(key, row, picture.size) | stored
@@ -90,6 +102,22 @@ def read_specimens(folder: Path, taxonomy: Path, out: Path, *, max_px: int, jpeg
 
     _write(out, crops)
     return found
+
+
+def _ancestors(lineage: Lineage) -> list[tuple[tuple[str, int], str]]:
+    """Each name with the place of a rank above it, and the name there."""
+    named = [(place, name) for place, name in enumerate(lineage) if name]
+    return [((name, place), above) for (_, name), (place, above) in combinations(named, 2)]
+
+
+def _keys(paths: list[Path]) -> list[str]:
+    """A key for each photograph: its path with hyphens; its hash where that is long or another's, too."""
+    plain = [f"{SOURCE}-{path.with_suffix('').as_posix().replace('/', '-')}" for path in paths]
+    count = Counter(plain)
+    return [
+        key if count[key] == 1 and len(key.encode()) <= LONGEST else f"{SOURCE}-{id_hash(path.as_posix()):016x}"
+        for key, path in zip(plain, paths, strict=True)
+    ]
 
 
 def _write(out: Path, crops: Callable[[ShardWriter], Iterator[Row]]) -> None:

@@ -11,7 +11,7 @@ from instar.dataset.decisions import HELD_OUT
 from instar.dataset.found import FOUND, Matched, Row, crop_rows, found_rows, masks_of, matched
 from instar.errors import InputError
 from instar.files import write_csv, write_json
-from instar.lineages import TAXON_RANKS, Lineage, Lineages, read_lineages
+from instar.lineages import TAXON_RANKS, UNDER, Lineage, Lineages, read_lineages
 from instar.progress import progress
 from instar.splits import hash_order
 from instar.tables import TAXA_DATASET, write_table
@@ -183,7 +183,7 @@ def _row(one: Labelled, classes: Sequence[set[str]], min_class_crops: int, low_s
     found = {name: one.row[name] for name in _COPIED}
     place = lowest(one.sure, classes) if one.reason is None else None
     if one.reason is None and place is None:
-        one.reason = f"taxon under {min_class_crops} crops"
+        one.reason = f"{UNDER} {min_class_crops} crops"
     low = _low(one, place, classes) if place is not None else []
     found |= dict(zip(TAXON_RANKS, one.sure, strict=True))
     found |= {"species": None, "genus": None, "iou": one.iou, "low": low, "low_share": low_share if low else 0.0}

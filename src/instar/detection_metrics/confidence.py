@@ -46,7 +46,7 @@ def at_confidence(found: Matches, confidence: float | None) -> dict[str, float |
     return {"precision": right / int(kept.sum()) if kept.any() else None, "recall": right / int(found.animals.sum())}
 
 
-def outcomes(found: Matches, confidence: float | None) -> dict[str, np.ndarray]:
+def outcome_counts(found: Matches, confidence: float | None) -> dict[str, np.ndarray]:
     """Of each photograph the true positives, false positives and false negatives at IoU 0.5: int64, shape (p,) each."""
     kept = found.scores >= (np.inf if confidence is None else confidence)
     photographs = len(found.animals)

@@ -104,7 +104,8 @@ def agreements(rows: list[Row], specimens: Mapping[str, Specimens]) -> dict[str,
     """How counts agree, for each group of classes: detected with annotated ones by photograph, and both with specimens.
 
     Specimens are compared by sample: with the annotated animals of all photographs of the sample, and with the
-    detected ones where all of them are on the split test. A sample of which a photograph is missing is left out.
+    detected ones where all of them are on the split test. A sample of which a photograph is missing is left out; those
+    that are not stand in ``specimens_and_counts``.
     """
     found: dict[str, Any] = {}
     for group in dict.fromkeys(row["classes"] for row in rows):
@@ -115,13 +116,16 @@ def agreements(rows: list[Row], specimens: Mapping[str, Specimens]) -> dict[str,
             both = [pair for pair in both if pair[1] is not None]
             told[split] = count_agreement(*np.array(both, np.float64).reshape(-1, 2).T)
         test = [row for row in of_group if row["split"] == "test"]
-        told["specimens_annotated"] = _by_sample(of_group, specimens, "annotated")
-        told["specimens_detected_on_test"] = _by_sample(test, specimens, "detected")
-        found[group] = told
+        pairs = {"annotated": _pairs(of_group, specimens, "annotated")}
+        pairs["detected_on_test"] = _pairs(test, specimens, "detected")
+        for what, values in pairs.items():
+            told[f"specimens_{what}"] = count_agreement(*np.array(values, np.float64).reshape(-1, 2).T)
+        found[group] = {**told, "specimens_and_counts": pairs}
     return found
 
 
-def _by_sample(rows: list[Row], specimens: Mapping[str, Specimens], what: str) -> dict[str, Any]:
+def _pairs(rows: list[Row], specimens: Mapping[str, Specimens], what: str) -> list[list[int]]:
+    """Specimens and counted animals of each sample."""
     by_key = {row["photo_key"]: row for row in rows if row[what] is not None}
     samples: dict[str, list[str]] = {}
     for key, told in specimens.items():
@@ -131,8 +135,8 @@ def _by_sample(rows: list[Row], specimens: Mapping[str, Specimens], what: str) -
         if all(key in by_key for key in keys):
             sorted_ones = [by_key[key]["specimens"] for key in keys if by_key[key]["specimens"] is not None]
             if sorted_ones:
-                pairs.append((sum(sorted_ones), sum(by_key[key][what] for key in keys)))
-    return count_agreement(*np.array(pairs, np.float64).reshape(-1, 2).T)
+                pairs.append([sum(sorted_ones), sum(by_key[key][what] for key in keys)])
+    return pairs
 
 
 def resampled_agreement(annotated: np.ndarray, detected: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:

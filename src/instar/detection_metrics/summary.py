@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, named, outcomes
+from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, named, outcome_counts
 from instar.detection_metrics.counting import (
     ALL,
     agreements,
@@ -112,7 +112,7 @@ def summary(
 
 def _at(found: Matches, confidence: float | None) -> dict[str, Any]:
     """F1, precision and recall from a confidence up, and the counts that they come from."""
-    told = {name: int(each.sum()) for name, each in outcomes(found, confidence).items()}
+    told = {name: int(each.sum()) for name, each in outcome_counts(found, confidence).items()}
     right, wrong, missed = told.values()
     return {"f1": 2 * right / (2 * right + wrong + missed), **at_confidence(found, confidence), **told}
 
@@ -176,7 +176,7 @@ def _intervals(
     test: Instances, confidence: float | None, weights: np.ndarray, classes: list[np.ndarray] | None
 ) -> dict[str, Any]:
     """Intervals of the figures of masks over resamples of the photographs of test, and how wide they are."""
-    right, wrong, missed = outcomes(test.found, confidence).values()
+    right, wrong, missed = outcome_counts(test.found, confidence).values()
     samples = resampled_precisions(test, weights)
     samples |= {
         "test_f1": ratios(2 * right, 2 * right + wrong + missed, weights),

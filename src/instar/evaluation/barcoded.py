@@ -45,7 +45,7 @@ def allowed(labels: "LabelSpace", outputs: np.ndarray, lineages: Lineages, barco
     Returns:
         bool, shape (n_outputs,). All true where nothing on the list is among the classes, above or below one.
     """
-    known = lineages.ids()
+    known = lineages.ids
     ids = [known.get((rank, name)) for rank, name in zip(labels.ranks, labels.names, strict=True)]
     below = {step for one in barcoded for step in lineages.path(one)}
     stays = np.zeros(len(outputs), bool)

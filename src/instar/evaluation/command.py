@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from instar.evaluation.counted import ABUNDANCE
 from instar.evaluation.stage import evaluation as species
-from instar.evaluation.taxa import ABUNDANCE, ACCURACY, taxa
+from instar.evaluation.taxa import ACCURACY, taxa
 from instar.files import write_csv
 
 
@@ -101,6 +102,7 @@ def evaluation(
             out_taxa,
             out_abundance,
             seed=seed,
+            shards=shards,
             bootstrap=bootstrap,
         )
         for path, columns in (

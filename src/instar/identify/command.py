@@ -173,9 +173,9 @@ def _models(options: argparse.Namespace) -> "Models":
             if not made.is_dir():
                 raise InputError(f"{made}: no such folder; run the stage {stage}, or name an exported --model")
         calibration = calibration_of(root / "metrics" / "evaluation.json")
+        models = load_models(root / "detector", root / "classifier", settings_of(study, calibration))
         if calibration is None:
             _complain(f"{root}/metrics/evaluation.json tells no temperature: probabilities are not calibrated")
-        models = load_models(root / "detector", root / "classifier", settings_of(study, calibration))
     return replace(models, settings=models.settings.asked(batch=options.batch, threshold=options.threshold))
 
 

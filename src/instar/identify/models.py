@@ -170,8 +170,8 @@ def check_of_species(classifier: Path, labels: "LabelSpace") -> None:
     """
     if not labels.is_of_species:
         raise InputError(
-            f"{classifier}: tells {labels.ranks[0]} to {labels.ranks[-1]}, not species; its answers are in the study's "
-            "predictions.parquet"
+            f"{classifier}: tells taxa ({labels.ranks[0]} to {labels.ranks[-1]}), which need a sample's barcodes; "
+            "identify and export take classifiers of species, its answers are in the study's predictions.parquet"
         )
 
 

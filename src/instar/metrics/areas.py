@@ -1,5 +1,7 @@
 """Pixels that are rightly and wrongly covered, and how large animals are."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from instar.masks import Masks
@@ -56,6 +58,11 @@ def _union(starts: np.ndarray, ends: np.ndarray) -> int:
     starts, furthest = starts[order], np.maximum.accumulate(ends[order])
     # of each stretch what reaches beyond all before it
     return int(np.maximum(furthest - np.maximum(starts, np.append(starts[0], furthest[:-1])), 0).sum())
+
+
+def size_of(areas: np.ndarray, areas_px: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Places of areas among the sizes that begin at 0 and at ``areas_px``, pixels: int64, 0 for the smallest."""
+    return np.searchsorted(np.asarray(areas_px), areas, side="right")
 
 
 def area_histogram(lists: dict[str, np.ndarray]) -> list[dict[str, int]]:

@@ -7,6 +7,7 @@ from instar.annotations import read_annotations
 from instar.files import replacing
 from instar.mask_figures import confidence as chosen_confidence
 from instar.report import classifier, detector
+from instar.report.compared import read_compared
 from instar.report.flow import steps
 from instar.report.inputs import Inputs, read_inputs
 from instar.report.maps import maps
@@ -59,7 +60,7 @@ def report(
         detections: folder of the boxes' tables.
         crops: folder of the crops' shards.
         metrics: folder of ``<stage>.json`` with the figures of every stage.
-        plots: folder of the curves and class tables.
+        plots: folder of the curves and class tables, and of what ``instar compare`` left.
         params: the parameters of the study, shown with their meaning.
         out: HTML to write.
         study: the page's title.
@@ -94,7 +95,7 @@ def _trays(inputs: Inputs, annotations: Path, images: Path, detections: Path, co
     chosen = chosen_confidence(inputs.metrics["detection_metrics"], confidence)
     annotated, _ = read_annotations(annotations)
     patches = shown_patches(annotated, showable(inputs.images), images, detections, inputs.taxa, chosen)
-    return trays(inputs, patches, chosen)
+    return trays(inputs, patches, chosen, read_compared(inputs, annotations, detections))
 
 
 def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:

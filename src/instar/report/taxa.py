@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from instar.lineages import TAXON_RANKS
 from instar.report.inputs import Inputs
 from instar.report.measures import Measure, percent
-from instar.report.trays import Table
+from instar.report.parts import Table
 
 #: Lines of the table of abundances on the page, at most.
 MOST_LINES = 150
@@ -57,8 +59,8 @@ def _accuracies(metrics: dict[str, Any]) -> Table:
             told = [_measured(found[way], signed=way == "difference") for way in _WAYS]
             lines.append([rank, f"{found['crops']:,}", *told])
     sentence = "The difference is paired: of the same crops. An interval that holds 0 is no difference that these "
-    sentence += "photographs can show. An animal whose taxon is no class of the classifier counts as wrong, "
-    sentence += "and one of which no taxon at any rank is a class was dropped from the dataset before."
+    sentence += "photographs can show. An animal whose taxon is no class of the classifier counts as wrong; "
+    sentence += f"of {metrics['of_no_class']:,} crops no taxon at any rank is a class."
     caption = "Crops whose most probable taxon of a rank is right, of any taxon and of those barcoded in the sample"
     return Table(caption, ["rank", "crops", *_WAYS], lines, sentence)
 
@@ -95,11 +97,11 @@ def _share(part: int, whole: int) -> str:
 
 def _abundance(inputs: Inputs) -> Table:
     table = inputs.curve("abundance.csv", _ABUNDANCE)
-    shown = table[table["rank"] == "order"]
+    shown = table[(table["rank"] == "order") | table["rank"].isna()]
     lines = [
         [
             f"{row['sample']}{' (trained on)' if row['trained_on'] else ''}",
-            str(row["taxon"]),
+            "nothing detected" if pd.isna(row["taxon"]) else str(row["taxon"]),
             f"{row['detections']:,}",
             f"{row['animals']:,.0f} ({row['low']:,.0f} to {row['high']:,.0f})",
         ]

@@ -1,19 +1,20 @@
 """The section on masks, for a study whose animals are outlined: the source's tables and figures from one's own data."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from instar.compare.published import MASSID45, remark
 from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of
 from instar.report import tray_charts
+from instar.report.compared import Compared
 from instar.report.inputs import Inputs
 from instar.report.measures import percent
+from instar.report.parts import Chart, Table, curve, share
 from instar.report.patches import Shown
+from instar.report.tray_counts import counts
 
 _SEAMS = ["size", "where", "animals", "detections"]
 _RATES = {"missed": "missed", "wrong": "wrong", "duplicates": "duplicates"}
@@ -25,27 +26,8 @@ _AREAS = {
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A chart, its title, and the sentence that says what it shows and how sure it is."""
-
-    title: str
-    svg: Markup
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Texts of a table: its caption, names of the columns, lines whose first text names them."""
-
-    caption: str
-    columns: list[str]
-    lines: list[list[str]]
-    sentence: str
-
-
-@dataclass(frozen=True)
 class Trays:
-    """What the section shows; ``missing`` says what it would show with more."""
+    """What the section shows: ``others`` are patches of other detectors, ``missing`` what it would show with more."""
 
     sentence: str
     tables: list[Table]
@@ -53,15 +35,17 @@ class Trays:
     patches: list[Shown]
     confidence: float
     missing: list[str]
+    others: dict[str, list[Shown]]
 
 
-def trays(inputs: Inputs, patches: list[Shown], confidence: float) -> Trays | None:
+def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Compared) -> Trays | None:
     """The section; None for a study without masks.
 
     Args:
         inputs: what the stages wrote.
         patches: of held-out photographs.
         confidence: at which they are drawn.
+        compared: what ``instar compare`` left.
     """
     masks = masks_of(inputs.metrics["detection_metrics"])
     if masks is None and not patches:
@@ -69,49 +53,50 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float) -> Trays | No
     missing: list[str] = []
     if masks is None:
         missing.append("figures of masks: run the stage detection_metrics again")
-        return Trays("", [], [], patches, confidence, missing)
+        return Trays("", [], [], patches, confidence, missing, {})
     figures = figures_on_test(inputs.metrics["detection_metrics"])
     parts: list[Callable[[], Iterable[Chart | Table]]] = [
-        lambda: [_precisions(figures, inputs.params.study), _areas(masks)],
+        lambda: [_precisions(figures, inputs.params.study, compared.detectors), _areas(masks)],
         lambda: _curves(inputs, masks, missing),
-        lambda: _zooms(inputs, missing),
+        lambda: _zooms(compared.zooms),
         lambda: _histogram(inputs, masks, missing),
-        lambda: _counts(inputs, masks, missing),
+        lambda: counts(inputs, masks, missing),
         lambda: _seams(inputs, masks, missing),
     ]
     found = [one for part in parts for one in part()]
+    missing += compared.missing
     if not patches:
         missing.append("patches with masks drawn in: no held-out photograph with masks may be shown")
     tables = [one for one in found if isinstance(one, Table)]
     charts = [one for one in found if isinstance(one, Chart)]
-    return Trays(_sentence(inputs, masks, figures), tables, charts, patches, confidence, missing)
+    others = {preset: shown for preset, shown in compared.patches.items() if shown}
+    return Trays(_sentence(inputs, masks, figures), tables, charts, patches, confidence, missing, others)
 
 
 def _sentence(inputs: Inputs, masks: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     """The main figures, and how much their intervals can tell."""
     test, drawn = inputs.metrics["detection_metrics"]["test"], masks["interval_95"]
     text = f"On {test['photographs']:,} held-out photographs with {test['animals']:,} outlined animals the masks reach "
-    text += f"an AP50-95 of {_share(figures['AP50-95'])} and an AP50 of {_share(figures['AP50'])}"
+    text += f"an AP50-95 of {share(figures['AP50-95'])} and an AP50 of {share(figures['AP50'])}"
     chosen = masks["best_f1"]["confidence"]
     if chosen is not None:
-        text += f"; at the confidence of the best F1 on validation, {chosen:.3g}, F1 is {_share(figures['f1'])}"
+        text += f"; at the confidence of the best F1 on validation, {chosen:.3g}, F1 is {share(figures['f1'])}"
     few = f"from resampling {drawn['photographs']:,} photographs, which tell little where they are few"
     return f"{text}. Intervals of 95 % are {few}."
 
 
-def _share(figure: Figure) -> str:
-    """``42.5 % (35.0 to 50.0 %)``."""
-    if figure.value is None:
-        return "–"
-    told = percent(figure.value, 1)
-    return f"{told} ({100 * figure.interval[0]:.1f} to {percent(figure.interval[1], 1)})" if figure.interval else told
-
-
-def _precisions(figures: Mapping[str, Figure], study: str) -> Table:
-    ours = [f"{study}, this detector", *(_share(figures[name]) for name in PRECISIONS)]
+def _precisions(figures: Mapping[str, Figure], study: str, compared: list[dict[str, Any]]) -> Table:
+    ours = [f"{study}, this detector", *(share(figures[name]) for name in PRECISIONS)]
+    beside = [
+        [
+            f"{row['preset']} (instar compare)",
+            *(share(Figure(row[f"mask_{name}"], row["mask_interval_95"][f"mask_{name}"])) for name in PRECISIONS),
+        ]
+        for row in sorted(compared, key=lambda row: (-(row["mask_AP50-95"] or 0), row["preset"]))
+    ]
     others = [[f"{one.name} (published)", *(percent(value, 1) for value in one.precisions)] for one in MASSID45]
     caption = "Average precision of masks on the split test, with 95 % intervals where they are known"
-    return Table(caption, ["detector", *PRECISIONS.values()], [ours, *others], remark())
+    return Table(caption, ["detector", *PRECISIONS.values()], [ours, *beside, *others], remark())
 
 
 def _areas(masks: Mapping[str, Any]) -> Table:
@@ -129,25 +114,13 @@ def _areas(masks: Mapping[str, Any]) -> Table:
     )
 
 
-def _of_all(share: float | None) -> str:
-    return "–" if share is None else percent(share, 1)
-
-
-def _curve(inputs: Inputs, name: str, columns: list[str], missing: list[str], told: str) -> pd.DataFrame | None:
-    """A table of the plots folder; None where it is missing or empty, which ``missing`` then says."""
-    if not (inputs.plots / name).is_file():
-        missing.append(f"{told}: plots/{name} is not there; run the stage detection_metrics again")
-        return None
-    table = inputs.curve(name, columns)
-    if not len(table):
-        missing.append(f"{told}: plots/{name} is empty")
-        return None
-    return table
+def _of_all(part: float | None) -> str:
+    return "–" if part is None else percent(part, 1)
 
 
 def _curves(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> list[Chart]:
     columns = ["split", "recall", "precision", "confidence"]
-    table = _curve(inputs, "mask_pr.csv", columns, missing, "precision and recall of masks")
+    table = curve(inputs, "mask_pr.csv", columns, missing, "precision and recall of masks")
     if table is None:
         return []
     best = masks["best_f1"]
@@ -155,25 +128,19 @@ def _curves(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> lis
         Figure(best[f"test_{name}"], masks["interval_95"].get(f"test_{name}")) for name in ("precision", "recall")
     )
     text = (
-        f"The confidence that is best on validation gives test a precision of {_share(precision)} and a recall of "
-        f"{_share(recall)}; where the two curves part, the choice does not carry over."
+        f"The confidence that is best on validation gives test a precision of {share(precision)} and a recall of "
+        f"{share(recall)}; where the two curves part, the choice does not carry over."
     )
     return [Chart("Precision and recall of masks at IoU 0.5", tray_charts.mask_curves(table, best), text)]
 
 
-def _zooms(inputs: Inputs, missing: list[str]) -> list[Chart]:
-    """The sweep of ``instar compare zooms``, which is no stage: it is shown where it was made."""
-    path = inputs.plots.parent / "comparison" / "zooms.json"
-    if not path.is_file():
-        missing.append("the zoom sweep: instar compare zooms makes it, then run the stage report again")
-        return []
-    rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["zooms"] if row["kind"] == "mask"]
+def _zooms(rows: list[dict[str, Any]]) -> list[Chart]:
+    """The sweep of ``instar compare zooms``."""
     if not rows:
-        missing.append("the zoom sweep: comparison/zooms.json has none of masks")
         return []
     table = pd.DataFrame([_zoom(row) for row in rows])
     best = max(rows, key=lambda row: (row["AP50-95"], -row["zoom"]))
-    highest = _share(Figure(best["AP50-95"], best["interval_95"].get("AP50-95")))
+    highest = share(Figure(best["AP50-95"], best["interval_95"].get("AP50-95")))
     text = (
         f"AP50-95 on validation is highest at zoom {best['zoom']:g}: {highest}. Bands are 95 % intervals; zooms whose "
         "bands overlap cannot be told apart by these photographs."
@@ -189,7 +156,7 @@ def _zoom(row: dict[str, Any]) -> dict[str, Any]:
 
 def _histogram(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> list[Chart]:
     columns = ["from_px", "below_px", "annotated", "annotated_on_test", "detected_on_test"]
-    table = _curve(inputs, "mask_areas.csv", columns, missing, "areas of masks")
+    table = curve(inputs, "mask_areas.csv", columns, missing, "areas of masks")
     if table is None:
         return []
     totals = table[columns[2:]].sum()
@@ -201,89 +168,13 @@ def _histogram(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> 
     return [Chart("Areas of masks", tray_charts.mask_areas(table, masks["from_px"]), text)]
 
 
-def _counts(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> list[Chart]:
-    columns = ["photo_key", "sample", "split", "classes", "annotated", "detected", "specimens"]
-    table = _curve(inputs, "counts.csv", columns, missing, "counts")
-    if table is None:
-        return []
-    found = []
-    for number, (group, agreement) in enumerate(masks["counts"].items()):
-        name = "all taxa" if group == ALL else f"{group} only"
-        rows = table[table["classes"] == group]
-        found += _by_photograph(number, name, rows, masks, group)
-        sorted_ones = _by_sample(number, name, rows, agreement)
-        found += sorted_ones
-        if not sorted_ones:
-            missing.append(f"counts against specimens sorted by hand, {name}: the study has none")
-    if set(masks["counts"]) == {ALL}:
-        missing.append("counts of single classes: no animal carries a taxon, or none is wanted")
-    return found
-
-
-def _by_photograph(number: int, name: str, rows: pd.DataFrame, masks: Mapping[str, Any], group: str) -> list[Chart]:
-    points = rows.dropna(subset=["detected"]).rename(columns={"annotated": "known", "detected": "counted"})
-    points = points.assign(series=points["split"])
-    if not len(points):
-        return []
-    agreement = masks["counts"][group]
-    title = f"Counts of each photograph: {name}"
-    svg = tray_charts.counts(
-        f"counts-{number}", f"Detected over annotated animals, {name}", points, agreement, ("annotated", "detected")
-    )
-    intervals = masks["interval_95"]
-    prefix = "count" if group == ALL else "count_of_classes"
-    return [Chart(title, svg, _line(agreement["test"], "annotated", "photographs of test", intervals, prefix))]
-
-
-def _by_sample(number: int, name: str, rows: pd.DataFrame, agreement: Mapping[str, Any]) -> list[Chart]:
-    """Counts of whole samples, where every photograph of one has both."""
-    series = {"annotated": "specimens_annotated", "detected": "specimens_detected_on_test"}
-    rows = rows.assign(detected=rows["detected"].where(rows["split"] == "test"))
-    parts = []
-    for what, key in series.items():
-        if agreement[key]["n"]:
-            whole = rows[rows[what].notna().groupby(rows["sample"]).transform("all")]
-            sums = whole.groupby("sample")[["specimens", what]].sum(min_count=1).dropna()
-            parts.append(sums.rename(columns={"specimens": "known", what: "counted"}).assign(series=what))
-    if not parts:
-        return []
-    lines = {what: agreement[key] for what, key in series.items()}
-    svg = tray_charts.counts(
-        f"specimens-{number}",
-        f"Annotated and detected animals over specimens sorted by hand, {name}",
-        pd.concat(parts),
-        lines,
-        ("specimens sorted by hand", "on photographs"),
-    )
-    text = _line(agreement["specimens_annotated"], "sorted", "samples, annotated animals", {}, "")
-    if agreement["specimens_detected_on_test"]["n"]:
-        text += " " + _line(agreement["specimens_detected_on_test"], "sorted", "samples of test, detected", {}, "")
-    return [Chart(f"Counts against specimens sorted by hand: {name}", svg, text)]
-
-
-def _line(agreement: Mapping[str, Any], known: str, of: str, intervals: Mapping[str, Any], prefix: str) -> str:
-    """The regression and the error from the 1:1 line in words."""
-    text = f"{agreement['n']:,} {of}:"
-    if agreement["slope"] is not None:
-        interval = intervals.get(f"{prefix}_slope")
-        more = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-        r2 = "" if agreement["r2"] is None else f", R² {agreement['r2']:.3f}"
-        text += f" {agreement['slope']:.2f}{more} for each one {known}, beginning at {agreement['intercept']:.1f}{r2};"
-    if agreement["mae"] is None:
-        return f"{text} nothing to compare."
-    text += f" on average {agreement['bias']:+.1f} animals off, {agreement['mae']:.1f} either way"
-    if agreement["mape"] is not None:
-        text += f", {_share(Figure(agreement['mape'], intervals.get(f'{prefix}_mape')))} of those {known}"
-    return f"{text}."
-
-
 def _seams(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> list[Table]:
     if not masks.get("seams"):
         missing.append("errors near the seams of tiles: no held-out photograph was sliced")
         return []
     ends = ("", "_low", "_high")
     columns = [*_SEAMS, *(f"{rate}_per_1000{end}" for rate in _RATES for end in ends)]
-    table = _curve(inputs, "seams.csv", columns, missing, "errors near the seams of tiles")
+    table = curve(inputs, "seams.csv", columns, missing, "errors near the seams of tiles")
     if table is None:
         return []
     lines = []

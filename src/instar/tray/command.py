@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from instar.annotations import Annotated, read_annotations
+from instar.annotations import Annotated, read_annotations, read_images, usable
 from instar.decode import UndecodableError, decode_upright
 from instar.errors import InputError
 from instar.files import replacing
@@ -107,6 +107,7 @@ def read_tray(data: Path, shards: list[str], key: str | None, *, floor: float, c
 def _best(data: Path, shards: list[str], annotated: dict[str, Annotated]) -> str:
     """The photograph to show where none is named."""
     judged = [one for one in annotated.values() if one.split == "test"]
+    judged, _ = usable(judged, read_images(data / "images", shards, judged))
     if judged:
         return min(judged, key=lambda one: (-len(one.boxes_xyxy), one.key)).key
     counts: dict[str, int] = {}
