@@ -16,6 +16,7 @@ from test_detector import OPTIONS as TRAINING
 from instar.compare.command import compare
 from instar.compare.zooms import table_text, zoom_figures
 from instar.detector import detector
+from instar.detectors import DESCRIPTION
 from instar.errors import InputError
 from instar.params import load
 from instar.study import compose
@@ -75,6 +76,20 @@ def test_compare_zooms(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(["zooms", "2"]) == 0
     assert (out / "zoom_2/detections/s0.parquet").stat().st_mtime_ns == written
     assert [row["zoom"] for row in json.loads((out / "zooms.json").read_text())["zooms"]] == [2]
+
+
+def test_a_cap_is_told_before_anything_is_searched(study: Path, tmp_path: Path) -> None:
+    path = study / "data/demo/detector" / DESCRIPTION
+    text = path.read_text()
+    path.write_text(json.dumps({**json.loads(text), "most": 1}))
+    try:
+        with pytest.raises(
+            InputError, match=r"photograph a-\d has 1 annotated animals.* detections\.max_boxes = 1 boxes"
+        ):
+            compare(["zooms", "1", "--out", str(tmp_path)])
+    finally:
+        path.write_text(text)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

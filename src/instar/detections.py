@@ -68,7 +68,7 @@ def detections(
         merge_comparable: of the better one's score; a weaker one does not make it grow.
         merge_whole_first: what a tile's edge cuts off gives way to what another tile shows whole.
         nms_iou: of two boxes in one tile that overlap more, the better stays.
-        max_boxes: kept of one tile.
+        max_boxes: kept of one tile, or fewer where the detector gives fewer at most.
         batch: tiles through the model at a time.
         precision: of the model's arithmetic on a GPU, float32, bfloat16 or float16; a CPU takes float32.
         workers: threads that decode photographs ahead of the model.
@@ -78,7 +78,7 @@ def detections(
     model = detectors.load(detector)
     merging = (merge, merge_metric, merge_threshold, merge_comparable, merge_whole_first)
     slicing = Slicing(tile_px, tile_overlap, whole, *merging, batch, precision)
-    limits = Limits(floor, nms_iou, max_boxes)
+    limits = Limits(floor, nms_iou, detectors.kept_of_a_tile(detector, max_boxes))
     found: list[dict[str, Any]] = []
     empty = 0
     with ShardReader(images_tar) as reader:

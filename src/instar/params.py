@@ -131,7 +131,9 @@ class Detections:
     merge_comparable: float = _key("of the better one's score; a weaker one does not make it grow", ge=0, le=1)
     merge_whole_first: bool = _key("what a tile's edge cuts off gives way to what another tile shows whole")
     nms_iou: float = _key("of two boxes in one tile that overlap more, the better stays", gt=0, lt=1)
-    max_boxes: int = _key("kept of one tile; must exceed the densest annotated photograph", ge=1)
+    max_boxes: int = _key(
+        "kept of one tile, or what the detector gives at most; must exceed the densest annotated tile", ge=1
+    )
     batch: int = _key("tiles through the model at a time", ge=1)
     precision: str = _key("of the model's arithmetic on a GPU", choices=("float32", "bfloat16", "float16"))
     workers: int = _key("threads that decode photographs ahead of the model", ge=1, le=64)

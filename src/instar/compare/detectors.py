@@ -19,7 +19,7 @@ from instar import detectors
 from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, ours, published_rows
 from instar.compare.overlays import write_overlays
 from instar.compare.reuse import key_of, once
-from instar.compare.searching import search
+from instar.compare.searching import check_caps_of, search
 from instar.detection_metrics.stage import detection_metrics
 from instar.detector import LIBRARIES, detector
 from instar.errors import InputError
@@ -79,6 +79,7 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     study = Path("data") / params.study
     out = out or study / "comparison"
     chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
+    check_caps_of(study, params, ("validation", "test"), params.detections.max_boxes)
     rows = [_row(preset, _with(params, section), study, out / preset) for preset, section in chosen.items()]
     _write(out, rows, params, _overlays(out, rows, params, study))
     return (out / "comparison.md").read_text(encoding="utf-8")
@@ -150,7 +151,7 @@ def _judge(params: Params, study: Path, out: Path) -> None:
     """Run the stage detection_metrics on what was searched."""
     own = asdict(params.detection_metrics)
     told = study / "taxonomy.parquet", study / "specimens.csv"
-    inputs = study / "annotations.json", out / "detections", out / "images", *told
+    inputs = study / "annotations.json", out / "detector", out / "detections", out / "images", *told
     names = ["detection_metrics.json", "detection_pr.csv", "mask_pr.csv", "mask_areas.csv", "detection_sizes.csv"]
     names += ["counts.csv", "seams.csv"]
     detection_metrics(

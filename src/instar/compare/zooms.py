@@ -14,10 +14,10 @@ import numpy as np
 
 from instar import detectors
 from instar.compare.reuse import key_of, once
-from instar.compare.searching import search
+from instar.compare.searching import check_caps_of, search
 from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, outcomes
 from instar.detection_metrics.instances import matched_instances
-from instar.detection_metrics.judged import check_caps, photograph_tiles, read_judged, regions, with_masks
+from instar.detection_metrics.judged import photograph_tiles, read_judged, regions, with_masks
 from instar.detection_metrics.resampling import intervals, photograph_groups, resampled_weights
 from instar.detector import LIBRARIES
 from instar.errors import InputError
@@ -66,6 +66,9 @@ def compare_zooms(zooms: list[float], out: Path | None) -> str:
     image_px = int(description.get("image_px", params.detector.image_px))  # what needs no training tells none
     tiles = {zoom: _tile_px(zoom, image_px) for zoom in sorted(set(zooms))}
     out = out or study / "comparison"
+    kept = detectors.kept_of_a_tile(study / "detector", params.detections.max_boxes)
+    for tile_px in tiles.values():
+        check_caps_of(study, _sliced(params, tile_px), ("validation",), kept)
     rows = [_row(zoom, _sliced(params, tile_px), study, out / f"zoom_{zoom:g}") for zoom, tile_px in tiles.items()]
     facts = {"study": params.study, "image_px": image_px, "overlap": params.detections.tile_overlap}
     facts |= {"from_px": params.detection_metrics.areas_px, "bootstrap": params.evaluation.bootstrap}
@@ -129,7 +132,6 @@ def zoom_figures(annotations: Path, out: Path, params: Params) -> dict[str, Any]
     for one in judged:
         region = searched[one.photograph.key]
         parts = photograph_tiles(one.photograph, region, tile_px=given.tile_px, tile_overlap=given.tile_overlap)
-        check_caps(one.photograph, parts, given.max_boxes, annotations)
         tiles += len(parts)
     masks = with_masks(photographs)
     medium, large = params.detection_metrics.areas_px

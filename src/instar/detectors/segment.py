@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from instar.boxes import clipped_boxes, non_empty
 from instar.decode import decode_upright
-from instar.detectors import DESCRIPTION, Boxes, Example, Recipe, Training, class_name, weights_file
+from instar.detectors import DESCRIPTION, Boxes, Example, Recipe, Training, check_options, class_name, weights_file
 from instar.detectors.augment import Augmentation, View
 from instar.detectors.checkpoints import Checkpoints
 from instar.errors import InputError
@@ -127,9 +127,16 @@ class Family:
     start: Callable[[Network, dict[str, Any], Path], None]
 
 
-def option_names(*kinds: type) -> str:
-    """Names of the options that dataclasses hold, with blanks between."""
-    return " ".join(field.name for kind in kinds for field in fields(kind))
+def settings(family: str, kind: Callable[..., T], recipe: Recipe) -> tuple[T, Schedule]:
+    """A family's own options and the schedule, from those of a recipe.
+
+    Raises:
+        InputError: if one is unknown or of another type.
+    """
+    kinds: tuple[Any, ...] = (kind, Schedule, Augmentation)
+    check_options(recipe.options, " ".join(field.name for one in kinds for field in fields(one)), family)
+    own, schedule, _ = (taken(one, recipe.options) for one in kinds)
+    return own, schedule
 
 
 def taken(kind: Callable[..., T], options: dict[str, Any]) -> T:
@@ -184,11 +191,6 @@ def train(
         family.start(network, told, start)
     write_tiles(examples, work / "data", max_px=recipe.image_px)
     tiles = {split: Tiles(work / "data" / split, recipe.image_px, network.mask_px) for split in SPLITS}
-    for split, found in tiles.items():
-        crowd = max((len(tile["counts"]) for tile in found.all()), default=0)
-        if crowd > network.most:
-            told_so = f"a tile of {split} holds {crowd} animals, and the model gives at most {network.most}"
-            raise InputError(f"detector.options: {told_so}; raise {told.get('caps', 'its caps')} or cut smaller tiles")
     training = _fit(network, tiles, recipe, schedule, work)
     best = torch.load(work / "run/best.pth", map_location="cpu", weights_only=True)
     buffer = io.BytesIO()
@@ -202,6 +204,7 @@ def train(
         "image_px": recipe.image_px,
         "names": [class_name(names)],
         "network": told,
+        "most": network.most,
         "sha256": hashlib.sha256(weights).hexdigest(),
         "licence": family.licence,
     }
@@ -623,8 +626,7 @@ class Segmenter:
         if not path.is_file() or sha256_of(path) != description["sha256"]:
             raise InputError(f"{path}: not the weights that {DESCRIPTION} names; run the stage detector again")
         self.name: str = description["sha256"]
-        self._family, self._image_px = family.name, int(description["image_px"])
-        self._caps: str = description["network"]["caps"]
+        self._image_px = int(description["image_px"])
         self._network = family.build(description["network"])
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         state = torch.load(path, map_location="cpu", weights_only=True)["model"]
@@ -633,17 +635,12 @@ class Segmenter:
 
     def predict(self, pictures: list[np.ndarray], *, floor: float, nms_iou: float, max_boxes: int) -> list[Boxes]:
         """Boxes and masks of each picture, by falling score; see ``Detector.predict``."""
-        most = self._network.most
-        if max_boxes > most:
-            told = f"this {self._family} gives at most {most}; set that, or train with a higher {self._caps}"
-            raise InputError(f"detections.max_boxes = {max_boxes}: {told} in detector.options")
         if not pictures:
             return []
+        limits = {"floor": floor, "nms_iou": nms_iou, "max_boxes": min(max_boxes, self._network.most)}
         items = [self._input(n, picture) for n, picture in enumerate(pictures)]
         with torch.inference_mode():
-            return self._network.found(
-                normalised(items, self._device), items, floor=floor, nms_iou=nms_iou, max_boxes=max_boxes
-            )
+            return self._network.found(normalised(items, self._device), items, **limits)
 
     def _input(self, index: int, picture: np.ndarray) -> Item:
         """As in training, but that masks come out at the size of the picture itself."""
@@ -653,6 +650,6 @@ class Segmenter:
         return Item(index, (height, width), item.content, item.pixels, item.boxes_xyxy, item.bitmaps)
 
 
-def described(recipe: Recipe, caps: str, kind: Any) -> dict[str, Any]:
+def described(recipe: Recipe, kind: Any) -> dict[str, Any]:
     """What makes the network again, for ``detector.json``."""
-    return {"model": recipe.model, "image_px": recipe.image_px, "caps": caps, **asdict(kind)}
+    return {"model": recipe.model, "image_px": recipe.image_px, **asdict(kind)}
