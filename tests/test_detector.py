@@ -37,6 +37,7 @@ OPTIONS: dict[str, Any] = {
     "family": "yolo",
     "model": "yolo11n.yaml",
     "weights": str(ROOT / "workflow/conf/detector/random.md"),
+    "sam": str(ROOT / "workflow/conf/empty/sam"),
     "options": {},
     "image_px": 64,
     "epochs": 2,

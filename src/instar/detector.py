@@ -48,6 +48,7 @@ def detector(
     family: str,
     model: str,
     weights: str,
+    sam: str,
     image_px: int,
     epochs: int,
     batch: int,
@@ -78,7 +79,9 @@ def detector(
             florence2_sam, gemini_sam, watershed.
         model: a yaml of ultralytics, such as yolo11n.yaml, a class of rfdetr, such as RFDETRLarge,
             maskrcnn_resnet50_fpn, mask2former_swin_tiny, or what a published model is called where it is had from.
-        weights: file of weights to start from; one that is called random.md stands for random weights.
+        weights: file of weights to start from, or the folder of a published model that needs no training; a file that
+            is called random.md stands for random weights.
+        sam: folder of the published SAM 2.1 that makes masks of boxes, where the family has boxes alone.
         image_px: side of the network's input, a multiple of 32.
         epochs: passes over the training photographs; with 0 the detector that ``weights`` belong to is taken as it is.
         batch: photographs in a step.
@@ -91,9 +94,8 @@ def detector(
         tile_min_part: of an animal's area; a tile that shows less of it does not teach it.
         options: the library's other training options by its own names.
     """
-    recipe = Recipe(
-        model, weights, image_px, epochs, batch, learning_rate, plain_epochs, workers, options=dict(options), seed=seed
-    )
+    hyper = (image_px, epochs, batch, learning_rate, plain_epochs, workers)
+    recipe = Recipe(model, weights, *hyper, options=dict(options), seed=seed, sam=sam)
     trained = detectors.needs_training(family)
     if not trained or epochs == 0:
         with replacing(out) as folder:
@@ -115,7 +117,8 @@ def detector(
     # the split test is cut, too, to compare its tiles with published ones; as whole photographs it tells nothing
     held_out = usable([one for one in annotated if one.split == "test"], table)[0] if tile_px else []
     taught = _taught([*photographs, *held_out], table, tiling)
-    _check_crowds(taught, *detectors.family(family).most(recipe), annotations)
+    most, remedy = detectors.family(family).most(recipe)
+    _check_crowds(taught, most, remedy, annotations)
     used: list[Annotated] = []
     with (
         unfinished(checkpoints, _key(family, recipe, tiling, start, names, photographs, table)) as work,

@@ -98,7 +98,11 @@ class Detector:
         "the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr, maskrcnn_resnet50_fpn, "
         "mask2former_swin_tiny"
     )
-    weights: str = _key("file of weights to start from; one that is called random.md stands for random weights")
+    weights: str = _key(
+        "file of weights to start from, or the folder of a published model that needs no training; a file that is "
+        "called random.md stands for random weights"
+    )
+    sam: str = _key("folder of the published SAM 2.1 that makes masks of boxes, where the family has boxes alone")
     image_px: int = _key("side of the network's input, a multiple of 32", ge=32, le=2048)
     epochs: int = _key(
         "passes over the training photographs; 0 takes the trained detector that weights belong to", ge=0

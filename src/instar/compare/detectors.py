@@ -173,10 +173,10 @@ def _key(params: Params, study: Path) -> str:
     """sha256 of all that a preset's figures depend on."""
     inputs = [study / name for name in ("annotations.json", "taxonomy.parquet", "specimens.csv")]
     inputs += [study / "images" / f"{shard}.parquet" for shard in params.shards]
-    weights = detectors.weights_file(params.detector.weights)
+    models = [Path(params.detector.weights), Path(params.detector.sam)]  # the stage says what is missing
     sections = [asdict(one) for one in (params.detector, params.detections, params.detection_metrics)]
     told = [*sections, params.seed, params.shards, params.crops.confidence, params.evaluation.bootstrap]
-    told += [params.records.annotation_split, sha256_of(weights) if weights else None]
+    told += [params.records.annotation_split, *(sha256_of(path) if path.exists() else None for path in models)]
     return key_of(told, inputs, [*LIBRARIES, "sahi"])
 
 

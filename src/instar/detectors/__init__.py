@@ -86,6 +86,7 @@ class Recipe:
     workers: int
     options: dict[str, Any]
     seed: int
+    sam: str = ""
 
 
 @dataclass

@@ -7,11 +7,9 @@ import contextlib
 import hashlib
 import io
 import json
-import logging
 import math
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -35,6 +33,7 @@ from instar.errors import InputError
 from instar.files import remove, replacing, sha256_of, write_json
 from instar.masks import Masks, from_rle
 from instar.photographs import jpeg, shrunk
+from instar.progress import quiet_lightning
 
 WEIGHTS = "model.pth"
 T = TypeVar("T")
@@ -483,7 +482,7 @@ def _fit(network: Network, tiles: dict[str, Tiles], recipe: Recipe, schedule: Sc
     learner = _Learner(network, recipe, schedule, training, steps=len(loader) * recipe.epochs)
     on_gpu = torch.cuda.is_available()
     half = on_gpu and torch.cuda.is_bf16_supported()
-    with _quiet(), _told_stop():
+    with quiet_lightning(), _told_stop():
         trainer = lightning.Trainer(
             accelerator="gpu" if on_gpu else "cpu",
             devices=1,
@@ -505,20 +504,6 @@ def _fit(network: Network, tiles: dict[str, Tiles], recipe: Recipe, schedule: Sc
         trainer.fit(learner, feed, ckpt_path=start, weights_only=True)
     network.module.cpu()
     return training
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's tips and its talk about devices and workers out of the log."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning|torch")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextmanager
@@ -637,10 +622,11 @@ class Segmenter:
         """Boxes and masks of each picture, by falling score; see ``Detector.predict``."""
         if not pictures:
             return []
-        limits = {"floor": floor, "nms_iou": nms_iou, "max_boxes": min(max_boxes, self._network.most)}
+        most = min(max_boxes, self._network.most)
         items = [self._input(n, picture) for n, picture in enumerate(pictures)]
         with torch.inference_mode():
-            return self._network.found(normalised(items, self._device), items, **limits)
+            pixels = normalised(items, self._device)
+            return self._network.found(pixels, items, floor=floor, nms_iou=nms_iou, max_boxes=most)
 
     def _input(self, index: int, picture: np.ndarray) -> Item:
         """As in training, but that masks come out at the size of the picture itself."""

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from instar.compare.published import MASSID45, remark
+from instar.compare.published import MASSID45, STUDY, TILES, remark
 from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of
 from instar.report import tray_charts
 from instar.report.inputs import Inputs
@@ -73,6 +73,7 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float) -> Trays | No
     figures = figures_on_test(inputs.metrics["detection_metrics"])
     parts: list[Callable[[], Iterable[Chart | Table]]] = [
         lambda: [_precisions(figures, inputs.params.study), _areas(masks)],
+        lambda: _tiles(inputs.metrics["detector"].get("tiles", {}), inputs.params.study),
         lambda: _curves(inputs, masks, missing),
         lambda: _zooms(inputs, missing),
         lambda: _histogram(inputs, masks, missing),
@@ -127,6 +128,24 @@ def _areas(masks: Mapping[str, Any]) -> Table:
         "false negative those of an animal that none covers, over all photographs of a split. Large animals weigh "
         "most.",
     )
+
+
+def _tiles(tiles: Mapping[str, Mapping[str, int]], study: str) -> list[Table]:
+    """What the detector learnt from, beside what is published of the same photographs; without tiles nothing."""
+    if not tiles:
+        return []
+    published = TILES if study == STUDY else {}
+    columns = [
+        "split",
+        *next(iter(tiles.values())),
+        *(["tiles (published)", "animals (published)"] if published else []),
+    ]
+    lines = [
+        [split, *(f"{number:,}" for number in (*counts.values(), *published.get(split, ())))]
+        for split, counts in tiles.items()
+    ]
+    told = "An animal counts once for each tile that shows enough of it; tiles of the split test are counted only."
+    return [Table("Tiles that the detector learns from, and animals on them", columns, lines, told)]
 
 
 def _of_all(share: float | None) -> str:
