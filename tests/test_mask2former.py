@@ -63,7 +63,7 @@ def test_predict_keeps_its_promises(trained: tuple[Path, Training]) -> None:
 def test_scores_by_hand() -> None:
     network = Mask2Former(TOLD)
     item_size = (4, 4)
-    from instar.detectors.segment import Item
+    from instar.detectors.segment_tiles import Item
 
     nothing = torch.zeros(0)
     item = Item(0, item_size, (4, 4), nothing, nothing, nothing)

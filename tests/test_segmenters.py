@@ -13,7 +13,9 @@ from segmenting import examples, recipe, tile
 from instar.detectors import Example, family, mask2former
 from instar.detectors.augment import Augmentation
 from instar.detectors.paste import masks_of
-from instar.detectors.segment import Schedule, Tiles, finished, mask_figures, settings, taken, write_tiles
+from instar.detectors.segment import finished, settings, taken
+from instar.detectors.segment_fit import Schedule, mask_figures
+from instar.detectors.segment_tiles import Tiles, write_tiles
 from instar.errors import InputError
 from instar.masks import from_bitmaps, no_masks
 

@@ -78,7 +78,7 @@ def detections(
     model = detectors.load(detector)
     merging = (merge, merge_metric, merge_threshold, merge_comparable, merge_whole_first)
     slicing = Slicing(tile_px, tile_overlap, whole, *merging, batch, precision)
-    limits = Limits(floor, nms_iou, detectors.kept_of_a_tile(detector, max_boxes))
+    limits = Limits(floor, nms_iou, max_boxes)
     found: list[dict[str, Any]] = []
     empty = 0
     with ShardReader(images_tar) as reader:

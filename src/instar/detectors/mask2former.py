@@ -16,7 +16,8 @@ from instar.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from instar.detectors.segment import Family, Item, Segmenter
+    from instar.detectors.segment import Family, Segmenter
+    from instar.detectors.segment_tiles import Item
 
 LICENCE = "Apache-2.0"
 
@@ -128,7 +129,7 @@ class Mask2Former:
     def found(
         self, pixels: "torch.Tensor", items: "list[Item]", *, floor: float, nms_iou: float, max_boxes: int
     ) -> list[Boxes]:
-        """See ``segment.Network``."""
+        """See ``segment_fit.Network``."""
         answer = self.module(pixels)
         classes = answer.class_queries_logits.float().softmax(dim=-1)[..., 0]
         logits, side = answer.masks_queries_logits, pixels.shape[-1]

@@ -15,7 +15,8 @@ from instar.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from instar.detectors.segment import Family, Item, Segmenter
+    from instar.detectors.segment import Family, Segmenter
+    from instar.detectors.segment_tiles import Item
 
 LICENCE = "BSD-3-Clause"
 
@@ -120,7 +121,7 @@ class MaskRcnn:
     def found(
         self, pixels: "torch.Tensor", items: "list[Item]", *, floor: float, nms_iou: float, max_boxes: int
     ) -> list[Boxes]:
-        """See ``segment.Network``."""
+        """See ``segment_fit.Network``."""
         import torch
         from torchvision.models.detection.image_list import ImageList
 

@@ -324,5 +324,6 @@ def _unsuppressed(boxes_xyxy: np.ndarray, scores: np.ndarray, nms_iou: float) ->
     from torchvision.ops import nms
 
     kept = np.zeros(len(scores), bool)
-    kept[nms(torch.from_numpy(boxes_xyxy), torch.from_numpy(np.asarray(scores, np.float64)), nms_iou).numpy()] = True
+    boxes, given = (torch.from_numpy(np.asarray(array, np.float64)) for array in (boxes_xyxy, scores))
+    kept[nms(boxes, given, nms_iou).numpy()] = True
     return kept
