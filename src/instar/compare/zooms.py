@@ -14,7 +14,7 @@ import numpy as np
 
 from instar import detectors
 from instar.compare.reuse import key_of, once
-from instar.compare.searching import check_caps_of, search
+from instar.compare.searching import search
 from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, outcomes
 from instar.detection_metrics.instances import matched_instances
 from instar.detection_metrics.judged import photograph_tiles, read_judged, regions, with_masks
@@ -64,11 +64,9 @@ def compare_zooms(zooms: list[float], out: Path | None) -> str:
     if description["family"] == "whole_image":
         raise InputError("detector.family = whole_image looks at whole photographs; a zoom needs one that slices them")
     image_px = int(description.get("image_px", params.detector.image_px))  # what needs no training tells none
+    # the largest tiles first: what would refuse the others, animals on the densest tile, refuses them at once
     tiles = {zoom: _tile_px(zoom, image_px) for zoom in sorted(set(zooms))}
     out = out or study / "comparison"
-    kept = detectors.kept_of_a_tile(study / "detector", params.detections.max_boxes)
-    for tile_px in tiles.values():
-        check_caps_of(study, _sliced(params, tile_px), ("validation",), kept)
     rows = [_row(zoom, _sliced(params, tile_px), study, out / f"zoom_{zoom:g}") for zoom, tile_px in tiles.items()]
     facts = {"study": params.study, "image_px": image_px, "overlap": params.detections.tile_overlap}
     facts |= {"from_px": params.detection_metrics.areas_px, "bootstrap": params.evaluation.bootstrap}
