@@ -73,12 +73,12 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float) -> Trays | No
     figures = figures_on_test(inputs.metrics["detection_metrics"])
     parts: list[Callable[[], Iterable[Chart | Table]]] = [
         lambda: [_precisions(figures, inputs.params.study), _areas(masks)],
-        lambda: _tiles(inputs.metrics["detector"].get("tiles", {}), inputs.params.study),
         lambda: _curves(inputs, masks, missing),
         lambda: _zooms(inputs, missing),
         lambda: _histogram(inputs, masks, missing),
         lambda: _counts(inputs, masks, missing),
         lambda: _seams(inputs, masks, missing),
+        lambda: _tiles(inputs.metrics["detector"].get("tiles", {}), inputs.params.study),
     ]
     found = [one for part in parts for one in part()]
     if not patches:
@@ -128,24 +128,6 @@ def _areas(masks: Mapping[str, Any]) -> Table:
         "false negative those of an animal that none covers, over all photographs of a split. Large animals weigh "
         "most.",
     )
-
-
-def _tiles(tiles: Mapping[str, Mapping[str, int]], study: str) -> list[Table]:
-    """What the detector learnt from, beside what is published of the same photographs; without tiles nothing."""
-    if not tiles:
-        return []
-    published = TILES if study == STUDY else {}
-    columns = [
-        "split",
-        *next(iter(tiles.values())),
-        *(["tiles (published)", "animals (published)"] if published else []),
-    ]
-    lines = [
-        [split, *(f"{number:,}" for number in (*counts.values(), *published.get(split, ())))]
-        for split, counts in tiles.items()
-    ]
-    told = "An animal counts once for each tile that shows enough of it; tiles of the split test are counted only."
-    return [Table("Tiles that the detector learns from, and animals on them", columns, lines, told)]
 
 
 def _of_all(share: float | None) -> str:
@@ -333,3 +315,21 @@ def _difference(rates: Mapping[str, Mapping[str, float | None]]) -> str:
         f"Near seams less elsewhere, per 1,000 animals of any size: {', '.join(told)}. An interval that holds 0 is no "
         "difference that these photographs can show; larger animals are nearer to seams, so compare within a size."
     )
+
+
+def _tiles(tiles: Mapping[str, Mapping[str, int]], study: str) -> list[Table]:
+    """What the detector learnt from, beside what is published of the same photographs; without tiles nothing."""
+    if not tiles:
+        return []
+    published = TILES if study == STUDY else {}
+    columns = [
+        "split",
+        *next(iter(tiles.values())),
+        *(["tiles (published)", "animals (published)"] if published else []),
+    ]
+    lines = [
+        [split, *(f"{number:,}" for number in (*counts.values(), *published.get(split, ())))]
+        for split, counts in tiles.items()
+    ]
+    told = "An animal counts once for each tile that shows enough of it; tiles of the split test are counted only."
+    return [Table("Tiles that the detector learns from, and animals on them", columns, lines, told)]
