@@ -16,6 +16,7 @@ from test_detector import OPTIONS as TRAINING
 from instar.compare.command import compare
 from instar.compare.zooms import table_text, zoom_figures
 from instar.detector import detector
+from instar.detectors import DESCRIPTION
 from instar.errors import InputError
 from instar.params import load
 from instar.study import compose
@@ -88,6 +89,20 @@ def test_the_trained_detector_tells_the_side_of_its_input(study: Path) -> None:
     with pytest.raises(InputError, match=r"detector\.image_px = 128 makes tiles of 32"):
         compare(["zooms", "4"])
     (study / "params.yaml").write_text(text)
+
+
+def test_a_cap_is_told_before_anything_is_searched(study: Path, tmp_path: Path) -> None:
+    path = study / "data/demo/detector" / DESCRIPTION
+    text = path.read_text()
+    path.write_text(json.dumps({**json.loads(text), "most": 1}))
+    try:
+        with pytest.raises(
+            InputError, match=r"photograph a-\d has 1 annotated animals.* detections\.max_boxes = 1 boxes"
+        ):
+            compare(["zooms", "1", "--out", str(tmp_path)])
+    finally:
+        path.write_text(text)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from photo_shards import write_annotations, write_detections, write_images
 
 from instar.detection_metrics.resampling import photograph_groups
 from instar.detection_metrics.stage import CURVE_ROWS, detection_metrics
+from instar.detectors import DESCRIPTION
 from instar.errors import InputError
+from instar.files import write_json
 from instar.tables import SPECIMENS as SPECIMEN_COLUMNS
 from instar.tables import TAXONOMY, write_table
 
@@ -49,7 +51,9 @@ def run_stage(folder: Path, **options: Any) -> Any:
         write_table(folder / "taxonomy.parquet", [], TAXONOMY)
     if not (folder / "specimens.csv").exists():
         (folder / "specimens.csv").write_text(",".join(SPECIMEN_COLUMNS) + "\n")
-    inputs = [folder / name for name in ("a.json", "found", "images", "taxonomy.parquet", "specimens.csv")]
+    if not (folder / "detector").exists():
+        write_json(folder / "detector" / DESCRIPTION, {"family": "yolo"})
+    inputs = [folder / name for name in ("a.json", "detector", "found", "images", "taxonomy.parquet", "specimens.csv")]
     names = ("out.json", "curve.csv", "mask_pr.csv", "mask_areas.csv", "sizes.csv", "counts.csv", "seams.csv")
     detection_metrics(*inputs, *(folder / name for name in names), **{**OPTIONS, **options})
     return json.loads((folder / "out.json").read_text())
@@ -164,10 +168,17 @@ def test_detection_metrics_keeps_the_curve_short(tmp_path: Path) -> None:
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == CURVE_ROWS + 1
 
 
-def test_detection_metrics_refuses_a_cap_that_the_densest_photograph_reaches(tmp_path: Path) -> None:
+def test_detection_metrics_refuses_a_cap_that_the_densest_photograph_reaches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     judged(tmp_path, ANNOTATED, IMAGES, FOUND, max_boxes=3)
     with pytest.raises(InputError, match=r"a-2 has 2 .* detections\.max_boxes = 2"):
         judged(tmp_path, ANNOTATED, IMAGES, FOUND, max_boxes=2)
+    # what the detector itself gives at most counts, too
+    write_json(tmp_path / "detector" / DESCRIPTION, {"family": "mask2former", "most": 2})
+    with pytest.raises(InputError, match=r"a-2 has 2 .* detections\.max_boxes = 2"):
+        judged(tmp_path, ANNOTATED, IMAGES, FOUND, max_boxes=1000)
+    assert "max_boxes = 1000: this mask2former gives at most 2 animals of a tile" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

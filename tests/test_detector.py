@@ -21,7 +21,7 @@ from test_yolo import scene
 
 from instar import detector as module
 from instar.annotations import Annotated
-from instar.detector import CURVE, _key, _write_curve, detector
+from instar.detector import CURVE, _key, _taught, _tiles, _write_curve, detector
 from instar.detectors import Recipe, load
 from instar.detectors.whole_image import WholeImage
 from instar.errors import InputError
@@ -37,6 +37,7 @@ OPTIONS: dict[str, Any] = {
     "family": "yolo",
     "model": "yolo11n.yaml",
     "weights": str(ROOT / "workflow/conf/detector/random.md"),
+    "sam": str(ROOT / "workflow/conf/empty/sam"),
     "options": {},
     "image_px": 64,
     "epochs": 2,
@@ -266,8 +267,36 @@ def test_a_detector_learns_from_tiles(tmp_path: Path) -> None:
     annotated, images = drawn(SPLITS)
     figures, curve = trained(tmp_path, annotated, images, tile_px=64, tile_overlap=0.0, epochs=1)
     photographs = figures["photographs"]
+    held_out = list(SPLITS.values()).count("test")
     assert {split: one["tiles"] for split, one in figures["tiles"].items()} == {
-        s: 2 * n for s, n in photographs.items()
+        split: 2 * n for split, n in {**photographs, "test": held_out}.items()
     }
-    assert all(one["animals"] >= figures["animals"][split] for split, one in figures["tiles"].items())
+    assert all(one["animals"] >= figures["animals"].get(split, 0) for split, one in figures["tiles"].items())
     assert len(curve) == 1
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_crowd_is_told_before_the_training(tmp_path: Path, split: str) -> None:
+    """Two animals in one tile of the photograph a-0, of which the model may give one."""
+    splits = {"a-0": split, "a-1": "train", "a-2": "validation"}
+    annotated, images = drawn(splits)
+    annotated["a-0"][1].append([2.0, 2.0, 8.0, 8.0])
+    told = rf"a\.json: a tile of photograph a-0 \({split}\) shows 2 animals, .* at most 1; raise .*max_det, or lower"
+    with pytest.raises(InputError, match=told):
+        trained(tmp_path, annotated, images, tile_px=64, options={"max_det": 1})
+    assert not list(tmp_path.glob("checkpoints/*/data"))
+
+
+def test_tiles_of_all_splits_are_counted() -> None:
+    """Two photographs of 60 by 20 pixels in three tiles of 20 each, one of them with a region of one tile."""
+    boxes = np.array([[2.0, 2, 8, 8], [15.0, 5, 25, 15], [3.0, 3, 9, 9]])
+    photographs = [Annotated(key, split, 60, 20, boxes, False) for key, split in (("a", "train"), ("b", "test"))]
+    table = pa.table({"key": ["a", "b"], "region": pa.array([None, [0, 0, 20, 20]], REGION)})
+    taught = _taught(photographs, table, Tiling(20, 0.0, 0.1))
+    assert [counts.tolist() for _, counts in taught.values()] == [[3, 1, 0], [3]]
+    nothing = {"tiles": 0, "tiles without an animal": 0, "animals": 0}
+    assert _tiles(taught, photographs) == {
+        "train": {"tiles": 3, "tiles without an animal": 1, "animals": 4},
+        "validation": nothing,
+        "test": {"tiles": 1, "tiles without an animal": 0, "animals": 3},
+    }

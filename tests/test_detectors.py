@@ -9,11 +9,21 @@ import torch
 from omegaconf import OmegaConf
 from project import ROOT
 
-from instar.detectors import RANDOM, Recipe, check_options, class_name, family, weights_file
+from instar.detectors import (
+    DESCRIPTION,
+    RANDOM,
+    Recipe,
+    check_options,
+    class_name,
+    family,
+    kept_of_a_tile,
+    weights_file,
+)
 from instar.detectors import rfdetr as rfdetr_family
 from instar.detectors import yolo as yolo_family
 from instar.detectors.segment import described, taken
 from instar.errors import InputError
+from instar.files import write_json
 from instar.study import compose, names
 
 #: With one class, as counted on the versions in the lock; a renamed or changed model is noticed.
@@ -50,7 +60,7 @@ def recipe(section: Any) -> Recipe:
 
 def made(section: Any) -> Any:
     """The module of a family without a trainer of its own."""
-    told = described(recipe(section), "", taken(family(section.family).Options, dict(section.options)))
+    told = described(recipe(section), taken(family(section.family).Options, dict(section.options)))
     return family(section.family)._family().build({**told, "frozen_norm": False}).module
 
 
@@ -104,3 +114,33 @@ def test_check_options_by_hand() -> None:
 
 def test_class_name() -> None:
     assert [class_name(names) for names in ([], ["ant"], ["ant", "bee"])] == ["animal", "ant", "animal"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "most", "remedy"),
+    [
+        ("maskrcnn", 1000, "raise detector.options.detections and proposals"),
+        ("mask2former", 300, "raise detector.options.num_queries"),
+        ("yolo11l_seg", 1000, "raise detector.options.max_det"),
+        ("yolo11n", 300, "raise detector.options.max_det"),
+        ("rfdetr_seg_large", 200, "name a model that gives more"),
+    ],
+)
+def test_what_a_presets_model_gives_at_most(
+    preset: str, most: int, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    section: Any = OmegaConf.create(compose("trays", [f"detector={preset}"])).detector
+    assert family(section.family).most(recipe(section)) == (most, remedy)
+
+
+def test_no_more_is_kept_of_a_tile_than_a_detector_gives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(tmp_path / DESCRIPTION, {"family": "watershed"})
+    assert kept_of_a_tile(tmp_path, 1000) == 1000
+    write_json(tmp_path / DESCRIPTION, {"family": "mask2former", "most": 300})
+    assert [kept_of_a_tile(tmp_path, given) for given in (299, 300)] == [299, 300]
+    assert capsys.readouterr().err == ""
+    assert kept_of_a_tile(tmp_path, 1000) == 300
+    assert capsys.readouterr().err == (
+        "detections.max_boxes = 1000: this mask2former gives at most 300 animals of a tile, so no more are kept\n"
+    )

@@ -13,7 +13,7 @@ import tiny_models
 from service import Answer, Asked, Service, serving
 from test_zero_shot import LIMITS, drawn, options, whole
 
-from instar.detectors import Recipe, load
+from instar.detectors import RANDOM, Recipe, load
 from instar.detectors import gemini as module
 from instar.detectors.gemini import GeminiSam, describe, objects, scaled_boxes
 from instar.errors import InputError
@@ -62,7 +62,7 @@ def detector(service: Service, sam: Path, tmp_path: Path) -> GeminiSam:
 def made(service: Service, sam: Path, folder: Path, model: str = "gemini-2.0-flash", **changes: Any) -> GeminiSam:
     """As the stages make it: described, written and loaded."""
     given = options("gemini_sam")["options"] | {"answers": str(folder / "answers"), "address": service.url} | changes
-    recipe = Recipe(model, str(sam), 1024, 1, 1, 0.001, 0, 0, given, 0)
+    recipe = Recipe(model, RANDOM, 1024, 1, 1, 0.001, 0, 0, given, 0, str(sam.parent))
     write_json(folder / "detector.json", describe(recipe))
     found = load(folder)
     assert isinstance(found, GeminiSam)
@@ -325,5 +325,5 @@ def test_scaled_boxes_by_hand() -> None:
 def test_options_are_complete(service: Service, sam: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"detector\.options\.threads = 0 is not allowed"):
         made(service, sam, tmp_path, threads=0)
-    with pytest.raises(InputError, match=r"detector\.weights = .*: no such file; fetch .*sam2\.1-hiera-large"):
-        made(service, tmp_path / "none.safetensors", tmp_path)
+    with pytest.raises(InputError, match=r"detector\.sam = .*none: no such folder; fetch .*sam2\.1-hiera-large"):
+        made(service, tmp_path / "none/model.safetensors", tmp_path)

@@ -93,10 +93,10 @@ def test_predict_keeps_its_promises(trained: tuple[Path, Training]) -> None:
     assert third.areas()[0] / 9 == pytest.approx(first.areas()[0], rel=0.1)
     assert len(model.predict(pictures[:1], **limits, max_boxes=1)[0]) == 1
     assert len(model.predict(pictures[:1], floor=0.9999, nms_iou=0.7, max_boxes=50)[0]) == 0
-    with pytest.raises(
-        InputError, match=r"detections\.max_boxes = 51: this maskrcnn gives at most 50; .*detections and"
-    ):
-        model.predict(pictures, **limits, max_boxes=51)
+    # of 100 proposals only 50 may become detections, whatever is asked for
+    assert json.loads((trained[0] / DESCRIPTION).read_text())["most"] == 50
+    (most,) = model.predict(pictures[:1], floor=1e-6, nms_iou=0.99, max_boxes=1000)
+    assert (len(most) + most.empty, most.full) == (50, True)
 
 
 def test_weights_of_other_classes_are_loaded_but_for_the_heads(
@@ -153,3 +153,12 @@ def test_only_the_upper_stages_learn_from_given_weights() -> None:
     learning = {name.split(".")[0] for name, parameter in body.named_parameters() if parameter.requires_grad}
     assert learning == {"layer2", "layer3", "layer4"}
     assert all(parameter.requires_grad for parameter in all_of_it.parameters())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_normalisation_adds_nothing_to_the_variance(frozen: bool) -> None:
+    """As torchvision has it for its weights of COCO."""
+    told = {**TOLD, "model": "maskrcnn_resnet18_fpn", "frozen_norm": frozen}
+    with torch.device("meta"):
+        norm = MaskRcnn(told).module.backbone.body.bn1
+    assert norm.eps == (0.0 if frozen else 1e-5)

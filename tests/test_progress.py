@@ -1,11 +1,13 @@
 """Progress in a log: whole lines that say how far, how fast and how long."""
 
+import logging
 import time
+import warnings
 
 import pytest
 
 from instar import progress as module
-from instar.progress import progress
+from instar.progress import progress, quiet_lightning
 
 
 def test_lines_in_a_log(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +33,15 @@ def test_a_note_stands_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_to_do(capfd: pytest.CaptureFixture[str]) -> None:
     assert list(progress([], "photographs", 0)) == []
+
+
+def test_lightning_is_quiet_for_a_while() -> None:
+    logger = logging.getLogger("lightning.pytorch")
+    before = logger.level
+    with pytest.raises(KeyError), quiet_lightning():
+        assert not logger.isEnabledFor(logging.WARNING) and logger.isEnabledFor(logging.ERROR)
+        warnings.warn_explicit("tip", UserWarning, "x", 1, module="lightning.pytorch.trainer")
+        raise KeyError
+    assert logger.level == before
+    with pytest.raises(UserWarning):
+        warnings.warn_explicit("tip", UserWarning, "x", 1, module="lightning.pytorch.trainer")

@@ -22,6 +22,7 @@ from instar.files import write_json
 from instar.report.compared import read_patches
 from instar.report.overlays import MISSED, RIGHT, WRONG
 from instar.report.stage import report
+from instar.report.trays import _tiles
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +201,15 @@ def test_overlays_of_several_detectors_show_the_same_places(tmp_path: Path) -> N
     assert read_patches(row, {"inaturalist-0", "inaturalist-4"}) == shown["one"] and not stale
     assert read_patches(row, set()) == []
     assert current(out / "left.json", "preset", {"a": 2}) == ([], ["one"])
+
+
+@pytest.mark.parametrize("study", ["trays", "mine"])
+def test_tiles_stand_beside_the_published_ones_of_the_same_photographs(study: str) -> None:
+    assert _tiles({}, study) == []
+    counts = {"tiles": 17_000, "tiles without an animal": 9_000, "animals": 110_000}
+    (table,) = _tiles({"train": counts, "test": {**counts, "tiles": 1_600}}, study)
+    assert table.columns[:4] == ["split", *counts]
+    published = [["17,062", "110,520"], ["1,586", "6,241"]] if study == "trays" else [[], []]
+    assert [line[4:] for line in table.lines] == published
+    assert table.lines[1][:4] == ["test", "1,600", "9,000", "110,000"]
+    assert len(table.columns) == len(table.lines[0])

@@ -10,10 +10,12 @@ import torch
 from pytest import approx
 from segmenting import examples, recipe, tile
 
-from instar.detectors import Example, family
+from instar.detectors import Example, family, mask2former
 from instar.detectors.augment import Augmentation
 from instar.detectors.paste import masks_of
-from instar.detectors.segment import Schedule, Tiles, finished, mask_figures, option_names, taken, write_tiles
+from instar.detectors.segment import finished, settings, taken
+from instar.detectors.segment_fit import Schedule, mask_figures
+from instar.detectors.segment_tiles import Tiles, write_tiles
 from instar.errors import InputError
 from instar.masks import from_bitmaps, no_masks
 
@@ -92,7 +94,10 @@ def test_a_tile_is_enlarged_and_what_is_not_square_filled_up(tmp_path: Path) -> 
 def test_options_of_the_schedule() -> None:
     assert taken(Schedule, {}) == Schedule()
     assert taken(Schedule, {"warmup": 0.5, "flip": 1.0}) == Schedule(warmup=0.5)
-    assert "warmup" in option_names(Schedule, Augmentation)
+    options, schedule = settings(
+        "mask2former", mask2former.Options, recipe("", options={"warmup": 0.5, "num_queries": 9})
+    )
+    assert (options.num_queries, schedule.warmup, schedule.weight_decay) == (9, 0.5, 0.05)
     for value in ("much", -1, True):
         with pytest.raises(InputError, match=r"detector\.options\.warmup = "):
             taken(Schedule, {"warmup": value})
@@ -141,11 +146,3 @@ def test_boxes_alone_are_not_enough(tmp_path: Path) -> None:
     for name, model in (("maskrcnn", "maskrcnn_test"), ("mask2former", "mask2former_swin_test")):
         with pytest.raises(InputError, match="annotations of t-0: boxes without masks"):
             family(name).train(bare, ["ant"], recipe(model), tmp_path, tmp_path)
-
-
-def test_a_tile_with_more_animals_than_the_model_can_give(tmp_path: Path) -> None:
-    few = recipe("mask2former_swin_test", options={"num_queries": 2})
-    with pytest.raises(
-        InputError, match=r"a tile of train holds 3 animals, and the model gives at most 2; raise num_q"
-    ):
-        family("mask2former").train(examples(), ["ant"], few, tmp_path, tmp_path)

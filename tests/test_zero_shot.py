@@ -57,8 +57,7 @@ def stage(folder: Path, preset: str, models: Path | None = None, **changes: Any)
     """Run the stage detector with a preset whose models are the tiny ones; what detector.json says."""
     section = options(preset)
     if models is not None:
-        section["weights"] = str(models / preset / "model.safetensors")
-        section["options"]["sam"] = str(models / "sam/model.safetensors")
+        section |= {"weights": str(models / preset), "sam": str(models / "sam")}
     section["options"] |= changes.pop("options", {})
     paths = [folder / name for name in ("detector", "detector.metrics.json", "detector.csv", "checkpoints")]
     detector(folder / "a.json", folder / "images", *paths, seed=0, shards=["s0"], **{**section, **changes})
@@ -233,16 +232,19 @@ def test_tidy_by_hand() -> None:
 
 def test_a_model_that_is_not_there_is_named_with_how_to_fetch_it(tmp_path: Path, models: Path) -> None:
     fetch = "hf download IDEA-Research/grounding-dino-base --local-dir models/none"
-    with pytest.raises(InputError, match=rf"^detector\.weights = models/none/a\.safetensors: no such file; .*{fetch}$"):
-        stage(tmp_path, "grounding_dino_sam", models, weights="models/none/a.safetensors")
-    with pytest.raises(InputError, match=r"random\.md: random weights find nothing without training; fetch"):
+    with pytest.raises(InputError, match=rf"^detector\.weights = models/none: no such folder; .*{fetch}$"):
+        stage(tmp_path, "grounding_dino_sam", models, weights="models/none")
+    with pytest.raises(InputError, match=r"random\.md: random weights find nothing without training; name the model's"):
         stage(tmp_path, "grounding_dino_sam", models, weights=f"workflow/conf/detector/{RANDOM}")
-    missing = {"sam": "models/none/model.safetensors"}
-    with pytest.raises(InputError, match=r"^detector\.options\.sam = .*: no such file; .*hf download facebook/sam2\.1"):
-        stage(tmp_path, "florence2_sam", models, options=missing)
-    (tmp_path / "bare.safetensors").touch()
-    with pytest.raises(InputError, match=r"bare\.safetensors: no config\.json beside it"):
-        model_folder("detector.weights", str(tmp_path / "bare.safetensors"), "a/b")
+    with pytest.raises(
+        InputError, match=r"^detector\.sam = models/none: no such folder; .*hf download facebook/sam2\.1"
+    ):
+        stage(tmp_path, "florence2_sam", models, sam="models/none")
+    (tmp_path / "bare").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        with pytest.raises(InputError, match=rf"detector\.weights = .*bare: no {name} in it; .*hf download a/b"):
+            model_folder("detector.weights", str(tmp_path / "bare"), "a/b")
+        (tmp_path / "bare" / name).touch()
     assert not (tmp_path / "detector").exists()
 
 
@@ -261,7 +263,7 @@ def test_another_model_than_described_is_refused(tmp_path: Path, models: Path) -
 
 
 def test_a_folder_of_another_model_is_one_line(tmp_path: Path, models: Path) -> None:
-    stage(tmp_path, "grounding_dino_sam", models, weights=str(models / "florence2_sam/model.safetensors"))
+    stage(tmp_path, "grounding_dino_sam", models, weights=str(models / "florence2_sam"))
     with pytest.raises(InputError, match=r"no GroundingDino.*fetch it again") as caught:
         load(tmp_path / "detector")
     assert "\n" not in str(caught.value)
@@ -313,18 +315,26 @@ def test_watershed_goes_through_the_stages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "told"),
+    ("preset", "key", "hub"),
     [
-        (
-            "florence2_sam",
-            "hf download florence-community/Florence-2-large-ft --local-dir models/Florence-2-large-ft, or",
-        ),
-        ("gemini_sam", "hf download facebook/sam2.1-hiera-large --local-dir models/sam2.1-hiera-large, or put it"),
+        ("florence2_sam", "detector.weights", "florence-community/Florence-2-large-ft"),
+        ("florence2_sam", "detector.sam", "facebook/sam2.1-hiera-large"),
+        ("gemini_sam", "detector.sam", "facebook/sam2.1-hiera-large"),
     ],
 )
-def test_the_workflow_says_how_to_fetch_a_missing_model(tmp_path: Path, preset: str, told: str) -> None:
+def test_the_workflow_says_how_to_fetch_a_missing_model(tmp_path: Path, preset: str, key: str, hub: str) -> None:
     params = tmp_path / "params.yaml"
-    params.write_text(compose("demo", [f"detector={preset}", "detector.weights=models/x/model.safetensors"]))
-    expected = told.replace("models/Florence-2-large-ft", "models/x").replace("models/sam2.1-hiera-large", "models/x")
-    with pytest.raises(InputError, match=rf"detector\.weights = models/x/model\.safetensors: .*{re.escape(expected)}"):
+    there = {"detector.weights": tmp_path, "detector.sam": tmp_path} | {key: Path("models/x")}
+    params.write_text(compose("demo", [f"detector={preset}", *(f"{name}={path}" for name, path in there.items())]))
+    told = re.escape(f"{key} = models/x: no such file or folder; hf download {hub} --local-dir models/x, or put it")
+    with pytest.raises(InputError, match=told):
         dag.read(params)
+
+
+def test_all_files_of_published_models_are_inputs_of_the_stage(tmp_path: Path, models: Path) -> None:
+    params = tmp_path / "params.yaml"
+    given = [f"detector.weights={models / 'grounding_dino_sam'}", f"detector.sam={models / 'sam'}"]
+    params.write_text(compose("demo", ["detector=grounding_dino_sam", *given]))
+    inputs = dag.read(params).inputs("detector")
+    assert {Path(path).name for path in inputs["sam"]} == {path.name for path in (models / "sam").iterdir()}
+    assert str(models / "grounding_dino_sam/config.json") in inputs["weights"]

@@ -150,11 +150,10 @@ def read(params_path: Path = PATH) -> Dag:
 def _fetching(key: str, params: Params) -> str:
     """How to fetch the published model that a parameter names, if it names one."""
     section = params.detector
-    if key != "detector.weights" or "sam_model" not in section.options:
+    hub = {"detector.weights": section.model, "detector.sam": section.options.get("sam_model")}.get(key)
+    if hub is None or "sam_model" not in section.options:
         return ""
-    # of a detector that finds through a service only SAM is a model here
-    hub = section.model if "sam" in section.options else section.options["sam_model"]
-    return f"hf download {hub} --local-dir {Path(section.weights).parent}, or "
+    return f"hf download {hub} --local-dir {attrgetter(key)(params)}, or "
 
 
 def _stage(name: str, entry: dict[str, Any], values: Any) -> Stage:

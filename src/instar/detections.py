@@ -68,7 +68,7 @@ def detections(
         merge_comparable: of the better one's score; a weaker one does not make it grow.
         merge_whole_first: what a tile's edge cuts off gives way to what another tile shows whole.
         nms_iou: of two boxes in one tile that overlap more, the better stays.
-        max_boxes: kept of one tile.
+        max_boxes: kept of one tile, or fewer where the detector gives fewer at most.
         batch: tiles through the model at a time.
         precision: of the model's arithmetic on a GPU, float32, bfloat16 or float16; a CPU takes float32.
         workers: threads that decode photographs ahead of the model.

@@ -10,13 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from instar import detectors
 from instar.annotations import Annotated, read_annotations, read_images, usable
 from instar.detectors import DESCRIPTION, Example, Recipe, Training, weights_file
 from instar.errors import InputError
-from instar.examples import Tiling, tiled
+from instar.examples import Tiling, tile_counts, tiled
 from instar.files import replacing, sha256_of, write_json
 from instar.photographs import decoded
 from instar.progress import progress
@@ -47,6 +48,7 @@ def detector(
     family: str,
     model: str,
     weights: str,
+    sam: str,
     image_px: int,
     epochs: int,
     batch: int,
@@ -77,7 +79,9 @@ def detector(
             florence2_sam, gemini_sam, watershed.
         model: a yaml of ultralytics, such as yolo11n.yaml, a class of rfdetr, such as RFDETRLarge,
             maskrcnn_resnet50_fpn, mask2former_swin_tiny, or what a published model is called where it is had from.
-        weights: file of weights to start from; one that is called random.md stands for random weights.
+        weights: file of weights to start from, or the folder of a published model that needs no training; a file that
+            is called random.md stands for random weights.
+        sam: folder of the published SAM 2.1 that makes masks of boxes, where the family has boxes alone.
         image_px: side of the network's input, a multiple of 32.
         epochs: passes over the training photographs; with 0 the detector that ``weights`` belong to is taken as it is.
         batch: photographs in a step.
@@ -90,9 +94,8 @@ def detector(
         tile_min_part: of an animal's area; a tile that shows less of it does not teach it.
         options: the library's other training options by its own names.
     """
-    recipe = Recipe(
-        model, weights, image_px, epochs, batch, learning_rate, plain_epochs, workers, options=dict(options), seed=seed
-    )
+    hyper = (image_px, epochs, batch, learning_rate, plain_epochs, workers)
+    recipe = Recipe(model, weights, *hyper, options=dict(options), seed=seed, sam=sam)
     trained = detectors.needs_training(family)
     if not trained or epochs == 0:
         with replacing(out) as folder:
@@ -111,17 +114,23 @@ def detector(
     photographs, dropped = usable([photograph for photograph in annotated if photograph.split != "test"], table)
     dropped["held out for the figures"] = sum(photograph.split == "test" for photograph in annotated)
     _check_splits(photographs, annotations)
+    # the split test is cut, too, to compare its tiles with published ones; as whole photographs it tells nothing
+    held_out = usable([one for one in annotated if one.split == "test"], table)[0] if tile_px else []
+    taught = _taught([*photographs, *held_out], table, tiling)
+    most, remedy = detectors.family(family).most(recipe)
+    _check_crowds(taught, most, remedy, annotations)
     used: list[Annotated] = []
     with (
         unfinished(checkpoints, _key(family, recipe, tiling, start, names, photographs, table)) as work,
         replacing(out) as folder,
     ):
         folder.mkdir()
-        shown = Counter[str]()
-        examples = _examples(photographs, table, images, tiling, used, dropped, shown)
+        examples = _examples(photographs, table, images, tiling, used, dropped)
         training = detectors.family(family).train(examples, names, recipe, folder, work)
         _write_curve(out_curve, training.curve)
-        figures = _metrics(len(annotated), used, dropped, training) | ({"tiles": _tiles(shown)} if tile_px else {})
+        figures = _metrics(len(annotated), used, dropped, training) | (
+            {"tiles": _tiles(taught, [*used, *held_out])} if tile_px else {}
+        )
         write_json(out_metrics, {"family": family, "weights": sha256_of(start) if start else None, **figures})
 
 
@@ -164,6 +173,27 @@ def _check_splits(photographs: list[Annotated], annotations: Path) -> None:
             )
 
 
+#: Of a photograph, and how many animals each of its tiles teaches.
+Taught = dict[str, tuple[Annotated, np.ndarray]]
+
+
+def _taught(photographs: list[Annotated], table: pa.Table, tiling: Tiling) -> Taught:
+    """By the photographs' keys."""
+    columns = table.select(["key", "region"]).to_pydict()
+    regions = dict(zip(columns["key"], columns["region"], strict=True))
+    counted = progress(photographs, "photographs cut into tiles", len(photographs))
+    return {one.key: (one, tile_counts(one, regions[one.key], tiling)) for one in counted}
+
+
+def _check_crowds(taught: Taught, most: int, remedy: str, annotations: Path) -> None:
+    """Before a training that may take days: whether the model can give all animals of the densest tile."""
+    crowds = [(int(counts.max(initial=0)), one) for one, counts in taught.values()]
+    crowd, one = max(crowds, key=lambda found: found[0])
+    if crowd > most:
+        told = f"a tile of photograph {one.key} ({one.split}) shows {crowd} animals, and the model gives at most {most}"
+        raise InputError(f"{annotations}: {told}; {remedy}, or lower detector.tile_px")
+
+
 def _examples(
     photographs: list[Annotated],
     table: pa.Table,
@@ -171,12 +201,10 @@ def _examples(
     tiling: Tiling,
     used: list[Annotated],
     dropped: Counter[str],
-    shown: Counter[str],
 ) -> Iterator[Example]:
     """Photographs, or their tiles, with their pixels.
 
-    What can be decoded is noted in ``used``, the other reasons in ``dropped``, tiles and the animals on them in
-    ``shown``.
+    What can be decoded is noted in ``used``, the other reasons in ``dropped``.
     """
     columns = ["key", "shard", "offset", "size", "region"]
     rows = {row["key"]: row for row in table.select(columns).to_pylist()}
@@ -190,21 +218,19 @@ def _examples(
                     continue
                 one = wanted[row["key"]]
                 used.append(one)
-                for example in tiled(
-                    Example(one.key, one.split, picture, one.boxes_xyxy, one.masks), row["region"], tiling
-                ):
-                    shown[f"{one.split} tiles"] += 1
-                    shown[f"{one.split} tiles without an animal"] += not len(example.boxes_xyxy)
-                    shown[f"{one.split} animals"] += len(example.boxes_xyxy)
-                    yield example
+                example = Example(one.key, one.split, picture, one.boxes_xyxy, one.masks)
+                yield from tiled(example, row["region"], tiling)
 
 
-def _tiles(shown: Counter[str]) -> dict[str, dict[str, int]]:
-    """Tiles of each split, those without an animal, and the animals that the tiles teach."""
-    return {
-        split: {name: shown[f"{split} {name}"] for name in ("tiles", "tiles without an animal", "animals")}
-        for split in ("train", "validation")
-    }
+def _tiles(taught: Taught, used: list[Annotated]) -> dict[str, dict[str, int]]:
+    """Tiles of each split, those without an animal, and the animals on them, each as often as a tile shows it."""
+    found = {}
+    for split in ("train", "validation", "test"):
+        counts = [taught[one.key][1] for one in used if one.split == split]
+        numbers = np.concatenate([np.zeros(0, np.int64), *counts])
+        empty = int((numbers == 0).sum())
+        found[split] = {"tiles": len(numbers), "tiles without an animal": empty, "animals": int(numbers.sum())}
+    return found
 
 
 def _write_curve(path: Path, curve: list[dict[str, float]]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from instar.annotations import Annotated
 from instar.boxes import box_areas
 from instar.detectors import Example
 from instar.masks import Masks
@@ -43,14 +44,29 @@ def tiled(example: Example, region: Box | None, tiling: Tiling) -> Iterator[Exam
         yield example
         return
     height, width = example.picture.shape[:2]
-    tiles = tile_boxes(width, height, tile_px=tiling.tile_px, overlap=tiling.overlap, whole=False, region=region)
-    for left, top, right, bottom in tiles:
+    for left, top, right, bottom in _parts(width, height, region, tiling):
         boxes_xyxy, masks = _shown(example, (left, top, right, bottom), tiling.min_part)
         picture = example.picture[top:bottom, left:right]
         yield Example(f"{example.name}_{left}_{top}", example.split, picture, boxes_xyxy, masks)
 
 
-def _shown(example: Example, tile: Box, min_part: float) -> tuple[np.ndarray, Masks | None]:
+def tile_counts(photograph: Annotated, region: Box | None, tiling: Tiling) -> np.ndarray:
+    """How many animals each tile of a photograph teaches, without its pixels; see ``tiled``.
+
+    Returns:
+        int64, shape (tiles,); without tiles one number for the photograph.
+    """
+    if not tiling.tile_px:
+        return np.array([len(photograph.boxes_xyxy)], np.int64)
+    tiles = _parts(photograph.width, photograph.height, region, tiling)
+    return np.array([len(_shown(photograph, tile, tiling.min_part)[0]) for tile in tiles], np.int64)
+
+
+def _parts(width: int, height: int, region: Box | None, tiling: Tiling) -> list[Box]:
+    return tile_boxes(width, height, tile_px=tiling.tile_px, overlap=tiling.overlap, whole=False, region=region)
+
+
+def _shown(example: Example | Annotated, tile: Box, min_part: float) -> tuple[np.ndarray, Masks | None]:
     """Boxes and masks of the animals that a tile shows enough of, in its pixels."""
     left, top, right, bottom = tile
     corner = np.array([left, top, left, top], np.float64)

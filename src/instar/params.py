@@ -100,7 +100,11 @@ class Detector:
         "the family's own name of an architecture: a yaml of ultralytics, a class of rfdetr, maskrcnn_resnet50_fpn, "
         "mask2former_swin_tiny"
     )
-    weights: str = _key("file of weights to start from; one that is called random.md stands for random weights")
+    weights: str = _key(
+        "file of weights to start from, or the folder of a published model that needs no training; a file that is "
+        "called random.md stands for random weights"
+    )
+    sam: str = _key("folder of the published SAM 2.1 that makes masks of boxes, where the family has boxes alone")
     image_px: int = _key("side of the network's input, a multiple of 32", ge=32, le=2048)
     epochs: int = _key(
         "passes over the training photographs; 0 takes the trained detector that weights belong to", ge=0
@@ -133,7 +137,9 @@ class Detections:
     merge_comparable: float = _key("of the better one's score; a weaker one does not make it grow", ge=0, le=1)
     merge_whole_first: bool = _key("what a tile's edge cuts off gives way to what another tile shows whole")
     nms_iou: float = _key("of two boxes in one tile that overlap more, the better stays", gt=0, lt=1)
-    max_boxes: int = _key("kept of one tile; must exceed the densest annotated photograph", ge=1)
+    max_boxes: int = _key(
+        "kept of one tile, or what the detector gives at most; must exceed the densest annotated tile", ge=1
+    )
     batch: int = _key("tiles through the model at a time", ge=1)
     precision: str = _key("of the model's arithmetic on a GPU", choices=("float32", "bfloat16", "float16"))
     workers: int = _key("threads that decode photographs ahead of the model", ge=1, le=64)

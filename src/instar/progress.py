@@ -1,7 +1,10 @@
-"""Progress with rate and remaining time: a bar on a terminal, a line now and then in a log."""
+"""Progress with rate and remaining time: a bar on a terminal, a line now and then in a log, and no talk beside it."""
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -52,3 +55,17 @@ def progress(
             yield item
             if note:
                 shown.set_postfix_str(note(), refresh=False)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's tips and its talk about devices and workers out of the log."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning|torch")
+            yield
+    finally:
+        logger.setLevel(level)

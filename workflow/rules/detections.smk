@@ -35,7 +35,8 @@ rule detection_metrics:
         detections=folder("detections"),
         flags=GRAPH.flags("detection_metrics"),
     shell:
-        "{params.job} --log {log:q} -- instar detection_metrics --annotations {input.annotations:q} --detections {params.detections:q}"
+        "{params.job} --log {log:q} -- instar detection_metrics --annotations {input.annotations:q} --detector {input.detector:q}"
+        " --detections {params.detections:q}"
         " --images {params.images:q} --taxonomy {input.taxonomy:q} --specimens {input.specimens:q}"
         " --out {output.metrics:q} --out_curve {output.detection_pr:q} --out_mask_curves {output.mask_pr:q}"
         " --out_mask_areas {output.mask_areas:q} --out_sizes {output.detection_sizes:q} --out_counts {output.counts:q}"

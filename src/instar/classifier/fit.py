@@ -1,12 +1,10 @@
 """Lightning's part of training: loaders, checkpoints, lines of progress, several processes, and the curves."""
 
-import logging
 import pickle
 import shutil
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +26,7 @@ from instar.classifier.memory import naming_short_memory
 from instar.classifier.train import Epoch, Learner, LostLossError
 from instar.errors import InputError
 from instar.files import remove, replacing
+from instar.progress import quiet_lightning
 
 #: Between two lines of progress within an epoch, seconds.
 LINE_INTERVAL_S = 60.0
@@ -281,7 +280,8 @@ def fit(learner: Learner, feed: Feed, work: Path) -> list[Epoch]:
     if recipe.compile:
         learner.network.backbone.compile()
     accelerator, devices, precision = machine(recipe.devices, recipe.precision)
-    with _quiet(), _stopping(work):
+    torch.set_float32_matmul_precision("high")
+    with quiet_lightning(), _stopping(work):
         trainer = lightning.Trainer(
             accelerator=accelerator,
             devices=devices,
@@ -380,21 +380,6 @@ def _stopping(work: Path) -> Iterator[None]:
     except pickle.UnpicklingError:
         remove(work / CHECKPOINT)
         raise InputError(f"{work / CHECKPOINT}: no checkpoint of ours, so it is deleted; start again") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's tips and its talk about devices and workers out of the log."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    torch.set_float32_matmul_precision("high")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning|torch")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def write_curves(folder: Path, epochs: list[Epoch]) -> None:

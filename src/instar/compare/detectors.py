@@ -19,7 +19,7 @@ from instar import detectors
 from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, masked_rows, ours, published_rows
 from instar.compare.overlays import shown_of_presets, write_overlays
 from instar.compare.reuse import key_of, once
-from instar.compare.searching import search
+from instar.compare.searching import check_caps_of, search
 from instar.compared import DETECTORS, FOLDER, judged_by, keep
 from instar.detection_metrics.stage import detection_metrics
 from instar.detector import LIBRARIES, detector
@@ -81,6 +81,7 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     study = Path("data") / params.study
     out = out or study / "comparison"
     chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
+    check_caps_of(study, params, ("validation", "test"), params.detections.max_boxes)
     rows = [_row(preset, _with(params, section), study, out / preset) for preset, section in chosen.items()]
     shown = _shown(out, rows, params, study)
     _write(out, rows, params, write_overlays(out, shown))
@@ -156,7 +157,7 @@ def _judge(params: Params, study: Path, out: Path) -> None:
     """Run the stage detection_metrics on what was searched."""
     own = asdict(params.detection_metrics)
     told = study / "taxonomy.parquet", study / "specimens.csv"
-    inputs = study / "annotations.json", out / "detections", out / "images", *told
+    inputs = study / "annotations.json", out / "detector", out / "detections", out / "images", *told
     names = ["detection_metrics.json", "detection_pr.csv", "mask_pr.csv", "mask_areas.csv", "detection_sizes.csv"]
     names += ["counts.csv", "seams.csv"]
     detection_metrics(
@@ -178,10 +179,10 @@ def _key(params: Params, study: Path) -> str:
     """sha256 of all that a preset's figures depend on."""
     inputs = [study / name for name in ("annotations.json", "taxonomy.parquet", "specimens.csv")]
     inputs += [study / "images" / f"{shard}.parquet" for shard in params.shards]
-    weights = detectors.weights_file(params.detector.weights)
+    models = [Path(params.detector.weights), Path(params.detector.sam)]  # the stage says what is missing
     sections = [asdict(one) for one in (params.detector, params.detections, params.detection_metrics)]
     told = [*sections, params.seed, params.shards, params.crops.confidence, params.evaluation.bootstrap]
-    told += [params.records.annotation_split, sha256_of(weights) if weights else None]
+    told += [params.records.annotation_split, *(sha256_of(path) if path.exists() else None for path in models)]
     return key_of(told, inputs, [*LIBRARIES, "sahi"])
 
 

@@ -39,6 +39,13 @@ MASSID45 = (
 )
 
 
+#: By split, tiles of 512 pixels at an overlap of 60 %, and insects on them; an insect counts for each tile that shows
+#: a tenth of it.
+TILES = {"train": (17_062, 110_520), "validation": (1_244, 5_867), "test": (1_586, 6_241)}
+#: The study whose photographs and partition are the published ones.
+STUDY = "trays"
+
+
 def remark() -> str:
     """What must be said where published rows stand beside one's own."""
     return (

@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from instar.annotations import read_annotations
+from instar.annotations import read_annotations, read_images, usable
+from instar.detection_metrics.judged import check_caps, photograph_tiles, regions
 from instar.detections import detections
+from instar.detectors import kept_of_a_tile
 from instar.params import Params
 from instar.tables import IMAGES, read_table, write_table
 
@@ -22,7 +24,11 @@ def search(detector: Path, study: Path, out: Path, params: Params, splits: Seque
         out: folder to write: ``images`` (rows of all annotated photographs), ``searched`` and ``detections``.
         params: the section detections is used.
         splits: of the photographs that are searched.
+
+    Raises:
+        InputError: see ``check_caps_of``.
     """
+    check_caps_of(study, params, splits, kept_of_a_tile(detector, params.detections.max_boxes))
     annotated, _ = read_annotations(study / "annotations.json")
     every = pa.array([photograph.key for photograph in annotated], pa.string())
     keys = pa.array([photograph.key for photograph in annotated if photograph.split in splits], pa.string())
@@ -34,3 +40,24 @@ def search(detector: Path, study: Path, out: Path, params: Params, splits: Seque
         write_table(searched, rows.filter(pc.is_in(rows["key"], keys)), IMAGES)
         tar = study / f"images/{shard}.tar"
         detections(detector, searched, tar, out / f"detections/{shard}.parquet", **asdict(params.detections))
+
+
+def check_caps_of(study: Path, params: Params, splits: Sequence[str], max_boxes: int) -> None:
+    """From annotations alone, before hours of work: what is kept of a tile must exceed the animals on the densest one.
+
+    Args:
+        study: folder of the study, with annotations and images.
+        params: the section detections is used.
+        splits: of the photographs that are to be searched.
+        max_boxes: kept of a tile.
+
+    Raises:
+        InputError: if some could not be found.
+    """
+    path, given = study / "annotations.json", params.detections
+    annotated, _ = read_annotations(path)
+    table = read_images(study / "images", params.shards, annotated)
+    searched = regions(table)
+    for one in usable([photograph for photograph in annotated if photograph.split in splits], table)[0]:
+        tiles = photograph_tiles(one, searched[one.key], tile_px=given.tile_px, tile_overlap=given.tile_overlap)
+        check_caps(one, tiles, max_boxes, path)

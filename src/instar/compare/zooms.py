@@ -19,7 +19,7 @@ from instar.compared import FOLDER, judged_by, keep, searched_by
 from instar.compared import ZOOMS as LEFT
 from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, outcome_counts
 from instar.detection_metrics.instances import matched_instances
-from instar.detection_metrics.judged import check_caps, photograph_tiles, read_judged, regions, with_masks
+from instar.detection_metrics.judged import photograph_tiles, read_judged, regions, with_masks
 from instar.detection_metrics.resampling import intervals, photograph_groups, resampled_weights
 from instar.detector import LIBRARIES
 from instar.errors import InputError
@@ -66,6 +66,7 @@ def compare_zooms(zooms: list[float], out: Path | None) -> str:
     if description["family"] == "whole_image":
         raise InputError("detector.family = whole_image looks at whole photographs; a zoom needs one that slices them")
     image_px = int(description.get("image_px", params.detector.image_px))  # what needs no training tells none
+    # the largest tiles first: what would refuse the others, animals on the densest tile, refuses them at once
     tiles = {zoom: _tile_px(zoom, image_px) for zoom in sorted(set(zooms))}
     out = out or study / "comparison"
     rows = [_row(zoom, _sliced(params, tile_px), study, out / f"zoom_{zoom:g}") for zoom, tile_px in tiles.items()]
@@ -135,7 +136,6 @@ def zoom_figures(annotations: Path, out: Path, params: Params) -> dict[str, Any]
     for one in judged:
         region = searched[one.photograph.key]
         parts = photograph_tiles(one.photograph, region, tile_px=given.tile_px, tile_overlap=given.tile_overlap)
-        check_caps(one.photograph, parts, given.max_boxes, annotations)
         tiles += len(parts)
     masks = with_masks(photographs)
     medium, large = params.detection_metrics.areas_px

@@ -201,5 +201,6 @@ def check_caps(photograph: Annotated, tiles: Tiles, max_boxes: int, annotations:
         where = " in one tile" if len(tiles) > 1 else ""
         raise InputError(
             f"{annotations}: photograph {photograph.key} has {most} annotated animals{where} and "
-            f"detections.max_boxes = {max_boxes} boxes of a tile are kept; raise it above that"
+            f"detections.max_boxes = {max_boxes} boxes of a tile are kept; raise it above that, or lower "
+            "detections.tile_px where the detector gives no more"
         )

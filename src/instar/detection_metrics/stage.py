@@ -22,6 +22,7 @@ from instar.detection_metrics.resampling import intervals, photograph_groups, re
 from instar.detection_metrics.seams import COLUMNS as SEAM_COLUMNS
 from instar.detection_metrics.specimens import read_specimens
 from instar.detection_metrics.summary import Setting, summary
+from instar.detectors import kept_of_a_tile
 from instar.files import replacing, write_json
 from instar.metrics.coco import (
     IOU_THRESHOLDS,
@@ -44,6 +45,7 @@ Rows = list[dict[str, Any]]
 
 def detection_metrics(
     annotations: Path,
+    detector: Path,
     detections: Path,
     images: Path,
     taxonomy: Path,
@@ -78,6 +80,7 @@ def detection_metrics(
 
     Args:
         annotations: COCO JSON with a split for each image.
+        detector: folder that the stage detector wrote.
         detections: folder of the shards' tables of boxes.
         images: folder of the photographs' shards.
         taxonomy: table of the taxa that animals carry.
@@ -95,7 +98,8 @@ def detection_metrics(
         areas_px: areas at which medium and large animals begin, pixels of the photograph.
         seam_px: what a tile's inner edge runs through, or passes at most so many pixels away, is near a seam.
         count_classes: classes whose animals are counted apart, too; [] for none.
-        max_boxes: what the detector kept of one tile; must exceed the annotated animals on the densest one.
+        max_boxes: what was kept of one tile, or what the detector gives at most; must exceed the annotated animals on
+            the densest one.
         tile_px: side of the tiles that photographs were sliced into.
         tile_overlap: of neighbouring tiles, as a share of the side.
         confidence: of the crops; precision and recall on the split test are told there, too.
@@ -116,6 +120,7 @@ def detection_metrics(
         _write_tables(tables)
         write_json(out, {"rows": {"in": 0, "out": 0, "dropped": {}}, "annotations": 0})
         return
+    max_boxes = kept_of_a_tile(detector, max_boxes)
     searched = regions(photographs.table)
     tiles = {
         one.key: photograph_tiles(one, searched.get(one.key), tile_px=tile_px, tile_overlap=tile_overlap)

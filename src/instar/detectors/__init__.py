@@ -1,12 +1,14 @@
 """Detectors: one file per family behind one small protocol.
 
-A family that is trained has ``train(examples, names, recipe, out, work)``, see ``yolo.train``, one that is not has
-``describe(recipe)``, and each has a class that keeps the promises of ``Detector``.
+A family that is trained has ``train(examples, names, recipe, out, work)``, see ``yolo.train``, and ``most(recipe)``,
+one that is not has ``describe(recipe)``, and each has a class that keeps the promises of ``Detector``. What a trained
+one gives of a picture at most, where there is such a limit, stands as ``most`` in its description.
 """
 
 import difflib
 import json
 import shutil
+import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -84,6 +86,7 @@ class Recipe:
     workers: int
     options: dict[str, Any]
     seed: int
+    sam: str = ""
 
 
 @dataclass
@@ -123,13 +126,10 @@ class Detector(Protocol):
             pictures: uint8, each of shape (height, width, 3), RGB; sizes may differ.
             floor: boxes with a lower score are left out.
             nms_iou: of two boxes that overlap more, the better stays.
-            max_boxes: the best so many of each picture.
+            max_boxes: the best so many of each picture, or fewer where the detector gives fewer at most.
 
         Returns:
             One for each picture, by falling score.
-
-        Raises:
-            InputError: if the detector cannot give ``max_boxes``.
         """
         ...
 
@@ -148,6 +148,14 @@ class Untrained(Protocol):
 
 class Family(Protocol):
     """What the module of a family that is trained has."""
+
+    def most(self, recipe: Recipe) -> tuple[int, str]:
+        """How many animals of one picture such a model gives at most, and what to do where that is too few.
+
+        Raises:
+            InputError: if the model or an option cannot be had.
+        """
+        ...
 
     def train(self, examples: Iterable[Example], names: list[str], recipe: Recipe, out: Path, work: Path) -> Training:
         """See ``yolo.train``."""
@@ -263,6 +271,20 @@ def read_description(path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         raise InputError(f"{path}: not a detector's description; run the stage detector again") from None
     return description
+
+
+def kept_of_a_tile(folder: Path, max_boxes: int) -> int:
+    """``detections.max_boxes``, or what the detector in a folder gives at most where that is less, which is told.
+
+    Raises:
+        InputError: see ``read_description``.
+    """
+    description = read_description(folder / DESCRIPTION)
+    most = int(description.get("most", max_boxes))
+    if most < max_boxes:
+        told = f"this {description['family']} gives at most {most} animals of a tile, so no more are kept"
+        print(f"detections.max_boxes = {max_boxes}: {told}", file=sys.stderr)
+    return min(most, max_boxes)
 
 
 def precision(name: str) -> AbstractContextManager[None]:

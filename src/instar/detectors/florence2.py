@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from instar.detectors import Recipe, sam
+from instar.detectors import Recipe
 from instar.detectors.zero_shot import (
     BoxPrompted,
     Kind,
@@ -12,11 +12,9 @@ from instar.detectors.zero_shot import (
     Prompts,
     Score,
     Text,
-    checked,
-    described,
+    described_with_sam,
     device,
     folder_of,
-    model_folder,
     pretrained,
     pretrained_model,
 )
@@ -31,7 +29,6 @@ _OPTIONS: dict[str, Kind] = {
     "max_tokens": Number(8, 4096, whole=True),
     "largest_share": Number(0, 1),
     "score": Score(),
-    "sam": Text(),
     "sam_model": Text(),
 }
 
@@ -39,19 +36,12 @@ _OPTIONS: dict[str, Kind] = {
 def describe(recipe: Recipe) -> dict[str, Any]:
     """What detector.json says: the models with their sha256, the prompt and how it is answered.
 
-    ``model`` and ``weights`` are Florence-2's name on the hub and its file; the options ``sam_model`` and ``sam``
-    those of SAM 2.1. Its processor decides the side it sees a picture at, so ``image_px`` means nothing here.
+    Its processor decides the side it sees a picture at, so ``image_px`` means nothing here.
 
     Raises:
         InputError: if an option is wrong or a model is missing.
     """
-    options = checked(recipe.options, _OPTIONS, FAMILY)
-    models = {
-        "boxes": model_folder("detector.weights", recipe.weights, recipe.model),
-        "sam": model_folder("detector.options.sam", options["sam"], options["sam_model"]),
-    }
-    licence = f"{LICENCE} (Florence-2), {sam.LICENCE} (SAM 2.1)"
-    return described(FAMILY, recipe, models, licence=licence, options=options)
+    return described_with_sam(FAMILY, recipe, _OPTIONS, f"{LICENCE} (Florence-2)")
 
 
 class Florence2Sam(BoxPrompted):

@@ -20,8 +20,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from instar.detectors import Recipe, sam
+from instar.detectors import Recipe
 from instar.detectors.zero_shot import (
+    SAM_LICENCE,
     BoxPrompted,
     Kind,
     Number,
@@ -30,7 +31,7 @@ from instar.detectors.zero_shot import (
     Text,
     checked,
     described,
-    model_folder,
+    sam_folder,
 )
 from instar.errors import InputError
 from instar.files import replacing
@@ -66,16 +67,14 @@ _PASSING = {408, 429, 500, 502, 503, 504}
 def describe(recipe: Recipe) -> dict[str, Any]:
     """What detector.json says: the model's name, the instructions and SAM's sha256.
 
-    ``model`` is Gemini's name; ``weights`` is the file of SAM 2.1, which the option ``sam_model`` names as the hub
-    does. ``image_px`` means nothing here: pictures are sent as they are.
+    ``model`` is Gemini's name; ``weights`` and ``image_px`` mean nothing here: pictures are sent as they are.
 
     Raises:
         InputError: if an option is wrong or SAM is missing.
     """
     options = checked(recipe.options, _OPTIONS, FAMILY)
-    models = {"sam": model_folder("detector.weights", recipe.weights, options["sam_model"])}
-    licence = f"{LICENCE}, {sam.LICENCE} (SAM 2.1)"
-    return described(FAMILY, recipe, models, licence=licence, options=options, gemini=recipe.model)
+    licence = f"{LICENCE}, {SAM_LICENCE}"
+    return described(FAMILY, recipe, {"sam": sam_folder(recipe)}, licence=licence, options=options, gemini=recipe.model)
 
 
 class GeminiSam(BoxPrompted):

@@ -4,18 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from instar.detectors import Recipe, sam
+from instar.detectors import Recipe
 from instar.detectors.zero_shot import (
     BoxPrompted,
     Kind,
     Number,
     Prompts,
     Text,
-    checked,
-    described,
+    described_with_sam,
     device,
     folder_of,
-    model_folder,
     pretrained,
     pretrained_model,
 )
@@ -28,7 +26,6 @@ _OPTIONS: dict[str, Kind] = {
     "box_threshold": Number(0, 1),
     "text_threshold": Number(0, 1),
     "largest_share": Number(0, 1),
-    "sam": Text(),
     "sam_model": Text(),
 }
 
@@ -36,19 +33,12 @@ _OPTIONS: dict[str, Kind] = {
 def describe(recipe: Recipe) -> dict[str, Any]:
     """What detector.json says: the models with their sha256, the prompt and the thresholds.
 
-    ``model`` and ``weights`` are Grounding DINO's name on the hub and its file; the options ``sam_model`` and ``sam``
-    those of SAM 2.1. ``image_px`` is the longer side that Grounding DINO sees a picture at.
+    See ``described_with_sam``. ``image_px`` is the longer side that Grounding DINO sees a picture at.
 
     Raises:
         InputError: if an option is wrong or a model is missing.
     """
-    options = checked(recipe.options, _OPTIONS, FAMILY)
-    models = {
-        "boxes": model_folder("detector.weights", recipe.weights, recipe.model),
-        "sam": model_folder("detector.options.sam", options["sam"], options["sam_model"]),
-    }
-    licence = f"{LICENCE} (Grounding DINO), {sam.LICENCE} (SAM 2.1)"
-    return described(FAMILY, recipe, models, licence=licence, options=options)
+    return described_with_sam(FAMILY, recipe, _OPTIONS, f"{LICENCE} (Grounding DINO)")
 
 
 class GroundingDinoSam(BoxPrompted):

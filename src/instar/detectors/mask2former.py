@@ -6,17 +6,18 @@ import pickle
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instar.detectors import Boxes, Example, Recipe, Training, check_options
+from instar.detectors import Boxes, Example, Recipe, Training
 from instar.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-    from instar.detectors.segment import Family, Item, Segmenter
+    from instar.detectors.segment import Family, Segmenter
+    from instar.detectors.segment_tiles import Item
 
 LICENCE = "Apache-2.0"
 
@@ -60,17 +61,21 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
         InputError: if the model, the weights or an option cannot be had.
     """
     from instar.detectors import segment
-    from instar.detectors.augment import Augmentation
 
-    kinds = (Options, segment.Schedule, Augmentation)
-    check_options(recipe.options, segment.option_names(*kinds), "mask2former")
-    given = {"clip_norm": 0.01, **recipe.options}
-    options, schedule = segment.taken(Options, given), segment.taken(segment.Schedule, given)
-    segment.taken(Augmentation, given)
     if recipe.model not in _MODELS:
         raise InputError(f"detector.model = {recipe.model}: no such Mask2Former; there are {', '.join(_MODELS)}")
-    told = segment.described(recipe, "num_queries", options)
+    with_clip = replace(recipe, options={"clip_norm": 0.01, **recipe.options})
+    options, schedule = segment.settings("mask2former", Options, with_clip)
+    told = segment.described(recipe, options)
     return segment.train(examples, names, recipe, out, work, family=_family(), told=told, schedule=schedule)
+
+
+def most(recipe: Recipe) -> tuple[int, str]:
+    """See ``Family.most``."""
+    from instar.detectors import segment
+
+    options, _ = segment.settings("mask2former", Options, recipe)
+    return options.num_queries, "raise detector.options.num_queries"
 
 
 def detector(folder: Path, description: dict[str, Any]) -> "Segmenter":
@@ -124,7 +129,7 @@ class Mask2Former:
     def found(
         self, pixels: "torch.Tensor", items: "list[Item]", *, floor: float, nms_iou: float, max_boxes: int
     ) -> list[Boxes]:
-        """See ``segment.Network``."""
+        """See ``segment_fit.Network``."""
         answer = self.module(pixels)
         classes = answer.class_queries_logits.float().softmax(dim=-1)[..., 0]
         logits, side = answer.masks_queries_logits, pixels.shape[-1]

@@ -9,13 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instar.detectors import Boxes, Example, Recipe, Training, check_options, weights_file
+from instar.detectors import Boxes, Example, Recipe, Training, weights_file
 from instar.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-    from instar.detectors.segment import Family, Item, Segmenter
+    from instar.detectors.segment import Family, Segmenter
+    from instar.detectors.segment_tiles import Item
 
 LICENCE = "BSD-3-Clause"
 
@@ -57,21 +58,24 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
         InputError: if the model, the weights or an option cannot be had.
     """
     from instar.detectors import segment
-    from instar.detectors.augment import Augmentation
 
-    kinds = (Options, segment.Schedule, Augmentation)
-    check_options(recipe.options, segment.option_names(*kinds), "maskrcnn")
-    given = recipe.options
-    options, schedule = segment.taken(Options, given), segment.taken(segment.Schedule, given)
-    segment.taken(Augmentation, given)
+    options, schedule = segment.settings("maskrcnn", Options, recipe)
     known = recipe.model == _TEST or _MODEL.fullmatch(recipe.model)
     if not known or (recipe.model.endswith("v2") and "50" not in recipe.model):
         raise InputError(f"detector.model = {recipe.model}: torchvision has no such Mask R-CNN; take {_MODELS}")
-    told = segment.described(recipe, "detections and proposals", options)
+    told = segment.described(recipe, options)
     told["frozen_norm"] = weights_file(recipe.weights) is not None and not recipe.model.endswith("v2")
     if weights_file(recipe.weights) is None:
         told["learning_stages"] = 5
     return segment.train(examples, names, recipe, out, work, family=_family(), told=told, schedule=schedule)
+
+
+def most(recipe: Recipe) -> tuple[int, str]:
+    """See ``Family.most``."""
+    from instar.detectors import segment
+
+    options, _ = segment.settings("maskrcnn", Options, recipe)
+    return min(options.detections, options.proposals), "raise detector.options.detections and proposals"
 
 
 def detector(folder: Path, description: dict[str, Any]) -> "Segmenter":
@@ -117,7 +121,7 @@ class MaskRcnn:
     def found(
         self, pixels: "torch.Tensor", items: "list[Item]", *, floor: float, nms_iou: float, max_boxes: int
     ) -> list[Boxes]:
-        """See ``segment.Network``."""
+        """See ``segment_fit.Network``."""
         import torch
         from torchvision.models.detection.image_list import ImageList
 
@@ -145,6 +149,7 @@ def _module(told: dict[str, Any]) -> Any:
     """torchvision's model with random weights."""
     from torch.nn import BatchNorm2d
     from torchvision.models import detection
+    from torchvision.models.detection._utils import overwrite_eps
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops import FrozenBatchNorm2d
@@ -164,6 +169,7 @@ def _module(told: dict[str, Any]) -> Any:
         norm = FrozenBatchNorm2d if told["frozen_norm"] else BatchNorm2d
         backbone = resnet_fpn_backbone(backbone_name=name[1], weights=None, norm_layer=norm, trainable_layers=5)
         module = detection.MaskRCNN(backbone, num_classes=2, rpn_anchor_generator=anchors, **more)
+        overwrite_eps(module, 0.0)  # of frozen normalisation: torchvision's weights of COCO were trained so
     learning = ("layer4", "layer3", "layer2", "layer1", "")[: told["learning_stages"]]
     for layer, parameter in module.backbone.body.named_parameters():
         parameter.requires_grad_(layer.startswith(learning))

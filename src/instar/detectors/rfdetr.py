@@ -109,6 +109,7 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
         "weights": sha256_of(start) if start else None,
         "image_px": recipe.image_px,
         "names": [class_name(names)],
+        "most": model.model_config.num_queries,
         "sha256": hashlib.sha256(weights).hexdigest(),
         "licence": LICENCE,
     }
@@ -117,6 +118,13 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
     epoch = min(best_epoch, len(curve))
     parameters = sum(parameter.numel() for parameter in model.model.model.parameters())
     return Training(curve, epoch, curve[epoch - 1]["mAP50-95"], parameters, resumed_after)
+
+
+def most(recipe: Recipe) -> tuple[int, str]:
+    """See ``Family.most``."""
+    _prepare()
+    _check(recipe)
+    return _config(recipe.model)["num_queries"].default, "name a model that gives more"
 
 
 def _prepare() -> None:
@@ -145,11 +153,18 @@ def _check(recipe: Recipe) -> None:
         (config.SegmentationTrainConfig if segments else config.TrainConfig)(dataset_dir=None, **recipe.options)
     except ValueError as error:  # pydantic's is one
         raise InputError(f"detector.options: {' '.join(str(error).split())}") from None
-    fields = getattr(config, f"{_class(recipe.model).__name__}Config").model_fields
+    fields = _config(recipe.model)
     block = fields["patch_size"].default * fields["num_windows"].default
     if recipe.image_px % block:
         told = f"{recipe.model} takes multiples of {block}, such as {round(recipe.image_px / block) * block}"
         raise InputError(f"detector.image_px = {recipe.image_px}: {told}")
+
+
+def _config(model: str) -> Any:
+    """The fields of a model's configuration, with their defaults."""
+    from rfdetr import config
+
+    return getattr(config, f"{_class(model).__name__}Config").model_fields
 
 
 def _segments(model: str) -> bool:
@@ -382,9 +397,6 @@ class RfDetr:
         """Boxes of each picture, by falling score; see ``Detector.predict``."""
         import torch
 
-        if max_boxes > self._most:
-            told = f"RF-DETR gives at most {self._most}; set that, and a smaller detections.tile_px"
-            raise InputError(f"detections.max_boxes = {max_boxes}: {told} where there are more animals")
         if not pictures:
             return []
         # as the photographs of training; copies, since torch wants arrays that it could write to

@@ -7,8 +7,6 @@ import numpy as np
 from instar.detectors.zero_shot import device, pretrained, pretrained_model
 from instar.masks import Masks, from_bitmaps, joined_masks
 
-LICENCE = "Apache-2.0"
-
 #: Boxes through the mask decoder at a time; their masks at the picture's size bound the memory.
 _CHUNK = 64
 

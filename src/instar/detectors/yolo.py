@@ -100,6 +100,15 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
     return training
 
 
+def most(recipe: Recipe) -> tuple[int, str]:
+    """See ``Family.most``; it is what ultralytics judges on validation, the stage ``detections`` has its own limit."""
+    _prepare()
+    _check(recipe)
+    from ultralytics.cfg import get_cfg
+
+    return get_cfg(overrides=dict(recipe.options)).max_det, "raise detector.options.max_det"
+
+
 def _prepare() -> None:
     """Import ultralytics so that it neither talks to the network nor leaves files behind."""
     import torch

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from instar.boxes import box_areas, clipped_boxes, iou_matrix, non_empty, order_by_score
+from instar.boxes import box_areas, clipped_boxes, non_empty, order_by_score
 from instar.detectors import RANDOM, Boxes, Recipe, check_options
 from instar.errors import InputError
 from instar.files import sha256_of
@@ -58,6 +58,8 @@ class Score:
         return f"{wrong}, or {SAM_IOU}" if wrong else None
 
 
+SAM_LICENCE = "Apache-2.0 (SAM 2.1)"
+
 #: As the option ``score``: the IoU of its mask that SAM predicts.
 SAM_IOU = "sam_iou"
 
@@ -79,26 +81,27 @@ def checked(options: Mapping[str, Any], kinds: Mapping[str, Kind], family: str) 
     return {name: options[name] for name in kinds}
 
 
-def model_folder(key: str, weights: str, hub_name: str) -> dict[str, str]:
-    """A published model's folder for a description: ``weights`` and the sha256 of all that decides its answers.
+def model_folder(key: str, folder: str, hub_name: str) -> dict[str, str]:
+    """A published model's folder for a description: where it lies and the sha256 of all that decides its answers.
 
     Args:
         key: of params.yaml, for messages.
-        weights: file of weights in the folder.
+        folder: as the hub has it.
         hub_name: what the hub calls the model.
 
     Raises:
-        InputError: if the weights or the configuration beside them are missing.
+        InputError: if it is no folder, or the weights or the configuration in it are missing.
     """
-    path = Path(weights)
-    fetch = f"fetch the published model: hf download {hub_name} --local-dir {path.parent}"
+    path = Path(folder)
+    fetch = f"fetch the published model: hf download {hub_name} --local-dir {folder}"
     if path.name == RANDOM:
-        raise InputError(f"{key} = {weights}: random weights find nothing without training; {fetch}")
-    for file in (path, path.with_name("config.json")):
-        if not file.is_file():
-            missing = "no such file" if file == path else f"no {file.name} beside it"
-            raise InputError(f"{key} = {weights}: {missing}; {fetch}")
-    return {"model": hub_name, "weights": weights, "sha256": _folder_sha256(path.parent)}
+        raise InputError(f"{key} = {folder}: random weights find nothing without training; name the model's folder")
+    if not path.is_dir():
+        raise InputError(f"{key} = {folder}: no such folder; {fetch}")
+    for name in ("config.json", "model.safetensors"):
+        if not (path / name).is_file():
+            raise InputError(f"{key} = {folder}: no {name} in it; {fetch}")
+    return {"model": hub_name, "folder": folder, "sha256": _folder_sha256(path)}
 
 
 def _folder_sha256(folder: Path) -> str:
@@ -123,6 +126,28 @@ def described(family: str, recipe: Recipe, models: dict[str, dict[str, str]], **
     return {**facts, "name": f"{family}-{sha256[:16]}"}
 
 
+def described_with_sam(family: str, recipe: Recipe, kinds: Mapping[str, Kind], licence: str) -> dict[str, Any]:
+    """What detector.json says of a published model that finds boxes, in the folder ``weights``, and of SAM behind it.
+
+    Args:
+        family: its name.
+        recipe: ``model`` is the hub's name of the model, the option ``sam_model`` that of SAM 2.1 in ``sam``.
+        kinds: of the family's options.
+        licence: of the model.
+
+    Raises:
+        InputError: if an option is wrong or a model is missing.
+    """
+    options = checked(recipe.options, kinds, family)
+    models = {"boxes": model_folder("detector.weights", recipe.weights, recipe.model), "sam": sam_folder(recipe)}
+    return described(family, recipe, models, licence=f"{licence}, {SAM_LICENCE}", options=options)
+
+
+def sam_folder(recipe: Recipe) -> dict[str, str]:
+    """The folder of SAM 2.1, see ``model_folder``."""
+    return model_folder("detector.sam", recipe.sam, recipe.options["sam_model"])
+
+
 def folder_of(description: Mapping[str, Any], model: str) -> Path:
     """The folder of one of the models of a description, unchanged since the description was written.
 
@@ -130,7 +155,7 @@ def folder_of(description: Mapping[str, Any], model: str) -> Path:
         InputError: if it is missing or has changed.
     """
     told = description["models"][model]
-    folder = Path(told["weights"]).parent
+    folder = Path(told["folder"])
     if not folder.is_dir():
         fetch = f"hf download {told['model']} --local-dir {folder}"
         raise InputError(f"{folder}: no such folder, where the detector's {model} lies; {fetch}")
@@ -288,16 +313,17 @@ def tidy(
     without(non_empty(inside[order]), "box empty or outside the picture")
     without(box_areas(inside[order]) <= largest_share * width * height, "box over too much of the picture")
     without(scores[order] >= floor, "score below the floor")
-    without(_unsuppressed(inside[order], nms_iou), "overlaps a better box")
+    without(_unsuppressed(inside[order], scores[order], nms_iou), "overlaps a better box")
     without(np.arange(len(order)) < max_boxes, "more than max_boxes")
     return order, dropped
 
 
-def _unsuppressed(boxes_xyxy: np.ndarray, nms_iou: float) -> np.ndarray:
-    """Non-maximum suppression of boxes that come by falling score: bool, shape (n,)."""
-    overlaps = iou_matrix(boxes_xyxy, boxes_xyxy) > nms_iou
-    kept = np.ones(len(boxes_xyxy), bool)
-    for n in range(len(boxes_xyxy)):
-        if kept[n]:
-            kept[n + 1 :] &= ~overlaps[n, n + 1 :]
+def _unsuppressed(boxes_xyxy: np.ndarray, scores: np.ndarray, nms_iou: float) -> np.ndarray:
+    """Which boxes non-maximum suppression keeps, by falling score: bool, shape (n,)."""
+    import torch
+    from torchvision.ops import nms
+
+    kept = np.zeros(len(scores), bool)
+    boxes, given = (torch.from_numpy(np.asarray(array, np.float64)) for array in (boxes_xyxy, scores))
+    kept[nms(boxes, given, nms_iou).numpy()] = True
     return kept

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from instar.compare.published import MASSID45, remark
+from instar.compare.published import MASSID45, STUDY, TILES, remark
 from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of
 from instar.report import tray_charts
 from instar.report.compared import Compared
@@ -62,6 +62,7 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Com
         lambda: _histogram(inputs, masks, missing),
         lambda: counts(inputs, masks, missing),
         lambda: _seams(inputs, masks, missing),
+        lambda: _tiles(inputs.metrics["detector"].get("tiles", {}), inputs.params.study),
     ]
     found = [one for part in parts for one in part()]
     missing += compared.missing
@@ -205,3 +206,21 @@ def _difference(rates: Mapping[str, Mapping[str, float | None]]) -> str:
         f"Near seams less elsewhere, per 1,000 animals of any size: {', '.join(told)}. An interval that holds 0 is no "
         "difference that these photographs can show; larger animals are nearer to seams, so compare within a size."
     )
+
+
+def _tiles(tiles: Mapping[str, Mapping[str, int]], study: str) -> list[Table]:
+    """What the detector learnt from, beside what is published of the same photographs; without tiles nothing."""
+    if not tiles:
+        return []
+    published = TILES if study == STUDY else {}
+    columns = [
+        "split",
+        *next(iter(tiles.values())),
+        *(["tiles (published)", "animals (published)"] if published else []),
+    ]
+    lines = [
+        [split, *(f"{number:,}" for number in (*counts.values(), *published.get(split, ())))]
+        for split, counts in tiles.items()
+    ]
+    told = "An animal counts once for each tile that shows enough of it; tiles of the split test are counted only."
+    return [Table("Tiles that the detector learns from, and animals on them", columns, lines, told)]
