@@ -66,7 +66,8 @@ def detections(
         merge_metric: of the overlap, ios or iou.
         merge_threshold: predictions that overlap by at least so much are one.
         merge_comparable: of the better one's score; a weaker one does not make it grow.
-        merge_whole_first: what a tile's edge cuts off gives way to what another tile shows whole.
+        merge_whole_first: what a tile's edge cuts off gives way to what another tile shows whole and covers half of
+            it, whatever ``merge_threshold`` is.
         nms_iou: of two boxes in one tile that overlap more, the better stays.
         max_boxes: kept of one tile.
         batch: tiles through the model at a time.
