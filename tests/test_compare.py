@@ -2,9 +2,11 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from photo_shards import write_annotations, write_images
 from project import ROOT
@@ -12,8 +14,9 @@ from test_detector import drawn
 
 from instar.compare import detectors as module
 from instar.compare.command import compare
-from instar.compare.detectors import table_text
+from instar.compare.detectors import _parts, table_text
 from instar.errors import InputError
+from instar.params import load
 from instar.study import compose
 from instar.tables import SPECIMENS, TAXONOMY, write_table
 
@@ -44,6 +47,15 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def in_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(study)
+
+
+def test_tiles_are_timed_and_not_a_whole_tray() -> None:
+    tray = np.arange(60 * 100, dtype=np.uint8).reshape(60, 100, 1).repeat(3, axis=2)
+    slicing = replace(load(ROOT / "params.yaml").detections, tile_px=20, tile_overlap=0.0)
+    assert [one.shape for one in _parts(tray, None, slicing, True, 4)] == [(20, 20, 3)] * 4
+    assert (_parts(tray, [40, 20, 60, 40], slicing, True, 4)[0] == tray[20:40, 40:60]).all()
+    assert [one.shape for one in _parts(tray, None, slicing, False, 4)] == [(60, 100, 3)]
+    assert not any(np.shares_memory(one, tray) for one in _parts(tray, None, slicing, True, 4))
 
 
 def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

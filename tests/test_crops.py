@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from photo_shards import RECORD, encoded, write_detections, write_images
 from PIL import Image
@@ -54,6 +55,16 @@ def stored_for(orientation: int) -> bytes:
     exif[0x0112] = orientation
     exif[0x010F] = "a camera"
     return encoded(np.asarray(image), "JPEG", quality=95, subsampling=0, exif=exif.tobytes())
+
+
+def test_masks_are_not_read(tmp_path: Path) -> None:
+    write_images(tmp_path, "s0", {"a-1": stored_for(1)}, (60, 40))
+    write_detections(tmp_path / "found.parquet", {"a-1": [(0, 0, 30, 20, 0.9)]})
+    boxes = pq.read_table(tmp_path / "found.parquet").drop_columns(["mask"])
+    pq.write_table(boxes, tmp_path / "found.parquet")
+    paths = [tmp_path / name for name in ("s0.parquet", "s0.tar", "found.parquet", "crops.parquet", "crops.tar")]
+    crops(*paths, **OPTIONS)
+    assert read_table(tmp_path / "crops.parquet", CROPS)["key"].to_pylist() == ["a-1-000"]
 
 
 def test_crops_of_nothing(tmp_path: Path) -> None:

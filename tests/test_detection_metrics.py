@@ -80,6 +80,11 @@ FOUND = {
 }
 
 
+def test_the_cap_of_a_tile_is_not_compared_with_a_sliced_photograph(tmp_path: Path) -> None:
+    result = judged(tmp_path, ANNOTATED, IMAGES, FOUND, tile_px=100)
+    assert "photographs_at_max_boxes" not in {**result["validation"], **result["test"]}
+
+
 def test_detection_metrics_by_hand(tmp_path: Path) -> None:
     result = judged(tmp_path, ANNOTATED, IMAGES, FOUND)
     assert result["rows"] == {"in": 7, "out": 5, "dropped": {"not fetched: not found": 1, "trained on": 1}}

@@ -10,6 +10,7 @@ from one_by_one import OneByOne, boxes_of
 from photo_shards import SLICING, encoded, write_images
 
 from instar import detections as module
+from instar import tables
 from instar.boxes import NO_ANIMAL
 from instar.detections import Limits, Photograph, Slicing, detections, searched
 from instar.detectors import Boxes
@@ -156,6 +157,22 @@ def test_detections_of_whole_image(tmp_path: Path, whole_image: Path) -> None:
         "detector": "whole_image",
     }
     assert [row["photo_key"] for row in rows] == ["a-1", "a-3", "a-4"]  # a-2 ended in the images
+
+
+def test_photographs_are_written_one_by_one(tmp_path: Path, whole_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 1)
+    write_images(tmp_path, "s0", dict.fromkeys(("a-1", "a-2", "a-3"), encoded(scene((50, 50)))), (50, 50))
+    written: list[int] = []
+
+    def watched(*arguments: Any) -> Iterator[Photograph]:
+        for photograph in searched(*arguments):
+            written.append(sum(path.stat().st_size for path in tmp_path.glob(".out.parquet*")))
+            yield photograph
+
+    monkeypatch.setattr(module, "searched", watched)
+    detections(whole_image, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
+    assert written[0] < written[1] < written[2]
+    assert read_table(tmp_path / "out.parquet", DETECTIONS)["photo_key"].to_pylist() == ["a-1", "a-2", "a-3"]
 
 
 @pytest.mark.parametrize("key", [None, "a-9"])

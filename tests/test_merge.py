@@ -186,6 +186,7 @@ def test_takes_thousands_of_boxes() -> None:
         ({"threshold": 0}, "threshold = 0"),
         ({"threshold": 1.1}, "threshold = 1.1"),
         ({"comparable": -0.1}, "comparable = -0.1"),
+        ({"covered": 0}, "covered = 0"),
     ],
 )
 def test_unknown_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -343,6 +344,18 @@ def test_a_cut_one_goes_to_the_one_that_covers_most_of_it() -> None:
     found = bars((0, 0, 14, 10, 0.9), (6, 0, 26, 10, 0.8), (10, 0, 18, 10, 0.95))
     result = merged(found, **SEAMS, cut=np.array([False, False, True]))
     assert result.members.tolist() == [1, 2] and areas(result) == [140, 200]
+
+
+def test_a_neighbour_does_not_swallow_a_cut_one_whatever_the_threshold() -> None:
+    # cut parts 30-60 and 40-70 of one insect, and a whole neighbour that covers 9 of the first one's 30 columns
+    found = bars((30, 0, 60, 10, 0.9), (40, 0, 70, 10, 0.8), (21, 0, 39, 10, 0.7))
+    cut, tiles = np.array([True, True, False]), np.array([(0, 0, 60, 40), (40, 0, 100, 40), (0, 0, 60, 40)])
+    loose = {**SEAMS, "threshold": 0.3}
+    assert kept(merged(found, **loose, cut=cut, tiles=tiles)) == [[30, 0, 70, 10, 0.9], [21, 0, 39, 10, 0.7]]
+    # a part that is covered by half gives way, however strict the threshold is
+    half = bars((0, 0, 20, 10, 0.9), (10, 0, 40, 10, 0.8))
+    strict = {**SEAMS, "threshold": 0.9}
+    assert kept(merged(half, **strict, cut=np.array([True, False]))) == [[10, 0, 40, 10, 0.8]]
 
 
 def test_a_cut_one_that_no_whole_one_covers_stays() -> None:

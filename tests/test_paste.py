@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import grid_sample, interpolate
 
 from instar.detectors import paste
-from instar.detectors.paste import masks_of, pasted, spread, summed
+from instar.detectors.paste import _summed_together, masks_of, pasted, spread, summed
 from instar.detectors.yolo import _content, _prepare
 from instar.masks import Masks, from_bitmaps
 
@@ -107,7 +107,11 @@ def test_summed_equals_ultralytics(size: tuple[int, int], inside: int, monkeypat
     content = _content(height, width, 24, 24)
     assert content is not None
     top, left, bottom, right = content
-    found = summed(layers[:, :, top:bottom, left:right], coefficients, pictures, boxes, height, width)
+    layers_of_content = layers[:, :, top:bottom, left:right]
+    found = summed(layers_of_content, coefficients, pictures, boxes, height, width)
+    edges = boxes.ceil().clamp(min=0).minimum(limits).long()
+    # what a GPU takes
+    assert same(found, _summed_together(layers_of_content, coefficients, pictures.tolist(), edges, height, width))
     parts = [process_mask_native(layers[n], coefficients[pictures == n], boxes[pictures == n], size) for n in range(2)]
     assert same(found, masks_of(torch.cat(parts)))
     assert (found.areas() > 0).sum() > 20

@@ -14,7 +14,7 @@ from instar.photographs import Row, in_order, jpeg_of, shrunk_image
 from instar.progress import progress
 from instar.shards import ShardReader, ShardWriter, writing
 from instar.splits import id_hash
-from instar.tables import CROPS, DETECTIONS, IMAGES, RECORDS, read_table, write_table
+from instar.tables import BOXES, CROPS, IMAGES, RECORDS, read_table, write_table
 
 #: Columns of a crop by the columns of its photograph that they are.
 _ANCESTRY = {name: name for name in CROPS.names if name in RECORDS.names and name not in ("key", "sha256")}
@@ -73,7 +73,7 @@ def crops(
         InputError: if a box is on a photograph that is not in ``images``, or the shard's files are damaged.
     """
     photographs = {row["key"]: row for row in read_table(images, IMAGES).to_pylist()}
-    rows = read_table(detections, DETECTIONS).to_pylist()
+    rows = read_table(detections, BOXES).to_pylist()
     for row in rows:
         photograph = photographs.get(row["photo_key"])
         if photograph is None or photograph["offset"] is None:

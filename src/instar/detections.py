@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar import detectors
@@ -18,7 +19,7 @@ from instar.merge import Metric, Rule, merged
 from instar.photographs import Row, decoded, in_order
 from instar.progress import progress
 from instar.shards import ShardReader
-from instar.tables import DETECTIONS, IMAGES, read_table, write_table
+from instar.tables import DETECTIONS, IMAGES, read_table, write_stream
 from instar.tiles import Box, cut_flags, joined, shifted, tile_boxes
 
 #: A box that ends so near a tile's inner edge, in pixels of the photograph, is cut off by it.
@@ -66,7 +67,8 @@ def detections(
         merge_metric: of the overlap, ios or iou.
         merge_threshold: predictions that overlap by at least so much are one.
         merge_comparable: of the better one's score; a weaker one does not make it grow.
-        merge_whole_first: what a tile's edge cuts off gives way to what another tile shows whole.
+        merge_whole_first: what a tile's edge cuts off gives way to what another tile shows whole and covers half of
+            it, whatever ``merge_threshold`` is.
         nms_iou: of two boxes in one tile that overlap more, the better stays.
         max_boxes: kept of one tile, or fewer where the detector gives fewer at most.
         batch: tiles through the model at a time.
@@ -79,20 +81,26 @@ def detections(
     merging = (merge, merge_metric, merge_threshold, merge_comparable, merge_whole_first)
     slicing = Slicing(tile_px, tile_overlap, whole, *merging, batch, precision)
     limits = Limits(floor, nms_iou, max_boxes)
-    found: list[dict[str, Any]] = []
-    empty = 0
-    with ShardReader(images_tar) as reader:
-        pictures = decoded(rows, reader, threads=workers)
-        for photograph in progress(searched(model, pictures, slicing, limits), "photographs", len(rows)):
-            found += _rows(photograph, model.name)
-            empty += photograph.empty
-    if other := {row["key"] for row in rows} ^ {row["photo_key"] for row in found}:
-        raise RuntimeError(f"{out}: {len(other)} photographs are not both given and written, such as {min(other)}")
-    reasons = Counter(row["reason"] for row in found if "reason" in row)
-    print(f"{len(rows)} photographs, {len(found) - reasons.total()} boxes, {dict(reasons)}", file=sys.stderr)
-    if empty:
-        print(f"{empty} predictions of tiles without a pixel in their masks left out", file=sys.stderr)
-    write_table(out, found, DETECTIONS)
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+
+    def tables() -> Iterator[pa.Table]:
+        """One photograph after the other, so that the boxes and masks of one alone are held as rows."""
+        given = {row["key"] for row in rows}
+        with ShardReader(images_tar) as reader:
+            pictures = decoded(rows, reader, threads=workers)
+            for photograph in progress(searched(model, pictures, slicing, limits), "photographs", len(rows)):
+                given ^= {photograph.key}
+                counts.update(boxes=len(photograph.boxes), empty=photograph.empty)
+                reasons.update([photograph.reason] if photograph.reason else [])
+                yield pa.Table.from_pylist(_rows(photograph, model.name), schema=DETECTIONS)
+        if given:
+            raise RuntimeError(f"{out}: {len(given)} photographs are not both given and written, such as {min(given)}")
+
+    write_stream(out, tables(), DETECTIONS)
+    print(f"{len(rows)} photographs, {counts['boxes']} boxes, {dict(reasons)}", file=sys.stderr)
+    if counts["empty"]:
+        print(f"{counts['empty']} predictions of tiles without a pixel in their masks left out", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def merged(
     cut: np.ndarray | None = None,
     tiles: np.ndarray | None = None,
     whole_first: bool = False,
+    covered: float = 0.5,
 ) -> Merged:
     """Predictions of one animal made one; on masks where there are masks, else on boxes.
 
@@ -70,7 +71,7 @@ def merged(
     SAHI's ``get_sliced_prediction`` therefore does NMS instead below a confidence of 0.1, without a word.
 
     With ``whole_first`` only whole predictions are merged by the rule, and grow not to the union but to what they
-    agree on, by score. One that is cut gives way to a whole one that covers ``threshold`` of it. Those left are parts
+    agree on, by score. One that is cut gives way to a whole one that covers ``covered`` of it. Those left are parts
     of animals that no tile shows whole, and are joined, chains of them too, where two agree by an IOU of ``threshold``
     in what both of their tiles show.
 
@@ -85,14 +86,16 @@ def merged(
         tiles: int, shape (n, 4), the box of the tile that gave each; None if not known: then parts are joined by
             ``threshold`` of the smaller one.
         whole_first: whether whole predictions come before those that are cut.
+        covered: in (0, 1], of the area of a cut one. Below a half a neighbour swallows it: see benchmarks/merge.py.
 
     Raises:
-        ValueError: if rule or metric is unknown, or threshold or comparable out of range.
+        ValueError: if rule or metric is unknown, or threshold, comparable or covered out of range.
     """
     if rule not in ("greedy_nmm", "nmm", "nms") or metric not in ("iou", "ios"):
         raise ValueError(f"rule = {rule}, metric = {metric}; must be greedy_nmm, nmm or nms, and iou or ios")
-    if not (0 < threshold <= 1 and 0 <= comparable <= 1):
-        raise ValueError(f"threshold = {threshold}, comparable = {comparable}; must be in (0, 1] and [0, 1]")
+    if not (0 < threshold <= 1 and 0 <= comparable <= 1 and 0 < covered <= 1):
+        told = f"threshold = {threshold}, comparable = {comparable}, covered = {covered}"
+        raise ValueError(f"{told}; must be in (0, 1], [0, 1] and (0, 1]")
     order = _order(found, classes)
     ranked = _Ranked(
         found.take(order),
@@ -102,7 +105,7 @@ def merged(
         order,
     )
     # float, not NumPy's: SAHI compares float32 with a threshold rounded to float32
-    matching = _Matching(rule, metric, float(threshold), comparable)
+    matching = _Matching(rule, metric, float(threshold), comparable, covered)
     groups = _whole_first(ranked, matching) if whole_first else _taken_up(ranked, matching)
     return _result(ranked, groups)
 
@@ -113,6 +116,7 @@ class _Matching:
     metric: Metric
     threshold: float
     comparable: float
+    covered: float
 
 
 @dataclass(frozen=True)
@@ -432,13 +436,13 @@ def _agreed(ranked: _Ranked, keepers: np.ndarray, parts: np.ndarray, offsets: np
 
 
 def _covering(ranked: _Ranked, whole: np.ndarray, cut: np.ndarray, matching: _Matching) -> np.ndarray:
-    """The whole prediction that covers most of each cut one, at least the threshold of it; -1 for none."""
+    """The whole prediction that covers most of each cut one, at least ``covered`` of it; -1 for none."""
     over, most = np.full((2, len(cut)), -1.0)
     shapes, others = ranked.take(cut).shapes(), ranked.take(whole).shapes()
     for left, right in _near(shapes, others):
         good = ranked.classes[cut[left]] == ranked.classes[whole[right]]
         left, right = left[good], right[good]
-        overlap = _overlaps(shapes, others, left, right, "covered", matching.threshold)
+        overlap = _overlaps(shapes, others, left, right, "covered", matching.covered)
         order = np.lexsort((right, -overlap, left))
         left, right, overlap = left[order], right[order], overlap[order]
         first = np.flatnonzero((np.diff(left, prepend=-1) > 0) & (overlap > 0))

@@ -135,7 +135,10 @@ class Detections:
     merge_metric: str = _key("of the overlap: of the smaller one's area, or of both together", choices=("ios", "iou"))
     merge_threshold: float = _key("predictions of two tiles that overlap by at least so much are one", gt=0, le=1)
     merge_comparable: float = _key("of the better one's score; a weaker one does not make it grow", ge=0, le=1)
-    merge_whole_first: bool = _key("what a tile's edge cuts off gives way to what another tile shows whole")
+    merge_whole_first: bool = _key(
+        "what a tile's edge cuts off gives way to what another tile shows whole and covers half of it, whatever "
+        "merge_threshold is"
+    )
     nms_iou: float = _key("of two boxes in one tile that overlap more, the better stays", gt=0, lt=1)
     max_boxes: int = _key(
         "kept of one tile, or what the detector gives at most; must exceed the densest annotated tile", ge=1

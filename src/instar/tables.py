@@ -112,13 +112,16 @@ DETECTIONS = pa.schema(
     ]
 )
 
+#: The same without the masks, which may be larger than all the rest.
+BOXES = DETECTIONS.remove(DETECTIONS.get_field_index("mask"))
+
 _ANCESTRY = ["source", "photo_id", "observation_id", "observer_id", "taxon_id", "latitude", "longitude", "observed_at"]
 _ANCESTRY += ["basis", "licence", "rights_holder", "creator", "reference", "shard"]
 
 #: crops/<shard>.parquet: one row per box of detections, with the ancestry of the photograph.
 CROPS = pa.schema(
     [
-        *DETECTIONS.remove(DETECTIONS.get_field_index("mask")),
+        *BOXES,
         *(RECORDS.field(name) for name in _ANCESTRY),
         pa.field("photo_sha256", pa.string()),  # of the photograph's file
         pa.field("photo_phash", pa.uint64()),  # of the photograph

@@ -25,7 +25,7 @@ from instar.detection_metrics.stage import detection_metrics
 from instar.detector import LIBRARIES, detector
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
-from instar.params import Params, load
+from instar.params import Detections, Params, load
 from instar.photographs import decoded
 from instar.progress import progress
 from instar.report.patches import Shown
@@ -33,6 +33,7 @@ from instar.shards import ShardReader
 from instar.store import STATE
 from instar.study import compose, names
 from instar.tables import IMAGES, read_table
+from instar.tiles import tile_boxes
 
 #: Photographs that are timed, at most, and how often; the fastest counts.
 TIMED, ROUNDS = 64, 3
@@ -187,17 +188,25 @@ def _key(params: Params, study: Path) -> str:
 
 
 def _times(params: Params, study: Path, out: Path) -> dict[str, float | None]:
-    """Milliseconds per photograph, decoded before, one by one and in full batches: the best of several rounds."""
+    """Milliseconds per part that the stage detections looks at: a tile, or a photograph that is not sliced.
+
+    The parts, at most ``TIMED`` and as many of each photograph, are decoded before, and predicted one by one and in
+    full batches: the best of several rounds.
+    """
+    model = detectors.load(out / "detector")
+    tables = {shard: read_table(out / f"searched/{shard}.parquet", IMAGES) for shard in params.shards}
+    rows = {shard: table.filter(pc.is_null(table["reason"])) for shard, table in tables.items()}
+    each = -(-TIMED // max(sum(map(len, rows.values())), 1))
     pictures: list[np.ndarray] = []
-    for shard in params.shards:
-        table = read_table(out / f"searched/{shard}.parquet", IMAGES)
-        rows = table.filter(pc.is_null(table["reason"])).slice(0, TIMED - len(pictures))
+    for shard, table in rows.items():
+        given = table.slice(0, TIMED - len(pictures)).select(["key", "offset", "size", "region"]).to_pylist()
         with ShardReader(study / f"images/{shard}.tar") as reader:
-            found = decoded(rows.select(["key", "offset", "size"]).to_pylist(), reader)
-            pictures += [picture for _, picture in found if not isinstance(picture, str)]
+            for row, picture in decoded(given, reader):
+                if not isinstance(picture, str):
+                    pictures += _parts(picture, row["region"], params.detections, model.tiled, each)
     if not pictures:
         return {"ms_single": None, "ms_batch": None}
-    model = detectors.load(out / "detector")
+    pictures = pictures[:TIMED]
     limits = {name: getattr(params.detections, name) for name in ("floor", "nms_iou", "max_boxes")}
 
     def seconds(batch: int) -> float:
@@ -207,6 +216,24 @@ def _times(params: Params, study: Path, out: Path) -> dict[str, float | None]:
     model.predict(pictures[:1], **limits)  # the first one also loads and compiles
     single, full = seconds(1), seconds(params.detections.batch)
     return {"ms_single": 1000 * single / len(pictures), "ms_batch": 1000 * full / len(pictures)}
+
+
+def _parts(
+    picture: np.ndarray, region: list[int] | None, slicing: Detections, tiled: bool, most: int
+) -> list[np.ndarray]:
+    """Some of the tiles of a photograph, spread over it; copies, so that the photograph itself is not kept."""
+    height, width = picture.shape[:2]
+    boxes = tile_boxes(
+        width,
+        height,
+        tile_px=slicing.tile_px if tiled else max(width, height),
+        overlap=slicing.tile_overlap,
+        whole=False,
+        region=None if region is None else (region[0], region[1], region[2], region[3]),
+    )
+    places = np.linspace(0, len(boxes), most, endpoint=False, dtype=int)
+    chosen = [boxes[n] for n in np.unique(places).tolist()]
+    return [picture[y_min:y_max, x_min:x_max].copy() for x_min, y_min, x_max, y_max in chosen]
 
 
 def _fastest(call: Callable[[], Any]) -> float:

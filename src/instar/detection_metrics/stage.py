@@ -126,6 +126,7 @@ def detection_metrics(
         one.key: photograph_tiles(one, searched.get(one.key), tile_px=tile_px, tile_overlap=tile_overlap)
         for one in photographs.annotated
     }
+    sliced = any(len(parts) > 1 for parts in tiles.values())
     for photograph in photographs.annotated:
         check_caps(photograph, tiles[photograph.key], max_boxes, annotations)
     validation, test = (photographs.split(split, annotations) for split in ("validation", "test"))
@@ -156,8 +157,12 @@ def detection_metrics(
             "dropped": dict(sorted((+photographs.dropped).items())),
         },
         "annotations": len(photographs.annotated),
-        "validation": _counts(validation, max_boxes),
-        "test": {**_counts(test, max_boxes), **figures, "recall_at_floor": at_confidence(found, 0.0)["recall"]},
+        "validation": _counts(validation, max_boxes, sliced=sliced),
+        "test": {
+            **_counts(test, max_boxes, sliced=sliced),
+            **figures,
+            "recall_at_floor": at_confidence(found, 0.0)["recall"],
+        },
         "threshold": {**threshold, **named("test", at_confidence(found, threshold["confidence"]))},
         "at_crops_confidence": {"confidence": confidence, **named("test", at_confidence(found, confidence))},
         "interval_95": _intervals(found, groups, weights, threshold["confidence"], confidence),
@@ -175,13 +180,15 @@ def _matched(judged: list[Judged]) -> Matches:
     )
 
 
-def _counts(judged: list[Judged], max_boxes: int) -> dict[str, int]:
-    return {
+def _counts(judged: list[Judged], max_boxes: int, *, sliced: bool) -> dict[str, int]:
+    counts = {
         "photographs": len(judged),
         "animals": sum(len(one.photograph.boxes_xyxy) for one in judged),
         "boxes": sum(len(one.scores) for one in judged),
-        "photographs_at_max_boxes": sum(len(one.scores) >= max_boxes for one in judged),
     }
+    if not sliced:  # the cap is of one tile
+        counts["photographs_at_max_boxes"] = sum(len(one.scores) >= max_boxes for one in judged)
+    return counts
 
 
 def _figures(judged: list[Judged], areas: Mapping[str, Range]) -> dict[str, float | None]:

@@ -138,9 +138,80 @@ def summed(
     """
     limits = torch.tensor([width, height, width, height], device=boxes_xyxy.device)
     edges = boxes_xyxy.ceil().clamp(min=0).minimum(limits).long()
+    if layers.device.type == "cpu":
+        return _summed_one_by_one(layers.float(), coefficients.float(), pictures.tolist(), edges.numpy(), height, width)
+    return _summed_together(layers, coefficients, pictures.tolist(), edges, height, width)
+
+
+def _summed_one_by_one(
+    layers: torch.Tensor, coefficients: torch.Tensor, owners: list[int], edges: np.ndarray, height: int, width: int
+) -> Masks:
+    """Box by box, of the cells around it alone, as is cheapest on a CPU.
+
+    Args:
+        layers: float32, shape (b, c, rows, columns).
+        coefficients: float32, shape (n, c).
+        owners: of each mask its picture.
+        edges: int64, shape (n, 4), the boxes in whole pixels, max exclusive.
+        height: of the pictures, pixels.
+        width: likewise.
+    """
+    rows, columns = layers.shape[2:]
+    (above, down), (before, across) = _weights_of_cells(rows, height), _weights_of_cells(columns, width)
+    down = down.T.contiguous()
+    sides = np.maximum(edges[:, 2:] - edges[:, :2], 0)
+    parts, start = [no_masks()], 0
+    for end in _ends(sides.prod(axis=1).tolist(), 1):
+        inside = []
+        for n in range(start, end):
+            left, top, right, bottom = edges[n].tolist()
+            if right <= left or bottom <= top:
+                inside.append(np.zeros((0, 1), bool))
+                continue
+            y, x = slice(above[top], above[bottom - 1] + 2), slice(before[left], before[right - 1] + 2)
+            block = layers[owners[n], :, y, x]
+            # torch's products: NumPy's own threads wait for each other over such small ones
+            cells = torch.mv(block.flatten(1).T, coefficients[n]).view(block.shape[1:])
+            # a column of pixels after the other, a pixel that is never inside at the end of each
+            picture = np.zeros((right - left, bottom - top + 1), bool)
+            values = torch.mm(torch.mm(across[left:right, x], cells.T), down[y, top:bottom])
+            np.greater(values.numpy(), 0, out=picture[:, :-1])
+            inside.append(picture)
+        parts.append(_runs_of(inside, edges[start:end]))
+        start = end
+    return joined_masks(parts)
+
+
+def _weights_of_cells(cells: int, pixels: int) -> tuple[list[int], torch.Tensor]:
+    """Of each pixel of a side the cell before its centre, and all cells' shares: float32, shape (pixels, cells)."""
+    before, share = _between(cells, pixels, torch.device("cpu"))
+    weights = torch.zeros((pixels, cells))
+    weights.scatter_add_(1, before[:, None], 1 - share[:, None])
+    weights.scatter_add_(1, (before + 1).clamp(max=cells - 1)[:, None], share[:, None])
+    return before.tolist(), weights
+
+
+def _runs_of(pictures: list[np.ndarray], edges: np.ndarray) -> Masks:
+    """Runs of masks, bool, shape (width, height + 1) each, whose last pixels are False; and where each begins."""
+    flat = np.concatenate([np.zeros(1, bool), *(picture.ravel() for picture in pictures)])
+    steps = np.flatnonzero(flat[1:] != flat[:-1])
+    starts, ends = steps[::2], steps[1::2]
+    begins = np.cumsum([0, *(picture.size for picture in pictures)])
+    owners = np.searchsorted(begins, starts, side="right") - 1
+    heights = np.array([picture.shape[1] for picture in pictures], np.int64)[owners]
+    columns, tops = np.divmod(starts - begins[owners], heights)
+    columns, tops = (columns + edges[owners, 0]).astype(np.int32), (tops + edges[owners, 1]).astype(np.int32)
+    offsets = np.searchsorted(owners, np.arange(len(pictures) + 1))
+    return Masks(columns, tops, tops + (ends - starts).astype(np.int32), offsets.astype(np.int64))
+
+
+def _summed_together(
+    layers: torch.Tensor, coefficients: torch.Tensor, owners: list[int], edges: torch.Tensor, height: int, width: int
+) -> Masks:
+    """All boxes in a few calls, as a GPU wants them."""
     sides = (edges[:, 2:] - edges[:, :2]).clamp(min=0)
     parts, start = [no_masks()], 0
-    pixels, owners = sides.prod(dim=1).tolist(), pictures.tolist()
+    pixels = sides.prod(dim=1).tolist()
     for end in _ends(pixels, layers.shape[2] * layers.shape[3]):
         cells = torch.empty((end - start, *layers.shape[2:]), device=layers.device)
         for first, last in _stretches(owners, start, end):

@@ -498,9 +498,9 @@ def _pasted(boxes: list[Boxes], found: list[Any], protos: Any, alike: list[int],
     corners = [torch.from_numpy(boxes[n].boxes_xyxy).to(protos.device) for n in alike]
     content = _content(*shape, *protos.shape[2:])
     if content is not None:
-        owners = torch.repeat_interleave(torch.tensor([len(boxes[n]) for n in alike])).to(protos.device)
+        owners = torch.tensor(alike).repeat_interleave(torch.tensor([len(boxes[n]) for n in alike]))
         top, left, bottom, right = content
-        layers = protos[alike, :, top:bottom, left:right]
+        layers = protos[:, :, top:bottom, left:right]
         coefficients = torch.cat([found[n][:, 6:] for n in alike])
         masks = summed(layers, coefficients, owners, torch.cat(corners), *shape)
         ends = np.cumsum([0, *(len(boxes[n]) for n in alike)])
