@@ -260,7 +260,7 @@ def _write(out: Path, rows: list[dict[str, Any]], params: Params, pictures: str 
     facts |= {
         "tile_px": params.detections.tile_px,
         "whole": params.detections.whole,
-        "timed_photographs": TIMED,
+        "timed": TIMED,
         "rounds": ROUNDS,
     }
     write_json(out / "comparison.json", {**facts, "presets": rows})
@@ -294,11 +294,10 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     told = f"Detectors of study {facts['study']}: figures on the photographs of the split test, intervals of 95 %"
     wanted = f"the confidence was chosen on validation for a recall of {rows[0]['wanted_recall']:g}"
     told += ", from resampling photographs. " if masks else f"; recall is with every box, {wanted}. "
-    tiles = "that time and about as much again" if facts["whole"] else "about that time"
+    also = "; the stage detections looks at the whole one, too" if facts["whole"] else ""
     told += (
-        f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, and of whole "
-        f"photographs: where the longer side exceeds {facts['tile_px']} pixels, the stage detections takes "
-        f"{tiles} for each tile."
+        f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, of a photograph "
+        f"or, where its longer side exceeds {facts['tile_px']} pixels, of a tile of it{also}."
     )
     if from_random := [row["preset"] for row in order if row["weights"] is None and row.get("best_epoch", 1)]:
         told += f" Trained from random weights, not from pretrained ones: {', '.join(from_random)}."
