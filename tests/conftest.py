@@ -1,6 +1,7 @@
 """Shared by all tests: no library may look at the network or at the user's own settings."""
 
 import os
+import sys
 import warnings
 
 import pytest
@@ -11,6 +12,9 @@ os.environ["DVC_NO_ANALYTICS"] = "1"
 # several workers share the cores: threads of torch that wait for each other would spin on them
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"
+# the tests start some hundreds of interpreters: without bytecode each would compile torch anew, half of its start
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 for _name in [name for name in os.environ if name.startswith(("INSTAR_", "SNAKEMAKE_"))]:
     del os.environ[_name]
 
