@@ -30,6 +30,14 @@ def pytest_warning_recorded(warning_message: warnings.WarningMessage) -> None:
         warning_message.message, warning_message.category = UserWarning(text), UserWarning
 
 
+#: Of the files that take longest: collected first, so that no worker is left alone with one of them at the end.
+LONG = ("workflow", "slurm", "benchmarks", "trays_study", "rfdetr", "training", "export", "study", "ablations")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Tests of one group share a fixture or the machine's one SLURM; on several workers they disturb each other."""
     grouped = session.config.getoption("loadgroup", default=False)
