@@ -50,7 +50,9 @@ def test_grouped_shards_share_a_job(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(missing() is not None, reason=f"no SLURM here: {missing()}")
 def test_rules_go_to_their_partitions(tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", [*TINY, "shards=[s0]"])
+    # every rule; that YOLO learns and finds is told elsewhere
+    family = ["detector.family=whole_image", "detector.model=whole_image"]
+    project = Project(tmp_path / "project", [*TINY, *family, "shards=[s0]"])
     with Cluster(tmp_path / "slurm") as cluster:
         project.extra = cluster.environment
         project.run("snakemake", "--profile", "slurm", "all")
