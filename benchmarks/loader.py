@@ -50,8 +50,8 @@ Batches = Callable[[], Iterable[torch.Tensor]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="64 crops, in seconds")
-    crops = 64 if parser.parse_args().small else 1024
+    parser.add_argument("--small", action="store_true", help="64 crops, one round, in seconds")
+    crops, rounds = (64, 1) if parser.parse_args().small else (1024, 5)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -67,8 +67,8 @@ def main() -> None:
         }
         if albumentations is not None:
             runs["albumentations"] = lambda: batches(Loose(files, with_albumentations()))
-        rates = rates_of(runs, crops)
-    print(f"{crops} crops of {np.mean(rows['size']) / 1000:.0f} kB, best of 5, images per CPU-second")
+        rates = rates_of(runs, crops, rounds)
+    print(f"{crops} crops of {np.mean(rows['size']) / 1000:.0f} kB, best of {rounds}, images per CPU-second")
     for label, found in rates.items():
         print(f"  {label:<15} {found:7.0f}")
     mine = rates["instar"]
@@ -227,10 +227,10 @@ def assert_equal(reader: CropReader, files: list[Path]) -> None:
             torch.testing.assert_close(mine, transform(image=crop)["image"], atol=1e-5, rtol=0)
 
 
-def rates_of(runs: dict[str, Batches], crops: int) -> dict[str, float]:
-    """Images per CPU-second of this process with all its threads: best of 5 rounds after one to warm up."""
+def rates_of(runs: dict[str, Batches], crops: int, rounds: int) -> dict[str, float]:
+    """Images per CPU-second of this process with all its threads: best of so many rounds after one to warm up."""
     best = dict.fromkeys(runs, float("inf"))
-    for turn in range(6):
+    for turn in range(1 + rounds):
         for label, run in runs.items():
             start = time.process_time()
             for _ in run():

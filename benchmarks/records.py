@@ -268,7 +268,7 @@ def measure(source: Path, ways: list[str], taxon: str) -> dict[str, dict[str, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="20,000 and 200,000 photographs, seconds")
+    parser.add_argument("--small", action="store_true", help="2,000 and 20,000 photographs, seconds")
     parser.add_argument("--photos", type=int, default=2_000_000, help="the smaller number of photographs")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--folder", type=Path, help="where the tables are drawn; needs about 3 GB")
@@ -278,7 +278,7 @@ def main() -> None:
     if options.way:
         run_one(options.way, options.source, options.out, options.taxon)
         return
-    photos = 20_000 if options.small else options.photos
+    photos = 2_000 if options.small else options.photos
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         report(Path(folder), [photos, 10 * photos], options.ways)
 

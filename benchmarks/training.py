@@ -48,8 +48,6 @@ from instar.classifier.train import Learner, Recipe
 from instar.shards import writing
 
 CLASSES, SMOOTHING, CROP_SCALE, WEIGHT_DECAY, WARMUP = 20, 0.1, 0.5, 0.05, 0.1
-#: One to warm up and three to choose the best of.
-EPOCHS = 4
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ class Setting:
     batch: int
     batches: int
     workers: int
+    epochs: int = 4  # one to warm up and three to choose the best of
     learning_rate: float = 1e-3
 
     @property
@@ -72,7 +71,7 @@ class Setting:
 
 ON_GPU = Setting("vit_small_patch16_224", 224, 448, batch=256, batches=40, workers=8)
 ON_CPU = Setting("test_vit2", 160, 320, batch=32, batches=32, workers=1)
-SMALL = Setting("test_resnet", 64, 128, batch=16, batches=4, workers=1)
+SMALL = Setting("test_resnet", 64, 128, batch=16, batches=4, workers=1, epochs=2)
 
 
 @dataclass
@@ -112,7 +111,8 @@ def main() -> None:
     where = torch.cuda.get_device_name() if on_gpu else "CPU"
     print(
         f"{setting.model} at {setting.image_px} px on {where}, logits {mine.logits.pop()}; {setting.images} images an "
-        f"epoch, batch {setting.batch}, loading processes {setting.workers}; best of {EPOCHS - 1}, images a second"
+        f"epoch, batch {setting.batch}, loading processes {setting.workers}; best of {setting.epochs - 1}, "
+        "images a second"
     )
     for label, done in (("instar", mine), ("timm", theirs)):
         print(f"  {label:<6} {setting.images / done.seconds:7.0f}")
@@ -186,7 +186,7 @@ def ours(folder: Path, rows: pd.DataFrame, setting: Setting, on_gpu: bool) -> Do
     )
     recipe = Recipe(
         seed=0,
-        epochs=EPOCHS,
+        epochs=setting.epochs,
         batch=setting.batch,
         accumulate=1,
         learning_rate=setting.learning_rate,
@@ -246,14 +246,14 @@ def timms(folder: Path, rows: pd.DataFrame, setting: Setting, on_gpu: bool) -> D
         device=device,
     )
     optimizer = create_optimizer_v2(model, opt="adamw", lr=setting.learning_rate, weight_decay=WEIGHT_DECAY)
-    steps = EPOCHS * len(loader)
+    steps = setting.epochs * len(loader)
     warm = round(WARMUP * steps)
     scheduler = CosineLRScheduler(optimizer, steps, warmup_t=warm, warmup_prefix=True, t_in_epochs=False)
     criterion = LabelSmoothingCrossEntropy(SMOOTHING).to(device)
     (folder / "saved").mkdir()
     saver = CheckpointSaver(model, optimizer, checkpoint_dir=str(folder / "saved"), max_history=1)
     model.train()
-    for epoch in range(EPOCHS):
+    for epoch in range(setting.epochs):
         done.times.append(time.perf_counter())
         for number, (pixels, targets) in enumerate(loader):
             done.batches.append(tuple(pixels.shape))
@@ -277,11 +277,11 @@ def finish() -> None:
 
 def assert_equal(mine: Done, theirs: Done, setting: Setting) -> None:
     shape = (setting.batch, 3, setting.image_px, setting.image_px)
-    assert mine.batches == theirs.batches == [shape] * (EPOCHS * setting.batches)
+    assert mine.batches == theirs.batches == [shape] * (setting.epochs * setting.batches)
     assert mine.parameters == theirs.parameters, (mine.parameters, theirs.parameters)
     assert mine.logits == theirs.logits, (mine.logits, theirs.logits)
-    assert len(mine.times) == len(theirs.times) == EPOCHS + 1
-    assert len(mine.waited) == EPOCHS
+    assert len(mine.times) == len(theirs.times) == setting.epochs + 1
+    assert len(mine.waited) == setting.epochs
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ REALDATA = ROOT.parent / "shared" / "realdata"
 #: The demo's world and models made tiny: every stage runs, none learns much.
 TINY = [
     "records.source=tests/world/tiny.yaml",
-    "shards=[s00,s01,s02]",
+    "shards=[s00,s01]",
     "detector.image_px=96",
     "detector.epochs=1",
     "detector.plain_epochs=0",
