@@ -19,7 +19,8 @@ env: .venv/.ready  ## .venv from the lock
 	  "python %d.%d: instar needs 3.11 or 3.12; name one with make PYTHON=python3.12" % v)'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet "$$(grep '^uv==' $(LOCK))"
-	.venv/bin/uv pip sync --python .venv/bin/python $(LOCK)
+	# bytecode at once, also where the environment forbids Python to write it: a start of torch takes a third of the time
+	.venv/bin/uv pip sync --compile-bytecode --python .venv/bin/python $(LOCK)
 	.venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --editable .
 	touch $@
 
