@@ -76,6 +76,25 @@ BARCODES = pa.schema(
     ]
 )
 
+#: individuals.parquet: one row per photograph of a study of individual animals, in the order of the source's table.
+INDIVIDUALS = pa.schema(
+    [
+        pa.field("photo_key", pa.string(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),  # as the source has it, unique
+        pa.field("identity", pa.string()),  # null for a query, whose individual is not known
+        pa.field("part", pa.string()),  # the source's own: database or query, train or test; null where it tells none
+        pa.field("dataset", pa.string(), nullable=False),  # that figures and thresholds are told for
+        pa.field("species", pa.string()),
+        pa.field("orientation", pa.string()),  # left, right, top, …; null where the source tells none
+        pa.field("date", TIME),  # null where the source tells none that can be read
+        pa.field(
+            "encounter", pa.string(), nullable=False
+        ),  # one identity on one day; a photograph alone without a date
+        pa.field("row", pa.int64(), nullable=False),  # place in the source's table, from 0
+        pa.field("submission_row", pa.int64()),  # place in sample_submission.csv; null where it does not ask
+    ]
+)
+
 #: The columns of specimens.csv: one row per photograph of a sample; specimens sorted by hand, empty where not told.
 SPECIMENS = ("photo_key", "sample", "specimens", "specimens_insecta_arachnida")
 
@@ -173,6 +192,44 @@ TAXA_DATASET = pa.schema(
         pa.field("low_share", pa.float32(), nullable=False),  # of the target, for all of these together
         pa.field("area", pa.int32(), nullable=False),  # of the detection, pixels of the photograph
         pa.field("iou", pa.float32()),  # with its animal; null where there is none
+    ]
+)
+
+#: dataset.parquet of a study of individuals: ``label`` is the identity, ``rank`` is "individual", ``observation_id``
+#: the encounter; species and genus are null. A held-out individual that nothing trains from is new to the classifier.
+IDENTITY_DATASET = pa.schema(
+    [
+        *DATASET,  # split: train, validation, test, or query, whose label is null
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("orientation", pa.string()),
+        pa.field("observed_at", TIME),
+        pa.field(
+            "is_new", pa.bool_()
+        ),  # whether no photograph of it trains; null for a query or where there is a reason
+        pa.field("submission_row", pa.int64()),
+    ]
+)
+
+#: The answer for an individual that is none of the known ones, as AnimalCLEF25 names it.
+NEW_INDIVIDUAL = "new_individual"
+
+#: predictions.parquet of a study of individuals: one row per crop of validation, test and query.
+IDENTITY_PREDICTIONS = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("photo_key", pa.string(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("observation_id", pa.string(), nullable=False),  # the encounter
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("label", pa.string()),  # null for a query
+        pa.field("is_new", pa.bool_()),
+        pa.field("answer", pa.string(), nullable=False),  # an identity or NEW_INDIVIDUAL
+        pa.field("match", pa.string()),  # key of the most similar crop of the best identity; null without a candidate
+        pa.field("score", pa.float32(), nullable=False),  # of the best identity, by the way that answers
+        pa.field("top", pa.list_(pa.string()), nullable=False),  # identities by falling score, at most 5
+        pa.field("top_score", pa.list_(pa.float32()), nullable=False),
     ]
 )
 
@@ -314,6 +371,11 @@ def row_count(path: Path, schema: pa.Schema) -> int:
 def is_by_taxon(dataset: Path) -> bool:
     """Whether a table of ``DATASET`` is one of ``TAXA_DATASET``; raises as ``read_table`` does."""
     return set(TAXA_DATASET.names) <= set(_opened(dataset, DATASET).schema_arrow.names)
+
+
+def is_by_individual(dataset: Path) -> bool:
+    """Whether it is one of ``IDENTITY_DATASET``; raises likewise."""
+    return set(IDENTITY_DATASET.names) <= set(_opened(dataset, DATASET).schema_arrow.names)
 
 
 @contextmanager

@@ -5,19 +5,8 @@ from typing import Any
 import numpy as np
 
 from instar.detectors import Recipe
-from instar.detectors.zero_shot import (
-    BoxPrompted,
-    Kind,
-    Number,
-    Prompts,
-    Score,
-    Text,
-    described_with_sam,
-    device,
-    folder_of,
-    pretrained,
-    pretrained_model,
-)
+from instar.detectors.zero_shot import BoxPrompted, Kind, Number, Prompts, Score, Text, described_with_sam, folder_of
+from instar.pretrained import device, pretrained, pretrained_model
 
 FAMILY = "florence2_sam"
 LICENCE = "MIT"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.detectors.zero_shot import device, pretrained, pretrained_model
 from instar.masks import Masks, from_bitmaps, joined_masks
+from instar.pretrained import device, pretrained, pretrained_model
 
 #: Boxes through the mask decoder at a time; their masks at the picture's size bound the memory.
 _CHUNK = 64

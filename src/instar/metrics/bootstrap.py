@@ -41,8 +41,24 @@ def cluster_bootstrap(
     Returns:
         The 2.5th and the 97.5th percentile; two NaN where there is no value.
     """
+    return interval(resampled_means(values, clusters, resamples=resamples, seed=seed, groups=groups))
+
+
+def resampled_means(
+    values: np.ndarray,
+    clusters: np.ndarray,
+    *,
+    resamples: int,
+    seed: int | tuple[int, ...],
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """The means whose percentiles ``cluster_bootstrap`` gives, for a figure that is made of several such means.
+
+    Returns:
+        float64, shape (resamples,); NaN where there is no value.
+    """
     if len(values) == 0:
-        return float("nan"), float("nan")
+        return np.full(resamples, np.nan)
     pairs = _Pairs.of(clusters, groups)
     sums = np.bincount(pairs.pair, values)
     rng = np.random.default_rng(seed)
@@ -51,7 +67,7 @@ def cluster_bootstrap(
     for start in range(0, resamples, step):
         drawn = pairs.drawn(rng, min(step, resamples - start), clusters=pairs.clusters)
         means.append(pairs.means(drawn, drawn * sums))
-    return _interval(means)
+    return np.concatenate(means)
 
 
 def crossed_bootstrap(
@@ -112,7 +128,7 @@ def crossed_bootstrap(
         drawn = pairs.drawn(of_clusters, size, clusters=max(pairs.clusters - 1, 1))
         shares = of_trainings.multinomial(trainings, np.full(trainings, 1 / trainings), size=size) / trainings
         means.append(pairs.means(drawn, drawn * (centre + shares @ deviations)))
-    return _interval(means)
+    return interval(np.concatenate(means))
 
 
 @dataclass(frozen=True)
@@ -148,6 +164,7 @@ class _Pairs:
         return np.asarray(np.sum(totals / np.maximum(counts, 1), axis=1) / np.sum(counts > 0, axis=1))
 
 
-def _interval(means: list[np.ndarray]) -> tuple[float, float]:
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+def interval(means: np.ndarray) -> tuple[float, float]:
+    """The 2.5th and the 97.5th percentile of resampled figures, float, shape (resamples,)."""
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

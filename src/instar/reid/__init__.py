@@ -1,0 +1,1 @@
+"""Who is it: individuals told apart by what their photographs have in common."""
