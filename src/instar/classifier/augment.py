@@ -1,7 +1,7 @@
 """Augmentation of whole batches on the device: colour, erasing, MixUp and CutMix.
 
-Every random number comes from one ``torch.Generator``, so that a run that is resumed at a step goes on as it would have
-(``step_generator``). Geometry is of each crop (``views``).
+Every random number of these comes from one ``torch.Generator``, so that a run that is resumed at a step goes on as it
+would have (``step_generator``). Geometry is of each crop (``views``), and so is AutoAugment.
 """
 
 import math
@@ -10,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from instar.classifier.views import PADDING_RGB, channels_first
 
 RGB = tuple[float, float, float]
 
@@ -98,6 +100,23 @@ class Augment:
         brightness, contrast, saturation = 1 + self._colour * JITTER * amounts[:3].to(pixels.device)
         turns = self._colour * HUE_TURNS * amounts[3].to(pixels.device)
         return recoloured(pixels, brightness, contrast, saturation, turns, mean=self._mean, std=self._std)
+
+
+class AutoAugmented:
+    """AutoAugment's policies for ImageNet (Cubuk et al. 2019), by torchvision, on views as workers make them."""
+
+    def __init__(self) -> None:
+        from torchvision.transforms.v2 import AutoAugment
+
+        self._change = AutoAugment(fill=list(PADDING_RGB))
+
+    def __call__(self, rng: np.random.Generator, view: np.ndarray) -> np.ndarray:
+        """A view changed by one policy, uint8 (px, px, 3); ``rng`` alone decides which, and how."""
+        # torchvision draws from torch's own stream
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(rng.integers(2**62)))
+            changed: torch.Tensor = self._change(torch.from_numpy(channels_first(view)))
+        return changed.permute(1, 2, 0).contiguous().numpy()
 
 
 def mixed_loss(

@@ -14,6 +14,7 @@ import simplejpeg
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from instar.classifier.augment import AutoAugmented
 from instar.classifier.place import jitter
 from instar.classifier.views import channels_first, random_view, render, whole_window
 from instar.errors import InputError
@@ -30,6 +31,7 @@ class Shown:
     rotation_deg: float
     place_noise_deg: float
     place_drop: float
+    auto_augment: bool
 
 
 class CropReader:
@@ -91,6 +93,7 @@ class Views(Dataset[Item]):
     ) -> None:
         self._reader, self._targets, self._places = reader, targets, places
         self._image_px, self._shown = image_px, shown
+        self._changed = AutoAugmented() if shown is not None and shown.auto_augment else None
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -110,6 +113,8 @@ class Views(Dataset[Item]):
                 flip=shown.flip,
                 rotation_deg=shown.rotation_deg,
             )
+            if self._changed is not None:
+                view = self._changed(rng, view)
             place = jitter(rng, place, noise_deg=shown.place_noise_deg, drop=shown.place_drop)
         return torch.from_numpy(channels_first(view)), torch.from_numpy(place), int(self._targets[index])
 
@@ -170,6 +175,60 @@ class Draws(Sampler[tuple[int, int]]):
             return rng.permutation(self._count)
         # rounding may leave the last sum a little below 1
         return np.minimum(np.searchsorted(self._cumulated, rng.random(self._count), side="right"), self._count - 1)
+
+
+class GroupedDraws(Draws):
+    """As ``Draws``, in batches of ``of_each`` photographs of each of several individuals (Hermans et al. 2017).
+
+    Individuals come in the order of one permutation after the other, so that all come equally often and none twice in
+    the batch that all processes make together; which of its photographs come is drawn, and where it has too few they
+    come again. An epoch has as many whole batches as the crops would fill, at least one.
+
+    Args:
+        groups: int64, shape (n,), the individual of each crop.
+        of_each: photographs of one individual in a batch; divides ``batch``.
+        batch: crops in a step of one process.
+        seed: of the order.
+        rank: of this process.
+        world: number of processes.
+
+    Raises:
+        InputError: if there are fewer individuals than all processes' batch together holds.
+    """
+
+    def __init__(
+        self, groups: np.ndarray, *, of_each: int, batch: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        super().__init__(len(groups), seed=seed, rank=rank, world=world)
+        codes, individuals = pd.factorize(groups)
+        order = np.argsort(codes, kind="stable")
+        self._members = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+        self._of_each, self._individuals = of_each, batch * world // of_each
+        if len(individuals) < self._individuals:
+            raise InputError(
+                f"classifier.batch = {batch} on {world} devices with classifier.of_each = {of_each} asks for "
+                f"{self._individuals} individuals in a step and {len(individuals)} are to be learnt; lower the batch"
+            )
+        self._drawn = max(1, len(groups) // (batch * world)) * batch * world
+
+    def __len__(self) -> int:
+        return self._drawn // self._world
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order, first, each = self._order(), self._epoch * self._drawn, self._of_each
+        skipped = self._skipped.get(self._epoch, 0) // each
+        for group in range(self._rank + skipped * self._world, self._drawn // each, self._world):
+            for place in range(group * each, (group + 1) * each):
+                yield int(order[place]), first + place
+
+    def _order(self) -> np.ndarray:
+        rng = np.random.default_rng((self._seed or 0, self._epoch))
+        members, taken = self._members, len(self._members) - len(self._members) % self._individuals
+        chosen: list[int] = []
+        while len(chosen) * self._of_each < self._drawn:
+            chosen += rng.permutation(len(members))[:taken].tolist()
+        wanted = chosen[: self._drawn // self._of_each]
+        return np.concatenate([np.resize(rng.permutation(members[one]), self._of_each) for one in wanted])
 
 
 def loader(views: Dataset[Item], draws: Draws, *, batch: int, workers: int, drop_last: bool) -> DataLoader[Item]:

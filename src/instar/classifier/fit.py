@@ -21,9 +21,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from instar.classifier.data import Draws, Item, loader
+from instar.classifier.data import Draws, GroupedDraws, Item, loader
 from instar.classifier.memory import naming_short_memory
-from instar.classifier.train import Epoch, Learner, LostLossError
+from instar.classifier.train import Epoch, Learner, LostLossError, kept_epoch
 from instar.errors import InputError
 from instar.files import remove, replacing
 from instar.progress import quiet_lightning
@@ -43,6 +43,7 @@ class Feed(lightning.LightningDataModule):
         frozen: what is learnt from while the backbone is frozen, if not from ``train``.
         validation: whole validation crops, None where there are none.
         weights: float64, shape (len(train),), how often each crop comes; None for each once.
+        groups: int64, shape (len(train),), the class of each crop, that batches hold several of.
         workers: processes that load.
     """
 
@@ -55,9 +56,11 @@ class Feed(lightning.LightningDataModule):
         *,
         count: int,
         weights: Any,
+        groups: Any,
         workers: int,
     ) -> None:
         super().__init__()
+        self._groups = groups
         self._learner, self._train, self._frozen, self._validation = learner, train, frozen, validation
         self._count, self._weights, self._workers = count, weights, workers
         self._loaders: dict[str, DataLoader[Item]] = {}
@@ -84,6 +87,10 @@ class Feed(lightning.LightningDataModule):
         assert trainer is not None
         rank, world = trainer.global_rank, trainer.world_size
         draws = Draws(self._count, seed=recipe.seed, weights=self._weights, rank=rank, world=world, even=True)
+        if recipe.of_each:
+            draws = GroupedDraws(
+                self._groups, of_each=recipe.of_each, batch=recipe.batch, seed=recipe.seed, rank=rank, world=world
+            )
         # a rest that fills no batch is left out: batch normalisation fails on a single crop
         drop_last = len(draws) >= recipe.batch
         return loader(views, draws, batch=recipe.batch, workers=workers, drop_last=drop_last)
@@ -249,7 +256,12 @@ def averaging(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
 
 
 class Best(lightning.Callback):
-    """Keeps the weights of the best epoch on validation and stops when none was better for some epochs."""
+    """Keeps the weights of the best epoch on validation and stops when none was better for some epochs.
+
+    Args:
+        folder: of the unfinished training.
+        patience: so many epochs; 0 to go on to the end.
+    """
 
     def __init__(self, folder: Path, patience: int) -> None:
         self._path, self._patience = folder / BEST, patience
@@ -257,16 +269,16 @@ class Best(lightning.Callback):
     def on_validation_epoch_end(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
         """While the weights that were validated are in place: averaged ones are taken out behind this."""
         assert isinstance(learner, Learner)
-        top1 = learner.validation_top1()
-        if all(top1 > (epoch.validation_top1 or 0.0) for epoch in learner.epochs) and trainer.is_global_zero:
+        if learner.is_kept() and trainer.is_global_zero:
             with replacing(self._path) as temporary:
                 torch.save(learner.network.state_dict(), temporary)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, learner: lightning.LightningModule) -> None:
         """After ``Lines`` has closed the epoch."""
         assert isinstance(learner, Learner)
-        found = [epoch.validation_top1 or 0.0 for epoch in learner.epochs]
-        trainer.should_stop = len(found) - 1 - found.index(max(found)) >= self._patience
+        since = len(learner.epochs) - 1 - kept_epoch(learner.epochs, learner.recipe.keep)
+        if self._patience:
+            trainer.should_stop = since >= self._patience
 
 
 def fit(learner: Learner, feed: Feed, work: Path) -> list[Epoch]:
@@ -347,10 +359,11 @@ def machine(devices: int, precision: str) -> tuple[str, int, Any]:
 def _callbacks(learner: Learner, feed: Feed, work: Path) -> list[lightning.Callback]:
     recipe = learner.recipe
     found: list[lightning.Callback] = [Lines(work)]
-    if recipe.early_stop and feed.validates:
+    if recipe.keep != "last" and feed.validates:
         found.append(Best(work, recipe.early_stop))
-    elif recipe.early_stop:
-        print("classifier: no crop is for validation, so early_stop has no effect", file=sys.stderr)
+    elif recipe.keep != "last":
+        vain = "early_stop" if recipe.early_stop else "keep"
+        print(f"classifier: no crop is for validation, so {vain} has no effect", file=sys.stderr)
     if recipe.ema:
         found.append(WeightAveraging(multi_avg_fn=averaging(recipe.ema)))  # behind Best, which keeps what was averaged
     found.append(Checkpoints(work))  # behind the others, whose state of this batch it keeps

@@ -9,6 +9,8 @@ import pandas as pd
 
 #: From the lowest: ranks of classes, and columns of the dataset that hold a crop's ancestor at that rank.
 RANKS = ("species", "genus")
+#: Rank of the classes where these are individuals.
+INDIVIDUAL = "individual"
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ def targets_of(labels: LabelSpace, loss: str) -> Targets:
 
     ``reward``: an output for each class. The true class earns 1, its parent 0.2, each of its n children 0.8 / n.
     ``marginal``: an output for each leaf. Each leaf that is or belongs to the true class earns 1, so that a class's
-    probability is the sum over its leaves. ``flat``: an output for each class; only the true one earns, 1.
+    probability is the sum over its leaves. ``flat``, and what individuals are learnt by: an output for each class;
+    only the true one earns, 1.
     """
     earned: list[dict[int, float]] = [{index: 1.0} for index in range(len(labels))]
     outputs = labels.leaves if loss == "marginal" else np.arange(len(labels))

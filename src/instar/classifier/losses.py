@@ -1,5 +1,6 @@
 """Losses on a batch of logits, and the probabilities of classes that logits mean."""
 
+import math
 from typing import Any
 
 import torch
@@ -128,6 +129,69 @@ class MixedTargetsLoss(torch.nn.Module):
         for part, share in zip(parts.T[1:], shares.T[1:], strict=True):
             total = total.index_add(0, mixed, share * self.loss(logits[mixed], part))
         return total
+
+
+class ArcFaceLoss(torch.nn.Module):
+    """Cross-entropy of logits whose true class has an angular margin (Deng et al. 2019, equation 3).
+
+    With the angle t between a crop and its class, the margin m and the scale s its logit is s cos(t + m), every other
+    s cos(t). Beyond t = pi - m, where cos(t + m) would rise again, it is s (cos t - m sin m), as in the authors' code.
+
+    Args:
+        labels: the classes, of one rank.
+        margin: m, radians.
+        scale: s, that the logits have been multiplied by.
+        smoothing: of the target.
+    """
+
+    def __init__(self, labels: LabelSpace, *, margin: float, scale: float, smoothing: float) -> None:
+        super().__init__()
+        self.loss, self.margin, self.scale = HierarchicalLoss(labels, "flat", smoothing=smoothing), margin, scale
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """float32 (n,) of logits (n, n_outputs), s cos t, and int64 targets (n,)."""
+        found: torch.Tensor = self.loss(arcface_logits(logits, targets, margin=self.margin, scale=self.scale), targets)
+        return found
+
+
+def arcface_logits(logits: torch.Tensor, targets: torch.Tensor, *, margin: float, scale: float) -> torch.Tensor:
+    """``logits``, s cos t as float32 (n, n_outputs), with the margin at each row's target; see ``ArcFaceLoss``."""
+    logits = logits.float()
+    cosines = logits.gather(1, targets[:, None]) / scale
+    # the root's gradient has no limit towards 0, where a crop lies on its class's vector or opposite to it
+    sines = (1 - cosines.square()).clamp_min(1e-6).sqrt()
+    widened = cosines * math.cos(margin) - sines * math.sin(margin)
+    far = cosines - margin * math.sin(margin)
+    within = cosines > math.cos(math.pi - margin)
+    return logits.scatter(1, targets[:, None], scale * torch.where(within, widened, far))
+
+
+def triplet_loss(embeddings: torch.Tensor, targets: torch.Tensor, *, margin: float) -> torch.Tensor:
+    """The batch-hard triplet loss (Hermans et al. 2017, equation 5), its mean over the crops that have a triplet.
+
+    Of each crop max(0, margin + its distance from the farthest one of its individual - from the nearest of another).
+
+    Args:
+        embeddings: shape (n, width), each of length 1; distances are Euclidean, in [0, 2].
+        targets: int64, shape (n,), individuals.
+        margin: at least 0.
+
+    Returns:
+        A number; 0 where no crop has both another one of its individual and one of another.
+    """
+    if not len(targets):
+        return embeddings.sum()
+    # in bfloat16 two near embeddings would lie at distances in steps of 0.06 and more
+    with torch.autocast(embeddings.device.type, enabled=False):
+        squares = 2 - 2 * embeddings.float() @ embeddings.float().T
+    distances = squares.clamp_min(1e-8).sqrt()  # the gradient has no limit at 0
+    same = targets[:, None] == targets
+    others = same & ~torch.eye(len(targets), dtype=torch.bool, device=targets.device)
+    farthest = distances.masked_fill(~others, -torch.inf).amax(1)
+    nearest = distances.masked_fill(same, torch.inf).amin(1)
+    whole = others.any(1) & (~same).any(1)
+    found = (margin + farthest[whole] - nearest[whole]).relu()
+    return found.sum() / max(1, len(found))
 
 
 class NodeProbabilities(torch.nn.Module):

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import load_state_dict
 
 from instar.classifier.augment import normalised
 from instar.classifier.labels import LabelSpace, targets_of
@@ -35,17 +37,26 @@ class Description:
     image_px: int
     mean: RGB  # of RGB in [0, 1]
     std: RGB
-    loss: str  # reward, marginal or flat: what the outputs stand for
+    loss: str  # what the outputs stand for: reward, marginal, flat; arcface and triplet are as flat
     place: str  # none, late or fused: what the network makes of a place
     labels: LabelSpace
     train_crops: tuple[int, ...]  # labelled as each class
     train_crops_with_place: int
     train_box: Box | None  # of these places, see place.bounding_box
-    early_stop: int  # epochs; above 0 the validation crops chose the epoch whose weights these are
+    early_stop: int  # epochs without a better one that would have ended the training; 0 for none
     licences: dict[str, int]  # training crops under each licence of their photographs
     dataset_md5: str  # of dataset.parquet, as DVC names that version
     code_sha256: str  # of the source that trained it
     instar: str  # version
+    embedding: int = 0  # width of what individuals are compared by; 0 for the backbone's own features
+    scale: float = 0.0  # of the cosines that the logits are; 0 for a linear head
+    keep: str = "last"  # which epoch's weights these are
+    weights_sha256: str = ""  # of the file that the backbone's weights came from
+
+    @property
+    def validation_chose(self) -> bool:
+        """Whether the validation crops chose the epoch whose weights these are."""
+        return self.keep != "last" or self.early_stop > 0
 
     @property
     def takes_place(self) -> bool:
@@ -76,8 +87,12 @@ def check_model(name: str) -> None:
     raise InputError(f"classifier.model = {name}: timm has no such model; {remedy}")
 
 
-def build_network(description: Description) -> Network:
+def build_network(description: Description, weights: Path | None = None) -> Network:
     """The network that a description tells of, with random weights or, where it says so, a published backbone.
+
+    Args:
+        description: of it.
+        weights: file of the backbone's weights instead of those that timm would fetch.
 
     Raises:
         InputError: if timm does not know the name, the model can't take this size, or its weights can't be had.
@@ -86,16 +101,43 @@ def build_network(description: Description) -> Network:
     check_model(name)
     config = timm.get_pretrained_cfg(name)
     sized: dict[str, Any] = {"img_size": image_px} if config is not None and config.fixed_input_size else {}
+    own: dict[str, Any] = {} if weights is None else {"pretrained_cfg_overlay": _overlay(name, weights)}
     try:
-        backbone = timm.create_model(name, pretrained=description.pretrained, num_classes=0, **sized)
+        backbone = timm.create_model(
+            name, pretrained=description.pretrained or weights is not None, num_classes=0, **sized, **own
+        )
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         remedy = "choose another"
+        if weights is not None:
+            raise InputError(f"{weights}: no weights of {name} at {image_px} px ({reason}); name others") from None
         if description.pretrained:
             remedy = "let this machine reach the hub or set classifier.pretrained to false"
         raise InputError(f"classifier.model = {name} at {image_px} px can't be made ({reason}); {remedy}") from None
     outputs = len(targets_of(description.labels, description.loss).outputs)
-    return Network(backbone, outputs, place=description.place)
+    return Network(backbone, outputs, place=description.place, embedding=description.embedding, scale=description.scale)
+
+
+def _overlay(name: str, weights: Path) -> dict[str, Any]:
+    """What makes timm take weights from a file, all of the backbone's and nothing else.
+
+    The file's head is left out here: timm, told of another number of classes, would also pass over what is missing.
+
+    Raises:
+        InputError: if the file holds no weights that can be read without running what it says.
+    """
+    try:
+        state = load_state_dict(str(weights), device="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"classifier.weights = {weights}: no such file; put it there or name another") from None
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+        reason = str(error).splitlines()[0][:150] or type(error).__name__
+        raise InputError(f"classifier.weights = {weights}: no weights ({reason}); name another file") from None
+    config = timm.get_pretrained_cfg(name)
+    classifier = getattr(config, "classifier", None) or ()
+    heads = {"head", "fc", "classifier", *([classifier] if isinstance(classifier, str) else classifier)}
+    kept = {key: value for key, value in state.items() if key.rpartition(".")[0] not in heads}
+    return {"state_dict": kept, "source": "", "num_classes": 0}
 
 
 def normalisation(name: str) -> tuple[RGB, RGB]:

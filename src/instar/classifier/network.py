@@ -1,4 +1,4 @@
-"""The network: a timm backbone, a linear head, and the place beside it."""
+"""The network: a timm backbone, an embedding, a head, and the place beside it."""
 
 from typing import Any
 
@@ -19,13 +19,19 @@ class Network(torch.nn.Module):
         backbone: maps pixels to features (n, ``backbone.num_features``).
         outputs: how many logits.
         place: none, late or fused.
+        embedding: width of a linear layer between backbone and head; 0 for none, which leaves the features.
+        scale: logits are the cosines between a crop and each class times this; 0 for a linear head.
     """
 
-    def __init__(self, backbone: torch.nn.Module, outputs: int, *, place: str) -> None:
+    def __init__(
+        self, backbone: torch.nn.Module, outputs: int, *, place: str, embedding: int = 0, scale: float = 0.0
+    ) -> None:
         super().__init__()
         self.backbone, self.place = backbone, place
         width = int(getattr(backbone, "num_features"))  # noqa: B009 - timm's models have it, Module does not say so
-        self.head = torch.nn.Linear(width, outputs)
+        self.embedding = torch.nn.Linear(width, embedding) if embedding else torch.nn.Identity()
+        width = embedding or width
+        self.head = CosineHead(width, outputs, scale=scale) if scale else torch.nn.Linear(width, outputs)
         if place != "none":
             self.encoder = PlaceEncoder()
             self.effect = torch.nn.Linear(WIDTH, outputs if place == "late" else 2 * width)
@@ -36,8 +42,16 @@ class Network(torch.nn.Module):
         """Logits (n, outputs) of normalised pixels (n, 3, px, px) and places (n, 2), degrees, NaN where unknown."""
         return self.classify(self.backbone(pixels), places)
 
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What individuals are compared by, float32 (n, width), each of length 1, of normalised pixels."""
+        return unit(self.embedding(self.backbone(pixels)))
+
     def classify(self, features: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Logits of the backbone's features (n, width)."""
+        return self.classify_embedded(self.embedding(features), places)
+
+    def classify_embedded(self, features: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Logits of what comes out of ``embedding``."""
         if self.place == "none":
             return self._head(features)
         effect = self.effect(self.encoder(places))
@@ -55,6 +69,25 @@ class Network(torch.nn.Module):
         backbone: Any = self.backbone
         if hasattr(backbone, "set_input_size"):
             backbone.set_input_size(img_size=image_px)
+
+
+class CosineHead(torch.nn.Linear):
+    """Logits that are the cosine of the angle between a vector and each class's own, times a scale."""
+
+    def __init__(self, width: int, outputs: int, *, scale: float) -> None:
+        super().__init__(width, outputs, bias=False)
+        self.scale = scale
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """float32 (n, outputs) of vectors (n, width)."""
+        # in bfloat16 a scale of 64 would leave steps of a quarter in the logits
+        with torch.autocast(vectors.device.type, enabled=False):
+            return self.scale * unit(vectors) @ unit(self.weight).T
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    """float32 (n, width): vectors made 1 long; one of zeros stays."""
+    return torch.nn.functional.normalize(vectors.float(), dim=1)
 
 
 def parameter_groups(network: Network, *, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:

@@ -50,6 +50,15 @@ class Predictor:
             logits: torch.Tensor = self.network(normalised, self.description.heeded(places).to(self.device))
             return logits.float()
 
+    def embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What individuals are compared by, float32 (n, width), each of length 1, on the device.
+
+        Args:
+            pixels: uint8, shape (n, 3, px, px), RGB.
+        """
+        with torch.inference_mode():
+            return self.network.embed(self.description.normalise(pixels.to(self.device)))
+
     def nodes(self, logits: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
         """Probability of every class with all that belongs to it, float32 (n, n_classes) in [0, 1]."""
         with torch.inference_mode():

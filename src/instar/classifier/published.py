@@ -7,6 +7,10 @@ _EVA02 = "https://github.com/baaivision/EVA/tree/master/EVA-02/asuka"
 _EFFICIENTNETV2 = "https://arxiv.org/abs/2104.00298"
 _CONVNEXTV2 = "https://github.com/facebookresearch/ConvNeXt-V2"
 _SWIN = "https://github.com/microsoft/Swin-Transformer"
+_AUGREG = "https://github.com/google-research/vision_transformer"
+_OPENCLIP = "https://huggingface.co/timm/vit_huge_patch14_clip_336.laion2b_ft_in12k_in1k"
+_CONVNEXT = "https://github.com/facebookresearch/ConvNeXt"
+_MEGADESCRIPTOR = "https://huggingface.co/BVRA/MegaDescriptor-L-384"
 _TIMM = "https://github.com/huggingface/pytorch-image-models"
 
 
@@ -42,6 +46,23 @@ PUBLISHED = {
     "convnextv2_base.fcmae_ft_in22k_in1k_384": Published(89, 1000, "CC-BY-NC-4.0", _CONVNEXTV2),
     "convnextv2_large.fcmae_ft_in22k_in1k_384": Published(198, 1000, "CC-BY-NC-4.0", _CONVNEXTV2),
     "swin_large_patch4_window12_384.ms_in22k_ft_in1k": Published(197, 1000, "MIT", _SWIN),
+    "vit_base_patch16_384.augreg_in21k_ft_in1k": Published(86.9, 1000, "Apache-2.0", _AUGREG),
+    "vit_large_patch16_384.augreg_in21k_ft_in1k": Published(304.7, 1000, "Apache-2.0", _AUGREG),
+    "vit_huge_patch14_clip_336.laion2b_ft_in12k_in1k": Published(
+        633,
+        1000,
+        "Apache-2.0",
+        _OPENCLIP,
+        note="the report's vit_huge_patch16_384 is none of timm's; this one has as many patches",
+    ),
+    "convnext_xlarge.fb_in22k_ft_in1k_384": Published(350, 1000, "Apache-2.0", _CONVNEXT),
+    "swin_large_patch4_window12_384": Published(
+        195,
+        0,
+        "CC-BY-NC-4.0",
+        _MEGADESCRIPTOR,
+        note="MegaDescriptor-L: the licence is that of its file, which `classifier.weights` names",
+    ),
     "resnet10t": Published(5.44, 1000, "Apache-2.0", _TIMM),
     "test_resnet": Published(0.47, 1000, "Apache-2.0", _TIMM),
 }

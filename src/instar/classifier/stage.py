@@ -17,21 +17,31 @@ import pyarrow as pa
 
 import instar
 from instar.balance import effective_number_weights
-from instar.classifier.labels import NO_MIXTURES, RANKS, label_space, mixed_targets
+from instar.classifier.labels import INDIVIDUAL, NO_MIXTURES, RANKS, label_space, mixed_targets
 from instar.errors import InputError
 from instar.files import md5_of, replacing, sha256_of, write_json
 from instar.lineages import TAXON_RANKS
 from instar.splits import judged_split
-from instar.tables import CROPS, DATASET, TAXA_DATASET, is_by_taxon, read_batches
+from instar.tables import (
+    CROPS,
+    DATASET,
+    IDENTITY_DATASET,
+    TAXA_DATASET,
+    is_by_individual,
+    is_by_taxon,
+    read_batches,
+)
 from instar.unfinished import unfinished
 
 if TYPE_CHECKING:
     from instar.classifier.train import Epoch
 
 JUDGED_CHOOSE = (
-    "early_stop chooses the weights by the validation crops, which evaluation judges, too, so that its figures will be "
-    "somewhat too good; dataset.test_crops makes a split that is apart"
+    "classifier.keep chooses the weights by the validation crops, which evaluation judges, too, so that its figures "
+    "will be somewhat too good; dataset.test_crops, or of individuals dataset.split_by, makes a split that is apart"
 )
+#: A file of this name stands for no file of weights.
+NO_WEIGHTS = "none.md"
 
 
 def classifier(
@@ -50,7 +60,12 @@ def classifier(
     place: str,
     model: str,
     pretrained: bool,
+    weights: str,
     image_px: int,
+    embedding: int,
+    margin: float,
+    scale: float,
+    of_each: int,
     epochs: int,
     batch: int,
     accumulate: int,
@@ -63,12 +78,14 @@ def classifier(
     warmup: float,
     ema: float,
     early_stop: int,
+    keep: str,
     label_smoothing: float,
     place_noise_deg: float,
     place_drop: float,
     crop_scale: float,
     flip: str,
     rotation_deg: float,
+    auto_augment: bool,
     colour: float,
     erasing: float,
     mixup: float,
@@ -78,10 +95,10 @@ def classifier(
     devices: int,
     workers: int,
 ) -> None:
-    """Train a classifier of species and their genera, or of taxa from family to class, on the training crops.
+    """Train a classifier of species and their genera, of taxa from family to class, or of individuals.
 
-    A training that was interrupted goes on where its last checkpoint was written. The weights of the last epoch are
-    kept, or with ``early_stop`` those of the best.
+    A training that was interrupted goes on where its last checkpoint was written. Of individuals, held-out ones that
+    nothing trains from are left out of the validation.
 
     Args:
         crops: folder of ``<shard>.tar`` and ``<shard>.parquet`` with the crops.
@@ -94,12 +111,17 @@ def classifier(
         seed: of the weights, the order of the crops and their views.
         beta: of the effective number of samples; 0 gives equal class weights.
         max_weight: no class weighs more than this multiple of the lightest.
-        loss: how the hierarchy is learnt, reward, marginal or flat.
+        loss: how the hierarchy is learnt, reward, marginal or flat, or individuals: flat, arcface or triplet.
         balance: where the weights of classes go, none, sampler or loss.
         place: what the network makes of a photograph's place, none, late or fused.
         model: name of a timm model.
         pretrained: start from the published weights.
+        weights: file of the backbone's weights to start from; one that is called none.md stands for none.
         image_px: side of the network's input.
+        embedding: width of a layer that individuals are compared by; 0 for the backbone's features.
+        margin: arcface's, radians, or the triplets', a distance.
+        scale: arcface and triplet: of the cosines that the logits are.
+        of_each: crops of one class in a batch; 0 for no regard.
         epochs: passes over the training crops.
         batch: crops in a step, for each device.
         accumulate: batches whose gradients make one step.
@@ -111,13 +133,15 @@ def classifier(
         schedule: of the learning rate's fall, cosine or linear.
         warmup: share of the steps in which the learning rate rises.
         ema: decay of the moving average of the weights, which rises to it with the steps; 0 for none.
-        early_stop: epochs without a better top-1 on validation that end the training; 0 for none.
+        early_stop: epochs without a better one, as ``keep`` judges, that end the training; 0 for none.
+        keep: which epoch's weights are kept, last, best_top1 or best_both.
         label_smoothing: share of the target spread over all classes.
         place_noise_deg: by which training moves places at most.
         place_drop: probability that training shows no place.
         crop_scale: least share of a crop that training shows.
         flip: mirroring in training, none, horizontal or both.
         rotation_deg: by which training turns crops at most.
+        auto_augment: change each view by AutoAugment's policies.
         colour: strength of changes of colour, in [0, 1].
         erasing: probability that a part of a crop is erased.
         mixup: alpha of MixUp; 0 for none.
@@ -145,9 +169,11 @@ def classifier(
     quiet_timm()
     check_model(model)
     rows = _rows_of(dataset)
-    train, validation = (rows[rows["split"] == split] for split in ("train", "validation"))
-    by_taxon = TAXON_RANKS[0] in rows
-    labels = label_space(_with_low(train), TAXON_RANKS) if by_taxon else label_space(train)
+    by_taxon, by_individual = TAXON_RANKS[0] in rows, INDIVIDUAL in rows
+    new = rows["is_new"].fillna(False).astype(bool) if by_individual else False
+    train, validation = (rows[(rows["split"] == split) & ~np.asarray(new)] for split in ("train", "validation"))
+    ranks = TAXON_RANKS if by_taxon else (INDIVIDUAL,) if by_individual else RANKS
+    labels = label_space(_with_low(train) if by_taxon else train, ranks)
     if len(labels.leaves) < 2:
         raise InputError(
             f"{dataset}: classes: {len(labels.leaves)}, a classifier needs two; lower dataset.min_class_crops"
@@ -159,7 +185,9 @@ def classifier(
     if by_taxon:
         learnt, mixtures = mixed_targets(labels, train["label"], _low_names(train), train["low_share"])
     counts = np.bincount(targets, minlength=len(labels))
-    weights = class_weights(counts, beta=beta, max_weight=max_weight)
+    of_classes = class_weights(counts, beta=beta, max_weight=max_weight)
+    own = None if Path(weights).name == NO_WEIGHTS else Path(weights)
+    own_sha256 = _file_sha256(own)
     mean, std = normalisation(model)
     about, places = _crops(crops, train), places_of(train)
     crops_sha256 = sha256_of_texts(about["sha256"])
@@ -180,6 +208,10 @@ def classifier(
         dataset_md5=md5_of(dataset),
         code_sha256=_code(),
         instar=instar.__version__,
+        embedding=embedding,
+        scale=scale if loss in ("arcface", "triplet") else 0.0,
+        keep=keep,
+        weights_sha256=own_sha256,
     )
     recipe = Recipe(**{field.name: given[field.name] for field in fields(Recipe)})
     shown = Shown(**{field.name: given[field.name] for field in fields(Shown)})
@@ -189,11 +221,11 @@ def classifier(
         part_targets = learnt if part is train else labels.targets(part["label"])
         return Views(reader, part_targets, places_of(part), image_px, shown=part_shown)
 
-    if early_stop and len(validation) and judged_split(rows["split"]) == "validation" and _first():
+    if keep != "last" and len(validation) and judged_split(rows["split"]) == "validation" and _first():
         print(f"classifier: {JUDGED_CHOOSE}", file=sys.stderr)
     seed_everything(seed, verbose=False)
-    network = build_network(description)
-    in_loss = weights if balance == "loss" else np.ones(len(labels))
+    network = build_network(description, own)
+    in_loss = of_classes if balance == "loss" else np.ones(len(labels))
     learner = Learner(network, description, recipe, from_numpy(in_loss), label_smoothing, mixtures)
     frozen = None
     if cache_features and frozen_epochs:
@@ -215,11 +247,12 @@ def classifier(
         frozen,
         views(validation, None) if len(validation) else None,
         count=len(train),
-        weights=weights[targets] if balance == "sampler" else None,
+        weights=of_classes[targets] if balance == "sampler" else None,
+        groups=targets,
         workers=workers,
     )
     told = {name: value for name, value in given.items() if not isinstance(value, Path)}
-    told["machine"] = machine(devices, precision)
+    told["weights"], told["machine"] = own_sha256, machine(devices, precision)
     key = _key([told, description.dataset_md5, crops_sha256])
     with _alone(work / "unfinished", key) as folder:
         history = fit(learner, feed, folder)
@@ -230,7 +263,10 @@ def classifier(
         save(folder, network, description)
     write_curves(out_curves, history)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    write_json(out_metrics, {**_rows(rows), **_figures(history), "classes": len(labels), "parameters": parameters})
+    figures = {**_rows(rows), **_figures(history, keep), "classes": len(labels), "parameters": parameters}
+    if by_individual:
+        figures["table"] = _table(history)
+    write_json(out_metrics, figures)
 
 
 def class_weights(counts: np.ndarray, *, beta: float, max_weight: float) -> np.ndarray:
@@ -241,13 +277,19 @@ def class_weights(counts: np.ndarray, *, beta: float, max_weight: float) -> np.n
 
 
 def _rows_of(dataset: Path) -> pd.DataFrame:
-    """The dataset's rows with the columns that training reads, their texts kept as Arrow's, which take a third."""
+    """The dataset's rows with the columns that training reads, their texts kept as Arrow's, which take a third.
+
+    Of individuals the label is also in a column that is called like its rank.
+    """
     columns = ["key", "shard", "offset", "size", "label", "rank"]
-    whole = TAXA_DATASET if is_by_taxon(dataset) else DATASET
-    columns += [*TAXON_RANKS, "low", "low_share"] if whole is TAXA_DATASET else RANKS
+    by_individual = is_by_individual(dataset)
+    whole = IDENTITY_DATASET if by_individual else TAXA_DATASET if is_by_taxon(dataset) else DATASET
+    further = {TAXA_DATASET: [*TAXON_RANKS, "low", "low_share"], IDENTITY_DATASET: ["is_new"]}
+    columns += further.get(whole, list(RANKS))
     columns += ["latitude", "longitude", "split"]
     schema = pa.schema([whole.field(name) for name in columns])
-    return _frame(read_batches(dataset, whole, columns), schema)
+    found = _frame(read_batches(dataset, whole, columns), schema)
+    return found.assign(**{INDIVIDUAL: found["label"]}) if by_individual else found
 
 
 def _low_names(rows: pd.DataFrame) -> list[list[str]]:
@@ -292,6 +334,19 @@ def sha256_of_texts(texts: Iterable[str]) -> str:
     return found.hexdigest()
 
 
+def _file_sha256(path: Path | None) -> str:
+    """Of a file of weights, empty for none.
+
+    Raises:
+        InputError: if it is missing.
+    """
+    if path is None:
+        return ""
+    if not path.is_file():
+        raise InputError(f"classifier.weights = {path}: no such file; put it there or name another")
+    return sha256_of(path)
+
+
 def _code() -> str:
     """sha256 of the source that decides what is learnt."""
     package = Path(__file__).parent
@@ -321,21 +376,42 @@ def _first() -> bool:
 
 
 def _rows(rows: pd.DataFrame) -> dict[str, Any]:
+    dropped = {"dropped by dataset": int(rows["split"].isna().sum())}
+    if INDIVIDUAL in rows:
+        new = rows["is_new"].fillna(False).astype(bool)
+        dropped |= {"query": int((rows["split"] == "query").sum()), "new individual": int(new.sum())}
+        rows = rows[~new & (rows["split"] != "query").fillna(True)]
     splits = rows["split"].value_counts()
     taken = int(splits.sum())
     return {
-        "rows": {"in": len(rows), "out": taken, "dropped": {"dropped by dataset": len(rows) - taken}},
+        "rows": {"in": taken + sum(dropped.values()), "out": taken, "dropped": dropped},
         "train_crops": int(splits.get("train", 0)),
         "validation_crops": int(splits.get("validation", 0)),
     }
 
 
-def _figures(history: list["Epoch"]) -> dict[str, Any]:
+def _table(history: list["Epoch"]) -> list[dict[str, Any]]:
+    """A row for each epoch, as the report of AnimalCLEF25 has it."""
+    return [
+        {
+            "epoch": number,
+            "train_loss": _rounded(epoch.train_loss),
+            "validation_loss": None if epoch.validation_loss is None else _rounded(epoch.validation_loss),
+            "validation_accuracy": None if epoch.validation_top1 is None else _rounded(epoch.validation_top1),
+            "learning_rate": _rounded(epoch.learning_rate),
+        }
+        for number, epoch in enumerate(history, 1)
+    ]
+
+
+def _figures(history: list["Epoch"], keep: str) -> dict[str, Any]:
+    from instar.classifier.train import kept_epoch
+
     last = history[-1]
     figures: dict[str, Any] = {"epochs": len(history), "steps": last.step, "train_loss": _rounded(last.train_loss)}
     if last.validation_loss is None or last.validation_top1 is None:
         return figures
-    best = max(range(len(history)), key=lambda index: history[index].validation_top1 or 0.0)
+    best = kept_epoch(history, "best_top1" if keep == "last" else keep)
     return {
         **figures,
         "validation_loss": _rounded(last.validation_loss),

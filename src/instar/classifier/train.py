@@ -1,7 +1,7 @@
 """Training: what is learnt in a step; Lightning runs it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 
 from instar.classifier.augment import Augment, mixed_loss, step_generator
 from instar.classifier.labels import NO_MIXTURES, LabelSpace, Mixtures, targets_of
-from instar.classifier.losses import HierarchicalLoss, MixedTargetsLoss
+from instar.classifier.losses import ArcFaceLoss, HierarchicalLoss, MixedTargetsLoss, triplet_loss
 from instar.classifier.model import Description
-from instar.classifier.network import Network, parameter_groups
+from instar.classifier.network import Network, parameter_groups, unit
 from instar.errors import InputError
 
 
@@ -34,6 +34,9 @@ class Recipe:
     warmup: float
     ema: float
     early_stop: int
+    keep: str
+    of_each: int
+    margin: float
     colour: float
     erasing: float
     mixup: float
@@ -52,6 +55,31 @@ class Epoch:
     learning_rate: float  # of the head
     validation_loss: float | None = None  # neither balanced nor smoothed
     validation_top1: float | None = None  # see ``answered``
+
+
+def kept_epoch(epochs: Sequence[Epoch], keep: str) -> int:
+    """The epoch whose weights are kept, counted from 0.
+
+    ``last``: the last. ``best_top1``: the first of those with the best top-1 on validation. ``best_both``: the last one
+    that has both a lower loss and a better top-1 on validation than the one kept before it.
+
+    Args:
+        epochs: at least one; of the last two kinds all with figures of validation.
+        keep: last, best_top1 or best_both.
+    """
+    if keep == "last":
+        return len(epochs) - 1
+    kept = 0
+    for index, epoch in enumerate(epochs):
+        (top1, loss), (best, least) = _of_validation(epoch), _of_validation(epochs[kept])
+        if top1 > best and (loss < least or keep == "best_top1"):
+            kept = index
+    return kept
+
+
+def _of_validation(epoch: Epoch) -> tuple[float, float]:
+    assert epoch.validation_top1 is not None and epoch.validation_loss is not None
+    return epoch.validation_top1, epoch.validation_loss
 
 
 def learning_rate_share(step: int, *, start: int, steps: int, warmup: float, schedule: str) -> float:
@@ -100,7 +128,7 @@ class LostLossError(InputError):
 class _Fixed:
     """What a learner needs on its device and does not learn."""
 
-    loss: MixedTargetsLoss
+    loss: MixedTargetsLoss | ArcFaceLoss
     plain_loss: HierarchicalLoss
     class_weights: torch.Tensor  # float32, shape (n_classes + n_mixtures,)
     answers: torch.Tensor  # int64, shape (n_outputs, n_ranks), see ``answered``
@@ -136,8 +164,13 @@ class Learner(lightning.LightningModule):
         labels, loss = description.labels, description.loss
         answers, rank = answered(labels, loss)
         of_mixtures = class_weights[torch.from_numpy(mixtures.classes[:, 0])]  # their labels'
+        learnt = (
+            ArcFaceLoss(labels, margin=recipe.margin, scale=description.scale, smoothing=smoothing)
+            if loss == "arcface"
+            else MixedTargetsLoss(HierarchicalLoss(labels, loss, smoothing=smoothing), len(labels), mixtures)
+        )
         self._fixed = _Fixed(
-            MixedTargetsLoss(HierarchicalLoss(labels, loss, smoothing=smoothing), len(labels), mixtures),
+            learnt,
             HierarchicalLoss(labels, loss, smoothing=0.0),
             torch.cat([class_weights, of_mixtures]).float(),
             torch.from_numpy(answers),
@@ -176,8 +209,13 @@ class Learner(lightning.LightningModule):
             pixels, partner, share = self.augment(self.description.normalise(given), generator)
             with torch.set_grad_enabled(not self.frozen):
                 features = self.network.backbone(pixels)
-        logits = self.network.classify(features, places)
+        vectors = self.network.embedding(features)
+        by_distance = self.description.loss == "triplet"
+        # triplets alone move the embedding; the head learns its classes as they lie there, for the scores of a softmax
+        logits = self.network.classify_embedded(vectors.detach() if by_distance else vectors, places)
         loss = mixed_loss(partial(self._balanced, logits), targets, partner, share)
+        if by_distance:
+            loss = loss + triplet_loss(unit(vectors), targets, margin=self.recipe.margin)
         counted = torch.stack([loss.detach().double(), loss.new_ones((), dtype=torch.float64)])
         self._train += counted
         return loss
@@ -200,10 +238,11 @@ class Learner(lightning.LightningModule):
         counted = torch.stack([loss.double(), hits.double(), loss.new_tensor(len(targets)).double()])
         self._validation += counted
 
-    def validation_top1(self) -> float:
-        """Of the validation that has just ended, over all processes."""
-        _, hits, count = self._reduced(self._validation).tolist()
-        return hits / count
+    def is_kept(self) -> bool:
+        """Whether the weights of the validation that has just ended are those to keep so far."""
+        loss, hits, count = self._reduced(self._validation).tolist()
+        now = Epoch(0, 0.0, 0.0, loss / count, hits / count)
+        return kept_epoch([*self.epochs, now], self.recipe.keep) == len(self.epochs)
 
     def _reduced(self, sums: torch.Tensor) -> torch.Tensor:
         """Sums of all processes."""

@@ -84,7 +84,7 @@ def write_folder(root: Path, study: Params, out: Path, *, onnx: bool) -> None:
             inputs = sample.pixels, sample.places
             difference = write_onnx(folder, folder / ONNX, *inputs, temperature=temperature)
         labels_table(description).to_csv(folder / LABELS, index=False, lineterminator="\n")
-        chosen = description.early_stop > 0
+        chosen = description.validation_chose
         photographs = write_attribution(
             root,
             study.shards,
