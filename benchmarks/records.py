@@ -153,6 +153,7 @@ def ours(source: Path, out: Path, taxon: str) -> Path:
         out / "barcodes.parquet",
         out / "specimens.csv",
         out / "outlines.csv",
+        out / "individuals.parquet",
         partition=Path("workflow/conf/empty/partition.csv"),
         seed=0,
         shards=[f"s{number:03}" for number in range(200)],

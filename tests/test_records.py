@@ -81,7 +81,7 @@ def run(source: Path, out: Path, **changes: Any) -> Outputs:
     }
     tables = [out / f"{name}.parquet" for name in ("records", "dropped", "taxonomy")]
     jsons = [out / f"{name}.json" for name in ("annotations", "metrics")]
-    more = [out / name for name in ("barcodes.parquet", "specimens.csv", "outlines.csv")]
+    more = [out / name for name in ("barcodes.parquet", "specimens.csv", "outlines.csv", "individuals.parquet")]
     records(source, out / "source", *tables, *jsons, *more, **(parameters | changes))
     return Outputs(out)
 

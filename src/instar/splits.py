@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
-#: Of figures of the split validation by a classifier with early_stop.
+#: Of figures of the split validation by a classifier whose epoch it chose.
 CHOSE_EPOCH = (
     "The judged crops also chose the epoch whose weights were kept (early_stop), so the figures are somewhat too good; "
     "dataset.test_crops makes a split that is apart."
@@ -23,6 +24,15 @@ def id_hash(name: str) -> int:
 def judged_split(splits: Iterable[str | None]) -> str:
     """The split that figures are of: test where any row is in it, else validation."""
     return "test" if "test" in set(splits) else "validation"
+
+
+def encounter_of(identity: str | None, date: datetime | None, photo_key: str) -> str:
+    """What is not parted of photographs of individuals: one identity on one day (UTC); a photograph alone without them.
+
+    >>> encounter_of("t281", datetime(2016, 7, 11, 16, 53), "k"), encounter_of("t281", None, "k")
+    ('t281 2016-07-11', 'k')
+    """
+    return f"{identity} {date:%Y-%m-%d}" if identity and date else photo_key
 
 
 def hash_order(seed: int, names: Iterable[str]) -> list[str]:

@@ -78,11 +78,11 @@ def gather(
     for line in _warnings(source, files, told):
         print(line, file=sys.stderr)
     for name, count in told.missing.items():
-        photo_id = _photo_id(PurePosixPath(name.removeprefix("images/")).with_suffix("").as_posix())
+        photo_id = photo_id_of(PurePosixPath(name.removeprefix("images/")).with_suffix("").as_posix())
         gathering.add([({"source": SOURCE, "photo_id": photo_id}, "no such file")] * count)
     for path in progress(files, "photographs"):
         url = path.relative_to(source).as_posix()
-        photo_id = _photo_id(path.relative_to(source / "images").with_suffix("").as_posix())
+        photo_id = photo_id_of(path.relative_to(source / "images").with_suffix("").as_posix())
         row: dict[str, Any] = {"key": f"{SOURCE}-{photo_id}", "source": SOURCE, "photo_id": photo_id}
         if path.suffix.lower() not in SUFFIXES:
             gathering.add([(row, "no photograph")])
@@ -293,7 +293,7 @@ def _files(source: Path) -> list[Path]:
     return [path for path in files if not path.name.startswith(".")]
 
 
-def _photo_id(name: str) -> str:
+def photo_id_of(name: str) -> str:
     """A name for files from a path; one that had to be changed or shortened ends in a hash of the path."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name.replace("/", "-"))
     if safe == name.replace("/", "-") and len(safe) <= _LONGEST:

@@ -28,6 +28,7 @@ from instar.records.annotations import (
 from instar.records.filters import BEYOND, Extent, Maximum, drawn_order, parted
 from instar.records.gathering import Gathering
 from instar.records.hashes import Distinct
+from instar.records.individuals.read import read as read_individuals
 from instar.records.names import FILE as BACKBONE
 from instar.records.names import Names, read_backbone
 from instar.records.spill import Sorter
@@ -35,7 +36,16 @@ from instar.records.taxonomy import taxonomy_rows
 from instar.records.trays.read import OUTLINES
 from instar.records.trays.read import read as read_trays
 from instar.shards import shard_of
-from instar.tables import BARCODES, RECORDS, RECORDS_DROPPED, SPECIMENS, TAXONOMY, write_stream, write_table
+from instar.tables import (
+    BARCODES,
+    INDIVIDUALS,
+    RECORDS,
+    RECORDS_DROPPED,
+    SPECIMENS,
+    TAXONOMY,
+    write_stream,
+    write_table,
+)
 
 _NO_OBSERVATIONS = pa.schema([(name, pa.string()) for name in gbif.INATURALIST.names]).empty_table()
 
@@ -59,6 +69,7 @@ def records(
     out_barcodes: Path,
     out_specimens: Path,
     out_outlines: Path,
+    out_individuals: Path,
     *,
     partition: Path,
     seed: int,
@@ -96,7 +107,8 @@ def records(
             ``inaturalist-api``, Darwin Core Archives, ``gbif-search``, ``backbone.jsonl`` and ``annotations.json``,
             each of them where there is such a thing. kind folder: a folder with ``images`` and, where there are such,
             ``table.csv``, ``backbone.jsonl`` and annotations. kind trays: a folder of trays, or a description that one
-            is drawn from.
+            is drawn from. kind individuals: a folder with ``metadata.csv`` or one folder per individual below
+            ``images``, or a description that one is drawn from.
         out_source: folder; gets the drawn world, or the names and hashes of the source's files.
         out_records: gets the photographs that are taken, ordered by shard and key.
         out_dropped: gets the dropped photographs and the reasons.
@@ -106,10 +118,11 @@ def records(
         out_barcodes: gets the taxa that barcoding found in each sample of trays.
         out_specimens: gets the sample of each tray and how many specimens were sorted by hand.
         out_outlines: gets a row for every outline of trays that was changed or dropped.
+        out_individuals: gets a row for every taken photograph of an individual, in the source's order.
         partition: table of the splits of trays' photographs, for ``given``; a header alone for none.
         seed: of the drawn world and of the split by observation.
         shards: names of the shards, one of which each photograph belongs to.
-        kind: world, tables, folder or trays.
+        kind: world, tables, folder, trays or individuals.
         taxon: name of the taxon whose descendants are taken; empty for all.
         licences: licences whose photographs are taken; one's own photographs without any are taken.
         quality_grades: iNaturalist's grades that are taken.
@@ -143,8 +156,11 @@ def records(
     asked = _asked(tables, kind=kind)
     names = Names(read_backbone(tables / BACKBONE), confidence=name_confidence)
     chosen = {"taxon": taxon, "licences": licences, "names": names, "work": work}
-    trays = None
-    if kind == "trays":
+    trays = individuals = None
+    if kind == "individuals":
+        individuals = read_individuals(tables, taxon=taxon, licences=licences, work=work)
+        gatherings = [individuals.gathering]
+    elif kind == "trays":
         trays = read_trays(
             tables,
             out_outlines,
@@ -189,8 +205,12 @@ def records(
     if not trays:
         write_csv(out_outlines, OUTLINES, [])
     write_csv(out_specimens, SPECIMENS, [row.values() for row in trays.specimens] if trays else [])
+    taken = set(asked_for["key"].to_pylist()) if individuals else set()
+    known = [row for row in individuals.rows if row["photo_key"] in taken] if individuals else []
+    write_table(out_individuals, known, INDIVIDUALS)
     checks = {"annotation_checks": _annotation_checks(annotations, asked_for)}
-    told = {"trays": trays.counts} if trays else {"outlines": outlines}
+    kinds = (("trays", trays), ("individuals", individuals))
+    told = {name: one.counts for name, one in kinds if one} | ({} if trays else {"outlines": outlines})
     write_json(out_metrics, {**_metrics(flow, gatherings, annotations, splits), **checks, **told})
 
 
@@ -240,6 +260,11 @@ def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
         from instar.records.trays.world import draw_trays  # only here, since it loads the drawing
 
         draw_trays(source, out_source, seed=seed)
+        return out_source
+    if kind == "individuals" and source.is_file():
+        from instar.records.individuals.world import draw_individuals  # only here, since it loads the drawing
+
+        draw_individuals(source, out_source, seed=seed)
         return out_source
     if kind == "world":
         from instar.records.world import draw_world  # only here, since it loads the drawing
@@ -388,8 +413,8 @@ def _taken(found: Iterable[pa.Table], asked: pa.Array | None, flow: _Flow, sourc
 
 
 def _asked(tables: Path, *, kind: str) -> pa.Array | None:
-    """Keys that annotations may name; None for a folder or trays, whose photographs are all asked for."""
-    if kind in ("folder", "trays"):
+    """Keys that annotations may name; None for photographs of one's own, which are all asked for."""
+    if kind in ("folder", "trays", "individuals"):
         return None
     path = tables / "annotations.json"
     if not path.is_file():
@@ -403,6 +428,8 @@ def _annotations(tables: Path, found: pa.Table, *, kind: str, category: str, fau
     if kind == "folder":
         urls = dict(zip(found["key"].to_pylist(), found["url"].to_pylist(), strict=True))
         return annotated.annotations(tables, urls, category=category, faults=faults)
+    if kind == "individuals":
+        return Annotations(category=category)
     path = tables / "annotations.json"
     return read_coco(path, found["key"]) if path.is_file() else Annotations(category=category)
 

@@ -15,6 +15,7 @@ SOURCES = {
     "gbif-search": ("instar.sources.gbif", "gbif_search", "occurrences for small questions, without an account"),
     "gbif-download": ("instar.sources.gbif", "gbif_download", "a Darwin Core Archive, with its DOI; needs an account"),
     "zenodo": ("instar.sources.zenodo", "zenodo", "the files of a record, checked and unpacked; MassID45 by default"),
+    "kaggle": ("instar.sources.kaggle", "kaggle", "a competition's files with your own token; AnimalCLEF25 by default"),
     "backbone": ("instar.sources.backbone", "backbone", "the accepted taxon of every name in the source folder"),
 }
 

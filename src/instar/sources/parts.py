@@ -14,7 +14,13 @@ from instar.sources import web
 
 
 def fetch(
-    client: Session, link: str, part: Path, size: int | None, check: Callable[[Path], None] | None = None
+    client: Session,
+    link: str,
+    part: Path,
+    size: int | None,
+    check: Callable[[Path], None] | None = None,
+    *,
+    denied: str = web.DENIED,
 ) -> None:
     """Get a file, going on where ``part`` ends; anew where the service knows no ranges.
 
@@ -24,13 +30,14 @@ def fetch(
         part: gets the bytes.
         size: of the whole file, bytes; None where it is not known.
         check: of the whole file; a ValueError says that it is broken, so that it is got anew.
+        denied: the remedy where the service answers 401 or 403.
 
     Raises:
         InputError: if the service refuses, or gives no whole file in six tries.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
     read = partial(_append, part=part, size=size, check=check)
-    web.ask(client, link, read=read, headers=partial(_range, part), stream=True)
+    web.ask(client, link, read=read, headers=partial(_range, part), denied=denied, stream=True)
 
 
 def move(part: Path, path: Path) -> None:

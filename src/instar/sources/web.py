@@ -25,6 +25,8 @@ BACKOFF_S = 1.0
 #: To connect, and between two pieces of an answer, seconds.
 TIMEOUT_S = (10.0, 60.0)
 CHUNK_BYTES = 1 << 20
+#: The remedy where a service answers 401 or 403.
+DENIED = "check the account"
 
 
 def retries() -> Retry:
@@ -54,6 +56,7 @@ def ask(
     method: str = "GET",
     missing: T | None = None,
     headers: Callable[[], dict[str, str]] | None = None,
+    denied: str = DENIED,
     **arguments: Any,
 ) -> T:
     """Ask until there is a whole answer.
@@ -65,6 +68,7 @@ def ask(
         method: of HTTP.
         missing: given back where the service answers 404, if not None.
         headers: of each try.
+        denied: the remedy where the service answers 401 or 403.
         arguments: for ``requests.Session.request``.
 
     Raises:
@@ -80,7 +84,7 @@ def ask(
             if response.status_code not in AGAIN:
                 if response.status_code == 404 and missing is not None:
                     return missing
-                _refuse(response, url)
+                _refuse(response, url, denied)
                 return read(response)
             problem = f"answered {response.status_code} {response.reason}"
         except (requests.RequestException, HTTPError, ValueError, RecursionError) as error:
@@ -90,11 +94,11 @@ def ask(
         policy = _waited(policy, method, url, response, problem)
 
 
-def _refuse(response: requests.Response, url: str) -> None:
+def _refuse(response: requests.Response, url: str, denied: str) -> None:
     """Raise where the same question would get the same answer."""
     if response.status_code >= 300:
         words = " ".join(response.text.split())[:300] or "without a word"
-        remedy = "check the account" if response.status_code in (401, 403) else "check what is asked for"
+        remedy = denied if response.status_code in (401, 403) else "check what is asked for"
         raise InputError(f"{url}: answered {response.status_code} {response.reason} ({words}); {remedy}")
 
 

@@ -4,18 +4,16 @@ https://developers.zenodo.org/#records
 """
 
 import json
-import shutil
-import stat
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from requests import Session
 
 from instar.errors import InputError
-from instar.files import md5_of, remove, replacing, write_json
+from instar.files import md5_of, remove, write_json
 from instar.progress import progress
-from instar.sources import parts, web
+from instar.sources import archives, parts, web
 from instar.store import STATE
 
 URL = "https://zenodo.org/api"
@@ -25,8 +23,6 @@ RECORD = 15479861
 WORK = STATE / "zenodo"
 #: Beside the files; tells which ones are whole, and how the record is cited.
 ABOUT = "zenodo-{}.json"
-#: What an archive unpacks to, at most, as a multiple of its own size.
-MOST_UNPACKED = 200
 
 
 def zenodo(
@@ -72,7 +68,7 @@ def zenodo(
         unpacked.discard(name)
         # tables of spreadsheets and arrays of NumPy are zip files, too
         if unzips and zipfile.is_zipfile(whole):
-            _unpack(whole, path.parent, link)
+            archives.unpack(whole, path.parent, link)
             unpacked.add(name)
         elif not is_here:
             parts.move(part, path)
@@ -104,7 +100,11 @@ def _entries(told: dict[str, Any], place: str, wanted: list[str] | None) -> dict
             kind, _, md5 = str(one["checksum"]).partition(":")
             if kind != "md5" or len(md5) != 32:
                 raise ValueError(f"checksum {one['checksum']!r} is no md5")
-            entries[_safe(str(one["key"]), place).as_posix()] = str(one["links"]["self"]), int(one["size"]), md5
+            entries[archives.safe_path(str(one["key"]), place).as_posix()] = (
+                str(one["links"]["self"]),
+                int(one["size"]),
+                md5,
+            )
     except (KeyError, TypeError, ValueError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{place}: not a record with files ({problem}); check its number") from None
@@ -136,34 +136,3 @@ def _fetch(client: Session, link: str, size: int, md5: str, part: Path) -> None:
         part.unlink()  # of another version of the file
     if not part.is_file() or part.stat().st_size < size or not size:
         parts.fetch(client, link, part, size, check)
-
-
-def _safe(name: str, place: str) -> PurePosixPath:
-    """A path below a folder.
-
-    Raises:
-        InputError: if the name leads out of it.
-    """
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0] or "\0" in name:
-        raise InputError(f"{place}: file {name!r} leads out of the folder; do not use this archive")
-    return path
-
-
-def _unpack(archive: Path, folder: Path, link: str) -> None:
-    """Unpack all files, each under its name when it is whole."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = [(one, _safe(one.filename, link)) for one in opened.infolist() if not one.is_dir()]
-            unpacked = sum(one.file_size for one, _ in members)
-            if unpacked > MOST_UNPACKED * archive.stat().st_size:
-                raise InputError(f"{link}: {unpacked} bytes from {archive.stat().st_size}; do not use this archive")
-            for one, _ in members:
-                if stat.S_ISLNK(one.external_attr >> 16):
-                    raise InputError(f"{link}: file {one.filename!r} is a link; do not use this archive")
-            for one, name in progress(members, f"files of {archive.stem}"):
-                with replacing(folder / name) as temporary, opened.open(one) as packed, temporary.open("wb") as file:
-                    shutil.copyfileobj(packed, file, web.CHUNK_BYTES)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        remove(archive)
-        raise InputError(f"{link}: is no whole zip file ({error}); run the same command again") from None

@@ -1,0 +1,1 @@
+"""The study ``individuals``: photographs of animals that are known one by one."""

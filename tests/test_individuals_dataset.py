@@ -1,0 +1,139 @@
+"""The data set of a study of individuals: identity and split of each crop, or the reason why it has none."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from individuals_study import photograph, write_study
+
+from instar.dataset.command import dataset
+from instar.errors import InputError
+from instar.licences import LICENCES
+from instar.tables import IDENTITY_DATASET, read_table
+
+GIVEN: dict[str, Any] = {
+    "labels": ["identity"],
+    "seed": 0,
+    "shards": ["a"],
+    "licences": [name for name in LICENCES if name != "all-rights-reserved"],
+    "min_crop_px": 10,
+    "min_class_crops": 1,
+    "near_duplicate_bits": 2,
+    "split_by": "time",
+    "held_out_observers": 0.2,
+    "held_out_share": 0.2,
+    "new_share": 0.2,
+    "validation_crops": 1,
+    "test_crops": 0,
+    "low_share": 0.25,
+    "areas_px": [100, 1000],
+    "max_px": 40,
+    "jpeg_quality": 90,
+}
+Rows = dict[str, dict[str, Any]]
+
+
+def run(folder: Path, photographs: list[dict[str, Any]], decisions: tuple[str, ...] = (), **given: Any) -> Rows:
+    """The rows by image id, or by key where a photograph has several crops."""
+    write_study(folder, photographs)
+    (folder / "decisions.csv").write_text("\n".join(["key,verdict,label,who,when,why,sha256", *decisions, ""]))
+    names = ["crops", "none", "none", "none", "individuals.parquet", "decisions.csv", "none", "none", "dataset.parquet"]
+    names += ["held_out.csv", "specimen_crops", "metrics.json", "examples.csv", "found.csv"]
+    values: dict[str, Any] = {**GIVEN, **given}
+    dataset(*(folder / name for name in names), **values)
+    return {row["key"]: row for row in read_table(folder / "dataset.parquet", IDENTITY_DATASET).to_pylist()}
+
+
+def of(rows: Rows, column: str) -> list[Any]:
+    return [row[column] for row in rows.values()]
+
+
+def metrics(folder: Path) -> Any:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def some() -> list[dict[str, Any]]:
+    """Two turtles on three days each, a third seen once, and a query."""
+    days = [photograph(3 * n + day, f"t{n}", f"2020-01-0{day + 1}") for n in range(2) for day in range(3)]
+    return [*days, photograph(6, "t9", "2020-01-01"), photograph(7, None, part="query", submission_row=0)]
+
+
+def test_each_photograph_has_identity_and_split(tmp_path: Path) -> None:
+    rows = run(tmp_path, some())
+    assert of(rows, "label") == ["t0"] * 3 + ["t1"] * 3 + ["t9", None]
+    assert [split == "train" for split in of(rows, "split")] == [True, True, False, True, True, False, True, False]
+    assert of(rows, "split")[-1] == "query"
+    assert of(rows, "is_new") == [False] * 7 + [None]
+    assert of(rows, "submission_row") == [None] * 7 + [0]
+    assert of(rows, "observation_id")[:2] == ["t0 2020-01-01", "t0 2020-01-02"]
+    found = metrics(tmp_path)
+    assert found["rows"] == {"in": 8, "out": 8, "dropped": {}}
+    assert (found["individuals"], found["seen_once"], found["classes"]) == (3, 1, 3)
+    assert found["splits"]["query"]["photographs"] == found["datasets"]["turtles"]["query"]["photographs"] == 1
+    with (tmp_path / "held_out.csv").open() as file:
+        assert [row["observation_id"] for row in csv.DictReader(file)] == ["t0 2020-01-03", "t1 2020-01-03"]
+
+
+def test_of_several_crops_the_best_is_taken(tmp_path: Path) -> None:
+    photographs = some()
+    photographs[0]["boxes"] = (0.5, 0.9)
+    rows = run(tmp_path, photographs)
+    assert rows["individuals-0-0"]["reason"] == "not the best of its photograph"
+    assert rows["individuals-0-1"]["split"] == "train"
+
+
+def test_what_is_dropped_has_its_reason(tmp_path: Path) -> None:
+    photographs = some()
+    photographs[0]["licence"] = "all-rights-reserved"
+    photographs[1]["side"] = 9
+    photographs.append(photograph(8, None, "2020-01-01"))
+    rows = run(tmp_path, photographs, decisions=("individuals-3-0,drop,,me,2026-05-01,blurred,",))
+    reasons = {"licence not allowed": 1, "under 10 px": 1, "no identity": 1, "dropped by a review": 1}
+    assert metrics(tmp_path)["rows"] == {"in": 9, "out": 5, "dropped": dict(sorted(reasons.items()))}
+    assert [row["image_id"] for row in rows.values() if row["reason"]] == ["0", "1", "3", "8"]
+
+
+def test_a_review_says_who_it_is(tmp_path: Path) -> None:
+    rows = run(tmp_path, some(), decisions=("individuals-6-0,relabel,t1,me,2026-05-01,same scales,",))
+    assert rows["individuals-6-0"]["label"] == "t1"
+    assert rows["individuals-6-0"]["observation_id"] == rows["individuals-3-0"]["observation_id"] == "t1 2020-01-01"
+
+
+def test_a_decision_about_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 2: individuals-77-0 is no crop of this study"):
+        run(tmp_path, some(), decisions=("individuals-77-0,drop,,me,2026-05-01,,",))
+
+
+def test_the_published_split_lets_encounters_part_and_tells_how_many(tmp_path: Path) -> None:
+    photographs = [photograph(n, f"t{n // 5}", "2020-01-01", phash=(n // 5) << 40) for n in range(20)]
+    rows = run(tmp_path, photographs, split_by="published")
+    assert sorted(of(rows, "split")) == ["train"] * 16 + ["validation"] * 4
+    leaks = metrics(tmp_path)["leakage"]["validation"]
+    # the first turtle's photographs have no hash, and nothing is like those
+    assert leaks == {"photographs": 4, "encounter": 4, "near_duplicate": 3}
+    run(tmp_path, some())
+    assert metrics(tmp_path)["leakage"]["validation"]["encounter"] == 0
+
+
+def test_the_published_split_goes_by_the_sources_order(tmp_path: Path) -> None:
+    photographs = [photograph(n, f"t{n // 5}") for n in range(20)]
+    first = {key: row["split"] for key, row in run(tmp_path, photographs, split_by="published").items()}
+    turned = run(tmp_path, photographs[::-1], split_by="published")
+    assert {key: row["split"] for key, row in turned.items()} == first
+
+
+def test_new_individuals_are_marked(tmp_path: Path) -> None:
+    photographs = [photograph(3 * n + day, f"t{n}", f"2020-01-0{day + 1}") for n in range(10) for day in range(3)]
+    rows = run(tmp_path, photographs, split_by="open_set")
+    new = {row["label"] for row in rows.values() if row["is_new"]}
+    assert len(new) == 2
+    assert {row["split"] for row in rows.values() if row["label"] in new} == {"validation", "test"}
+    found = metrics(tmp_path)["splits"]
+    assert [found[split]["photographs_of_new"] for split in ("train", "validation", "test")] == [0, 3, 3]
+
+
+def test_nothing_to_hold_out_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="of 2 crops 2 are for training and 0 are held out"):
+        run(tmp_path, [photograph(0, "a", "2020-01-01"), photograph(1, "b", "2020-01-01")])
