@@ -117,7 +117,13 @@ def decoded(files: list[Path]) -> Iterable[torch.Tensor]:
 
 def ours(folder: Path, rows: pd.DataFrame) -> Iterable[torch.Tensor]:
     shown = Shown(
-        seed=0, crop_scale=CROP_SCALE, flip="horizontal", rotation_deg=0.0, place_noise_deg=0.5, place_drop=0.5
+        seed=0,
+        crop_scale=CROP_SCALE,
+        flip="horizontal",
+        rotation_deg=0.0,
+        place_noise_deg=0.5,
+        place_drop=0.5,
+        auto_augment=False,
     )
     places = np.zeros((len(rows), 2), np.float32)
     views = Views(CropReader(folder, rows), np.zeros(len(rows), np.int64), places, IMAGE_PX, shown=shown)

@@ -197,6 +197,9 @@ def ours(folder: Path, rows: pd.DataFrame, setting: Setting, on_gpu: bool) -> Do
         warmup=WARMUP,
         ema=0.0,
         early_stop=0,
+        keep="last",
+        of_each=0,
+        margin=0.0,
         colour=0.0,
         erasing=0.0,
         mixup=0.0,
@@ -206,7 +209,13 @@ def ours(folder: Path, rows: pd.DataFrame, setting: Setting, on_gpu: bool) -> Do
         devices=1,
     )
     shown = Shown(
-        seed=0, crop_scale=CROP_SCALE, flip="horizontal", rotation_deg=0.0, place_noise_deg=0.0, place_drop=0.0
+        seed=0,
+        crop_scale=CROP_SCALE,
+        flip="horizontal",
+        rotation_deg=0.0,
+        place_noise_deg=0.0,
+        place_drop=0.0,
+        auto_augment=False,
     )
     network = build_network(description)
     learner = Timed(network, description, recipe, torch.ones(CLASSES), SMOOTHING)
@@ -214,7 +223,7 @@ def ours(folder: Path, rows: pd.DataFrame, setting: Setting, on_gpu: bool) -> Do
     learner.done.watch(network, network.head)
     nowhere = np.full((len(rows), 2), np.nan, np.float32)
     views = Views(CropReader(folder, rows), np.arange(len(rows)) % CLASSES, nowhere, setting.image_px, shown=shown)
-    feed = Feed(learner, views, None, None, count=len(rows), weights=None, workers=setting.workers)
+    feed = Feed(learner, views, None, None, count=len(rows), weights=None, groups=None, workers=setting.workers)
     work = folder / "work"
     work.mkdir()
     with redirect_stderr(io.StringIO()) as told:

@@ -51,7 +51,15 @@ def test_a_crop_that_is_no_image_is_named(folder: Path, rows: pd.DataFrame) -> N
 
 
 #: Training shows random views and drops half of the places.
-SHOWN = Shown(seed=3, crop_scale=0.5, flip="horizontal", rotation_deg=0.0, place_noise_deg=0.5, place_drop=0.5)
+SHOWN = Shown(
+    seed=3,
+    crop_scale=0.5,
+    flip="horizontal",
+    rotation_deg=0.0,
+    place_noise_deg=0.5,
+    place_drop=0.5,
+    auto_augment=False,
+)
 
 
 def views_of(folder: Path, rows: pd.DataFrame, shown: Shown | None) -> Views:

@@ -138,7 +138,14 @@ def test_a_checkpoint_is_never_written_amid_an_accumulation(folder: Path) -> Non
 
 
 #: An epoch without a step that is not its last.
-ONE_BATCH: dict[str, Any] = {"epochs": 4, "batch": 104, "ema": 0.9, "early_stop": 3, "frozen_epochs": 1}
+ONE_BATCH: dict[str, Any] = {
+    "epochs": 4,
+    "batch": 104,
+    "ema": 0.9,
+    "early_stop": 3,
+    "frozen_epochs": 1,
+    "keep": "best_top1",
+}
 
 
 @pytest.mark.parametrize("read", [1, 110, 129, 250])

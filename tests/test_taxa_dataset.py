@@ -25,6 +25,8 @@ GIVEN: dict[str, Any] = {
     "near_duplicate_bits": 2,
     "split_by": "observation",
     "held_out_observers": 0.2,
+    "held_out_share": 0.2,
+    "new_share": 0.2,
     "validation_crops": 1,
     "test_crops": 0,
     "low_share": 0.25,
@@ -49,7 +51,7 @@ def run(folder: Path, **given: Any) -> Rows:
     inputs = [folder / "crops", folder / "taxonomy.parquet", folder / "annotations.json", folder / "detections"]
     names = ("dataset.parquet", "held_out.csv", "specimen_crops", "metrics.json", "examples.csv", "found.csv")
     outputs = [folder / name for name in names]
-    paths = [*inputs, decisions, earlier, folder / "specimens", *outputs]
+    paths = [*inputs, folder / "individuals.parquet", decisions, earlier, folder / "specimens", *outputs]
     values: dict[str, Any] = {**GIVEN, **given}
     dataset(*paths, **values)
     return {row["key"]: row for row in read_table(folder / "dataset.parquet", TAXA_DATASET).to_pylist()}

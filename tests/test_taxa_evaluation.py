@@ -102,10 +102,14 @@ def train(folder: Path, **given: Any) -> None:
 
 def judge(folder: Path) -> Any:
     names = ["classifier", "crops", "dataset.parquet", "taxonomy.parquet", "annotations.json", "barcodes.parquet"]
-    names += ["found.csv", "other.csv", "synonyms.csv", "predictions.parquet", "photographs.parquet", "evaluation.json"]
-    paths = [folder / name for name in [*names, *(f"{table}.csv" for table in TABLES)]]
+    names += ["found.csv", "individuals.parquet", "none", "other.csv", "synonyms.csv"]
+    names += ["predictions.parquet", "photographs.parquet", "evaluation.json", *(f"{table}.csv" for table in TABLES)]
+    names += ["submission.csv", "gallery", "openset.csv", "cmc.csv", "individuals.csv", "matches.csv"]
+    paths = [folder / name for name in names]
     values: dict[str, Any] = {"seed": 0, "shards": ["a"], "name_confidence": 85, "bootstrap": 100, "resolutions": []}
     values |= {"region_deg": 30.0, "wanted_accuracy": 0.95, "photo_boxes": 10, "labels": ["taxon"]}
+    values |= {"answer_by": "fused", "threshold_by": "all", "neighbours": 1, "flips": False, "sides": True}
+    values |= {"local": "none", "local_candidates": 1}
     evaluation(*paths, **values)
     return json.loads((folder / "evaluation.json").read_text())
 

@@ -73,7 +73,7 @@ def test_features_of_a_frozen_backbone_are_worked_out_once(folder: Path, monkeyp
 
 @pytest.mark.parametrize("ema", [0.0, 0.8])
 def test_early_stop_keeps_the_weights_that_were_best(folder: Path, ema: float) -> None:
-    out = train(folder, f"early-{ema}", epochs=30, early_stop=1, ema=ema)
+    out = train(folder, f"early-{ema}", epochs=30, early_stop=1, keep="best_top1", ema=ema)
     figures = metrics(out)
     assert figures["epochs"] == figures["best_epoch"] + 1 < 30
     assert figures["validation_top1"] <= figures["best_validation_top1"]
@@ -93,12 +93,12 @@ def test_early_stop_without_validation_changes_nothing(
     rows = read_table(folder / "dataset.parquet", DATASET).to_pylist()
     write_table(tmp_path / "dataset.parquet", [row for row in rows if row["split"] == "train"], DATASET)
     (tmp_path / "crops").symlink_to(folder / "crops")
-    assert metrics(train(tmp_path, epochs=3, early_stop=1))["epochs"] == 3
+    assert metrics(train(tmp_path, epochs=3, early_stop=1, keep="best_top1"))["epochs"] == 3
     assert "no crop is for validation, so early_stop has no effect" in capfd.readouterr().err
 
 
 def test_early_stop_on_what_is_judged_is_told(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out = train(folder, "told", epochs=1, early_stop=1)
+    out = train(folder, "told", epochs=1, early_stop=1, keep="best_top1")
     assert capfd.readouterr().err.count(JUDGED_CHOOSE) == 1
     assert load_description(out / "classifier").early_stop == 1
     train(folder, "untold", epochs=1)
@@ -107,7 +107,7 @@ def test_early_stop_on_what_is_judged_is_told(folder: Path, tmp_path: Path, capf
     held_out[0]["split"] = "test"
     write_table(tmp_path / "dataset.parquet", rows, DATASET)
     (tmp_path / "crops").symlink_to(folder / "crops")
-    train(tmp_path, epochs=1, early_stop=1)
+    train(tmp_path, epochs=1, early_stop=1, keep="best_top1")
     assert JUDGED_CHOOSE not in capfd.readouterr().err
 
 

@@ -41,7 +41,7 @@ def _key(
 
 @dataclass
 class Records:
-    kind: str = _key("what the source is", choices=("world", "tables", "folder", "trays"))
+    kind: str = _key("what the source is", choices=("world", "tables", "folder", "trays", "individuals"))
     source: str = _key(
         "the source: a description to draw from, a folder of downloaded tables, of photographs, or of trays"
     )
@@ -174,9 +174,12 @@ class Dataset:
         "photographs whose perceptual hashes differ in at most so many of 64 bits are near-duplicates", ge=0, le=5
     )
     split_by: str = _key(
-        "what stays on one side of the split; random and photograph leak and are for comparison",
-        choices=("observation", "observer", "photograph", "random"),
+        "what stays on one side of the split; random and photograph leak and are for comparison; of individuals: "
+        "published, time (later encounters are held out), open_set (and some individuals wholly)",
+        choices=("observation", "observer", "photograph", "random", "published", "time", "open_set"),
     )
+    held_out_share: float = _key("individuals: of each one's photographs, held out by time and open_set", gt=0, lt=1)
+    new_share: float = _key("individuals: of each data set's, wholly held out by open_set", gt=0, lt=1)
     held_out_observers: float = _key("of the observers, where the split is by observer", gt=0, lt=1)
     validation_crops: int = _key("of each species, where it has enough groups", ge=1)
     test_crops: int = _key("of each species, for a test split made the same way; 0 for none", ge=0)
@@ -195,7 +198,12 @@ class Dataset:
 class Classifier:
     model: str = _key("name of a timm model")
     pretrained: bool = _key("start from the published weights, which a hub must supply")
+    weights: str = _key("file of the backbone's weights to start from; one that is called none.md stands for none")
     image_px: int = _key("side of the network's input", ge=16, le=2048)
+    embedding: int = _key("width of a layer that individuals are compared by; 0 for the backbone's features", ge=0)
+    margin: float = _key("loss = arcface: radians; triplet: a distance, at most 2", ge=0, le=2)
+    scale: float = _key("loss = arcface or triplet: of the cosines that the logits are", gt=0, le=1000)
+    of_each: int = _key("crops of one class in a batch, for triplets at least 2; 0 for no regard", ge=0)
     epochs: int = _key("passes over the training crops", ge=1)
     batch: int = _key("crops in a step, for each of the devices", ge=1)
     accumulate: int = _key("batches whose gradients make one step", ge=1)
@@ -207,8 +215,11 @@ class Classifier:
     schedule: str = _key("of the learning rate's fall", choices=("cosine", "linear"))
     warmup: float = _key("share of the steps in which the learning rate rises", ge=0, lt=1)
     ema: float = _key("decay of the moving average of the weights; 0 for none", ge=0, lt=1)
-    early_stop: int = _key(
-        "epochs without a better top-1 on validation that end the training and take the best; 0 for none", ge=0
+    early_stop: int = _key("epochs without a better one, as keep judges, that end the training; 0 for none", ge=0)
+    keep: str = _key(
+        "which epoch's weights: the last one's, those of the best top-1 on validation, or those of the last epoch in "
+        "which its loss and top-1 both got better than those kept before",
+        choices=("last", "best_top1", "best_both"),
     )
     label_smoothing: float = _key("share of the target spread over all classes", ge=0, lt=1)
     place_noise_deg: float = _key("by which training moves places at most, degrees", ge=0, le=90)
@@ -216,6 +227,7 @@ class Classifier:
     crop_scale: float = _key("least share of a crop that training shows", gt=0, le=1)
     flip: str = _key("mirroring in training", choices=("none", "horizontal", "both"))
     rotation_deg: float = _key("by which training turns crops at most, degrees", ge=0, le=180)
+    auto_augment: bool = _key("change each view in training by AutoAugment's policies for ImageNet")
     colour: float = _key("strength of changes of brightness, contrast, saturation and hue", ge=0, le=1)
     erasing: float = _key("probability that a part of a crop is erased", ge=0, le=1)
     mixup: float = _key("alpha of MixUp; 0 for none", ge=0)
@@ -237,6 +249,18 @@ class Evaluation:
     photo_boxes: int = _key("crops of a photograph whose answers are summed, best scores first", ge=1)
     other: str = _key("table of another identifier's answers: photo_key, top1 to top5; a header alone for none")
     synonyms: str = _key("table of names that mean the same: name, accepted; or a source folder's backbone.jsonl")
+    answer_by: str = _key(
+        "individuals: the scores that answer: of the classifier, the nearest photographs, each one's centroid, local "
+        "features, or all of them calibrated and fused",
+        choices=("softmax", "nearest", "centroid", "local", "fused"),
+    )
+    threshold_by: str = _key("individuals: one threshold for all, or one for each data set", choices=("all", "dataset"))
+    neighbours: int = _key("individuals: most similar photographs of each that nearest averages", ge=1)
+    flips: bool = _key("individuals: compare photographs and their mirror images together")
+    sides: bool = _key("individuals: photographs of opposite sides are not compared")
+    local: str = _key("individuals: local features that are matched, too", choices=("none", "sift", "lightglue"))
+    local_candidates: int = _key("individuals: photographs, most similar first, that they are matched with", ge=1)
+    local_weights: str = _key("individuals: folder of LightGlue's weights; random.md stands for random ones")
 
 
 @dataclass
@@ -265,7 +289,10 @@ class Params:
     seed: int = _key("of every random choice", ge=0)
     beta: float = _key("of the effective number of samples; 0 gives equal class weights", ge=0, lt=1)
     max_weight: float = _key("no class weighs more than this multiple of the lightest", ge=1)
-    loss: str = _key("how the classifier learns the hierarchy", choices=("reward", "marginal", "flat"))
+    loss: str = _key(
+        "how the classifier learns the hierarchy, or individuals: flat, arcface, triplet",
+        choices=("reward", "marginal", "flat", "arcface", "triplet"),
+    )
     balance: str = _key(
         "where the weights of classes go: what is shown, or the loss", choices=("none", "sampler", "loss")
     )
@@ -275,9 +302,9 @@ class Params:
         pattern=_NAME,
     )
     labels: list[str] = _key(
-        "what the classifier learns: species and their genera, or taxon: of trays' animals, from family to class; [] "
-        "ends the study after the crops",
-        choices=("species", "taxon"),
+        "what the classifier learns: species and their genera; taxon: of trays' animals, from family to class; "
+        "identity: which individual it is; [] ends the study after the crops",
+        choices=("species", "taxon", "identity"),
     )
     records: Records = field(default_factory=Records)
     images: Images = field(default_factory=Images)
@@ -389,8 +416,19 @@ def _problems(params: Params) -> Iterator[str]:
         yield f"records.{problem}"
     if len(params.labels) > 1:
         yield f"labels = {params.labels} is not allowed; it must hold one name or none"
-    if "taxon" in params.labels and records.kind != "trays":
-        yield f"labels = {params.labels} is not allowed; only a study with records.kind = trays can learn it"
+    for label, kind in (("taxon", "trays"), ("identity", "individuals")):
+        if label in params.labels and records.kind != kind:
+            yield f"labels = {params.labels} is not allowed; only a study with records.kind = {kind} can learn it"
+    if params.loss in ("arcface", "triplet") and params.labels != ["identity"]:
+        yield f"loss = {params.loss} is not allowed; only individuals (labels = [identity]) are learnt by it"
+    if params.loss in ("reward", "marginal") and params.labels == ["identity"]:
+        yield f"loss = {params.loss} is not allowed; individuals have no hierarchy: choose flat, arcface or triplet"
+    if (params.dataset.split_by in ("published", "time", "open_set")) != (params.labels == ["identity"]):
+        ways = "published, time or open_set" if params.labels == ["identity"] else "observation or observer"
+        told = f"dataset.split_by = {params.dataset.split_by} is not allowed with labels = {params.labels}"
+        yield f"{told}; choose {ways}"
+    if params.evaluation.answer_by == "local" and params.evaluation.local == "none":
+        yield "evaluation.answer_by = local is not allowed with evaluation.local = none; choose sift or lightglue"
     for name, value in params.detector.options.items():
         if not isinstance(value, bool | int | float | str):
             yield f"detector.options.{name} = {value!r} is not allowed; it must be a number, a text, true or false"
@@ -406,9 +444,31 @@ def _problems(params: Params) -> Iterator[str]:
             f"classifier.frozen_epochs = {params.classifier.frozen_epochs} is not allowed; it must be at most "
             f"classifier.epochs = {params.classifier.epochs}"
         )
+    yield from _training_problems(params)
     shares = params.records.annotation_validation_share + params.records.annotation_test_share
     if shares >= 1:
         yield f"records.annotation_validation_share and _test_share sum to {shares}; they must leave some for training"
+
+
+def _training_problems(params: Params) -> Iterator[str]:
+    given, each = params.classifier, params.classifier.of_each
+    if given.early_stop and given.keep == "last":
+        yield (
+            f"classifier.early_stop = {given.early_stop} is not allowed with classifier.keep = last; "
+            "choose best_top1 or best_both"
+        )
+    if given.pretrained and Path(given.weights).name != "none.md":
+        yield f"classifier.weights = {given.weights} is not allowed with classifier.pretrained = true; choose one"
+    if each and (given.batch % each or given.batch == each):
+        yield f"classifier.of_each = {each} is not allowed; it must divide classifier.batch = {given.batch} and be less"
+    if each and params.balance == "sampler":
+        yield f"classifier.of_each = {each} is not allowed with balance = sampler; it shows classes equally often"
+    if params.loss == "triplet" and each < 2:
+        yield f"classifier.of_each = {each} is not allowed; loss = triplet needs at least 2, such as 4"
+    if params.loss == "triplet" and (given.mixup or given.cutmix):
+        yield "loss = triplet is not allowed with classifier.mixup or cutmix; a mixture is of no individual"
+    if params.loss in ("arcface", "triplet") and params.place != "none":
+        yield f"loss = {params.loss} is not allowed with place = {params.place}; choose place = none"
 
 
 def _allowed(value: Any, limits: Any) -> bool:

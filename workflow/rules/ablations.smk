@@ -101,7 +101,7 @@ rule ablations:
                 "pair": GRAPH.params.ablations.pair,
                 "rare_crops": GRAPH.params.ablations.rare_crops,
                 "bootstrap": GRAPH.params.evaluation.bootstrap,
-                "early_stop": GRAPH.params.classifier.early_stop,
+                "early_stop": int(GRAPH.params.classifier.keep != "last"),
                 "seed": GRAPH.params.seed,
             }
         ),

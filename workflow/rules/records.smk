@@ -18,4 +18,4 @@ rule records:
         " --out_records {output.records:q} --out_dropped {output.records_dropped:q}"
         " --out_taxonomy {output.taxonomy:q} --out_annotations {output.annotations:q}"
         " --out_barcodes {output.barcodes:q} --out_specimens {output.specimens:q} --out_outlines {output.outlines:q}"
-        " --out_metrics {output.metrics:q} {params.flags}"
+        " --out_individuals {output.individuals:q} --out_metrics {output.metrics:q} {params.flags}"

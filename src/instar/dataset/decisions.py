@@ -18,28 +18,42 @@ VERDICTS = ("keep", "drop", "relabel")
 HELD_OUT = ("observation_id", "split")
 
 
+def read_decisions(path: Path) -> dict[str, dict[str, str]]:
+    """The decisions of a review by the keys of their crops; of several about a crop the latest counts.
+
+    Raises:
+        InputError: naming line and value, if a column is missing or a value is not allowed.
+    """
+    latest: dict[str, tuple[datetime, dict[str, str]]] = {}
+    for line, row in csv_rows(path, DECISIONS):
+        if row["verdict"] not in VERDICTS:
+            raise InputError(f"{path}: line {line}: verdict = {row['verdict']!r} is none of {', '.join(VERDICTS)}")
+        if row["verdict"] == "relabel" and not row["label"]:
+            raise InputError(f"{path}: line {line}: label is empty; say what the crop is relabelled to")
+        if not row["key"] or not row["who"]:
+            raise InputError(f"{path}: line {line}: key or who is empty; say which crop and who decided")
+        moment = _time(path, line, row["when"])
+        if row["key"] not in latest or latest[row["key"]][0] <= moment:
+            latest[row["key"]] = (moment, {**row, "line": str(line)})
+    return {key: row for key, (_, row) in latest.items()}
+
+
 def read_rules(path: Path, classes: Classes, *, licences: list[str], min_crop_px: int) -> tuple[Rules, dict[int, str]]:
-    """The rules of single crops with the decisions of a review; of several about a crop the latest counts.
+    """The rules of single crops with the decisions of a review.
 
     Returns:
         The rules, and the key of each decided crop by its hash.
 
     Raises:
-        InputError: naming line and value, if a column is missing or a value is not allowed.
+        InputError: as ``read_decisions``, or if a label is none of the classes.
     """
     places = {name: place for place, name in enumerate(classes.names)}
-    latest: dict[int, tuple[datetime, dict[str, str]]] = {}
-    for line, row in csv_rows(path, DECISIONS):
-        if row["verdict"] not in VERDICTS:
-            raise InputError(f"{path}: line {line}: verdict = {row['verdict']!r} is none of {', '.join(VERDICTS)}")
+    decisions = read_decisions(path)
+    for row in decisions.values():
         if row["verdict"] == "relabel" and row["label"] not in places:
-            raise InputError(f"{path}: line {line}: label = {row['label']!r} is no species or genus of this study")
-        if not row["key"] or not row["who"]:
-            raise InputError(f"{path}: line {line}: key or who is empty; say which crop and who decided")
-        moment, key = _time(path, line, row["when"]), id_hash(row["key"])
-        if key not in latest or latest[key][0] <= moment:
-            latest[key] = (moment, row)
-    decided = {key: row for key, (_, row) in latest.items()}
+            told = f"line {row['line']}: label = {row['label']!r}"
+            raise InputError(f"{path}: {told} is no species or genus of this study")
+    decided = {id_hash(key): row for key, row in decisions.items()}
     rules = Rules(
         licences=tuple(licences),
         min_crop_px=min_crop_px,

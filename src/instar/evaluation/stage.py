@@ -164,7 +164,7 @@ def evaluation(
     metrics = {
         "rows": {"in": len(judged), "out": len(truth.targets), "dropped": {}},
         "split": judged["split"].iloc[0],
-        "judged_chose_epoch": description.early_stop > 0 and judged is validation,
+        "judged_chose_epoch": description.validation_chose and judged is validation,
         **_numbers(truth, places_of(judged), places),
         **{f"{rank}_accuracy": table[0][f"{rank}_accuracy"] for rank in RANKS},
         "resolutions": _nested(table),

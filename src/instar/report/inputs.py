@@ -39,6 +39,7 @@ class Inputs:
         plots: folder of the curves.
         has_labels: whether the study goes on after the crops with a classifier of species.
         has_taxa: whether it goes on with one of taxa.
+        has_individuals: whether it goes on with one of individuals.
     """
 
     params: Params
@@ -51,6 +52,7 @@ class Inputs:
     plots: Path
     has_labels: bool
     has_taxa: bool = False
+    has_individuals: bool = False
 
     def curve(self, name: str, columns: list[str]) -> pd.DataFrame:
         """A CSV of the plots folder, which must have the columns; an empty cell is null."""
@@ -90,6 +92,7 @@ def read_inputs(
         plots=plots,
         has_labels=given.labels == ["species"],
         has_taxa=given.labels == ["taxon"],
+        has_individuals=given.labels == ["identity"],
     )
 
 

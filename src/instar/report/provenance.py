@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -123,7 +124,9 @@ def weights_licences(params: Params) -> Mapping[str, str]:
         detector = "no weights: every photograph is one box"
     if not params.labels:
         return {"Detector": detector}
-    if not params.classifier.pretrained:
+    if Path(params.classifier.weights).name != "none.md":
+        started = f"trained here from {params.classifier.weights}, under the licence of that file"
+    elif not params.classifier.pretrained:
         started = "trained here from random weights with timm (Apache-2.0)"
     else:
         known = PUBLISHED.get(params.classifier.model)

@@ -9,6 +9,7 @@ from instar.mask_figures import confidence as chosen_confidence
 from instar.report import classifier, detector
 from instar.report.compared import read_compared
 from instar.report.flow import steps
+from instar.report.individuals import individuals
 from instar.report.inputs import Inputs, read_inputs
 from instar.report.maps import maps
 from instar.report.patches import shown_patches
@@ -82,6 +83,7 @@ def report(
         study=study,
         photographs=shown,
         trays=_trays(inputs, annotations, images, detections, confidence),
+        individuals=individuals(inputs, crops) if inputs.has_individuals else None,
         sheet=sheet,
         sample=sample,
         credits=_credits(sheet, sample),
@@ -165,6 +167,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         "dataset": ("Data set", context["has_labels"]),
         "classifier": ("Classifier", context["has_labels"]),
         "taxa": ("Taxa of the animals", context["taxa"]),
+        "individuals": ("Individuals", context["individuals"]),
         "map": ("Map of records", context["maps"].panels),
         "making": ("How it was made", True),
     }

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from instar.report import classifier, detector
+from instar.report.individuals import rank_1_of, score_of
 from instar.report.inputs import Inputs
 from instar.report.taxa import right_at_order
 
@@ -29,6 +30,13 @@ def sentence(inputs: Inputs, confidence: float) -> str:
         text += f"; the classifier names the right species for {top1.short} of the held-out crops"
     if inputs.has_taxa and (order := right_at_order(inputs.metrics["evaluation"])):
         text += f"; the classifier names the right order for {order.short} of the held-out crops"
+    if inputs.has_individuals:
+        judged = inputs.metrics["evaluation"]
+        text += (
+            f"; of {judged['known_individuals']:,} known individuals and new ones the score is {score_of(judged).short}"
+        )
+        if rank_1 := rank_1_of(judged):
+            text += f", and the best known individual is right for {rank_1.short}"
     return f"{text}."
 
 
@@ -53,6 +61,15 @@ def tiles(inputs: Inputs, confidence: float) -> list[Tile]:
             found.append(Tile(named[name].value_text, text, named[name].interval_text))
     if inputs.has_taxa and (order := right_at_order(metrics["evaluation"])):
         found.append(Tile(order.value_text, "orders named right", order.interval_text))
+    if inputs.has_individuals:
+        judged = metrics["evaluation"]
+        found.insert(
+            2,
+            Tile(f"{judged['known_individuals']:,}", "known individuals", f"of {metrics['dataset']['individuals']:,}"),
+        )
+        found.append(Tile(score_of(judged).value_text, "score, known and new", score_of(judged).interval_text))
+        if rank_1 := rank_1_of(judged):
+            found.append(Tile(rank_1.value_text, "individuals at rank 1", rank_1.interval_text))
     return found
 
 

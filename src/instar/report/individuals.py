@@ -1,0 +1,247 @@
+"""The section on individuals: who was recognised, who was told to be new, and at which score the line is drawn."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from instar.report.inputs import Inputs
+from instar.report.measures import Measure
+from instar.report.pictures import CROP_PX, Picture, showable, thumbnails
+from instar.report.svg import MUTED, SERIES, chart
+from instar.report.trays import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Scores of AnimalCLEF25's private half: sqrt(BAKS · BAUS), mean over the three data sets.
+PUBLISHED = {
+    "published report, eight configurations": 0.44326,
+    "organisers' sample submission": 0.44363,
+    "winner": 0.71389,
+}
+_SWEEP = ["way", "dataset", "threshold", "baks", "baus", "score"]
+_CMC = ["way", "rank", "share"]
+_MATCHES = ["verdict", "key", "match", "label", "best", "answer", "score"]
+_SIZE_PX = (340, 260)
+_NAMES = {
+    "softmax": "softmax of the classifier",
+    "nearest": "nearest photograph",
+    "centroid": "centroid",
+    "local": "local features",
+    "fused": "all of these, calibrated and fused",
+}
+
+
+@dataclass(frozen=True)
+class Match:
+    """A judged photograph beside the most similar one of its best candidate."""
+
+    verdict: str
+    asked: Picture
+    found: Picture
+    text: str
+
+
+@dataclass(frozen=True)
+class Individuals:
+    """What the section shows."""
+
+    sentences: list[str]
+    tables: list[Table]
+    charts: list[tuple[str, Markup]]
+    matches: dict[str, list[Match]]
+
+
+def individuals(inputs: Inputs, crops: Path) -> Individuals:
+    """The section, from metrics/evaluation.json, metrics/dataset.json, metrics/classifier.json and plots.
+
+    Args:
+        inputs: of the page.
+        crops: folder of the tars of the crops.
+
+    Raises:
+        InputError: if a plot is missing or damaged.
+    """
+    metrics = inputs.metrics["evaluation"]
+    tables = [_ways(metrics), _datasets(metrics), _published(metrics), _splits(inputs), _epochs(inputs)]
+    return Individuals(_sentences(inputs), tables, _charts(inputs), _matches(inputs, crops))
+
+
+def score_of(metrics: dict[str, Any]) -> Measure:
+    """The key figure: sqrt(BAKS · BAUS) of the way that answers, mean over data sets."""
+    found = metrics["ways"][metrics["answer_by"]]["score"]
+    meaning = "geometric mean of the balanced accuracies on known and on new individuals, mean over data sets"
+    return Measure("score", found["value"], found["low"], found["high"], meaning)
+
+
+def rank_1_of(metrics: dict[str, Any]) -> Measure | None:
+    """Share of the known individuals' photographs whose best candidate is right; None where there is none."""
+    found = metrics["ways"][metrics["answer_by"]]["reid"]["rank_1"]
+    if found is None:
+        return None
+    return Measure("rank 1", found["value"], found["low"], found["high"], "the best known individual is the right one")
+
+
+def _sentences(inputs: Inputs) -> list[str]:
+    made, judged = inputs.metrics["dataset"], inputs.metrics["evaluation"]
+    text = (
+        f"{made['individuals']:,} individuals, {made['seen_once']:,} of them seen once, split by {made['split_by']}; "
+    )
+    text += f"{judged['known_individuals']:,} are known to the classifier. Judged on {judged['photographs']:,} "
+    text += f"photographs of {judged['individuals']:,} individuals in {judged['encounters']:,} encounters of the split "
+    text += f"{judged['split']}. Intervals are from resampling encounters."
+    if judged["simulated_new"]:
+        text += " No individual of this split is new, so each photograph counts a second time as new, with its own "
+        text += "individual left out of the known ones: a stand-in, since newcomers may be more alike or less."
+    if judged["crosswise"]:
+        text += " Thresholds are chosen on the same photographs, each half of the individuals by the other half."
+    if judged["judged_chose_epoch"]:
+        text += " These photographs also chose the epoch whose weights were kept, so the figures are somewhat too good."
+    found = [text, _leaks(made, judged)]
+    if asked := judged["submission"]["asked"]:
+        told = judged["submission"]
+        found.append(
+            f"Of {asked:,} queries {told['new']:,} are answered as new; {told['without_crop']:,} have no crop and are "
+            "among these. The answers are in submission.csv."
+        )
+    return [one for one in found if one]
+
+
+def _leaks(made: dict[str, Any], judged: dict[str, Any]) -> str:
+    leak, of_judged = made["leakage"][judged["split"]], judged["leaks"]
+    if not leak["photographs"]:
+        return ""
+    text = f"Of the {leak['photographs']:,} judged photographs {leak['encounter']:,} are of an encounter that also "
+    text += f"trains, and {leak['near_duplicate']:,} look nearly like a training one."
+    both = [of_judged[name]["rank_1"] for name in ("encounter trains", "encounter held out")]
+    if None not in both:
+        text += f" The best known individual is right for {100 * both[0]:.1f} % of the first and for "
+        text += f"{100 * both[1]:.1f} % of those whose encounter is held out: what the leak is worth."
+    return text
+
+
+def _measured(found: dict[str, float] | None) -> str:
+    return "–" if found is None else Measure("", found["value"], found["low"], found["high"], "").short
+
+
+def _ways(metrics: dict[str, Any]) -> Table:
+    lines = []
+    for way, found in metrics["ways"].items():
+        name = f"{_NAMES[way]}{' (answers)' if way == metrics['answer_by'] else ''}"
+        figures = [found["score"], found["baks"], found["baus"], found["reid"]["rank_1"], found["reid"]["rank_5"]]
+        lines.append([name, *(_measured(figure) for figure in [*figures, found["reid"]["map"]])])
+    ranked = metrics["photographs_ranked"]
+    lines.append(
+        ["among single photographs", "–", "–", "–", *(_measured(ranked[k]) for k in ("rank_1", "rank_5", "map"))]
+    )
+    sentence = (
+        "BAKS is the balanced accuracy on known individuals, BAUS on new ones, the score is sqrt(BAKS · BAUS) of "
+    )
+    sentence += "each data set and their mean. Rank 1 and 5 are shares of known individuals' photographs whose right "
+    sentence += (
+        "individual is the best or among the best five, whatever the threshold; mAP is the mean average precision."
+    )
+    columns = ["compared by", "score", "BAKS", "BAUS", "rank 1", "rank 5", "mAP"]
+    return Table("Ways to compare photographs", columns, lines, sentence)
+
+
+def _datasets(metrics: dict[str, Any]) -> Table:
+    lines = []
+    for name, found in metrics["ways"][metrics["answer_by"]]["datasets"].items():
+        threshold = "–" if found["threshold"] is None else f"{found['threshold']:.3g}"
+        counts = [f"{found['known']:,}", f"{found['new']:,}", f"{found['photographs']:,}"]
+        lines.append([name, *counts, threshold, *(_measured(found[key]) for key in ("score", "baks", "baus"))])
+    columns = ["data set", "known", "new", "photographs", "threshold", "score", "BAKS", "BAUS"]
+    caption = f"By data set, compared by {_NAMES[metrics['answer_by']]}"
+    return Table(caption, columns, lines, "A best candidate with a score below the threshold is answered as new.")
+
+
+def _published(metrics: dict[str, Any]) -> Table:
+    lines = [["this study, on its held-out photographs", score_of(metrics).short]]
+    lines += [[name, f"{100 * score:.1f} %"] for name, score in PUBLISHED.items()]
+    sentence = "The published ones are of AnimalCLEF25's hidden queries, so they compare with answers to these alone."
+    return Table("Published scores", ["answers", "score"], lines, sentence)
+
+
+def _splits(inputs: Inputs) -> Table:
+    lines = []
+    for name, of_dataset in inputs.metrics["dataset"]["datasets"].items():
+        for split, found in of_dataset.items():
+            if found["photographs"]:
+                keys = ("photographs", "individuals", "new_individuals", "encounters", "without_date")
+                lines.append([f"{name}, {split}", *(f"{found[key]:,}" for key in keys)])
+    columns = ["data set and split", "photographs", "individuals", "new", "encounters", "photographs without date"]
+    return Table(
+        "Splits", columns, lines, "New are individuals of which nothing trains; of queries no individual is known."
+    )
+
+
+def _epochs(inputs: Inputs) -> Table:
+    lines = [
+        [
+            f"{row['epoch']}",
+            f"{row['train_loss']:.4f}",
+            *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("validation_loss", "validation_accuracy")),
+            f"{row['learning_rate']:.2e}",
+        ]
+        for row in inputs.metrics["classifier"]["table"]
+    ]
+    columns = ["epoch", "training loss", "validation loss", "validation accuracy", "learning rate"]
+    return Table("Training of the classifier", columns, lines, "Validation is of known individuals alone.")
+
+
+def _charts(inputs: Inputs) -> list[tuple[str, Markup]]:
+    metrics = inputs.metrics["evaluation"]
+    sweep, cmc = inputs.curve("openset.csv", _SWEEP), inputs.curve("cmc.csv", _CMC)
+    found = [("Ways to compare: the right individual among the best", _cmc_chart(cmc))]
+    own = sweep[sweep["way"] == metrics["answer_by"]]
+    datasets = metrics["ways"][metrics["answer_by"]]["datasets"]
+    for number, (name, of_one) in enumerate(datasets.items()):
+        part = own[own["dataset"].astype(str) == name]
+        found.append((f"{name}: where to draw the line", _sweep_chart(number, name, part, of_one["threshold"])))
+    return found
+
+
+def _cmc_chart(table: pd.DataFrame) -> Markup:
+    def draw(axes: "Axes") -> None:
+        for way, colour in zip(table["way"].unique(), [*SERIES, "#cc79a7"], strict=False):
+            part = table[table["way"] == way]
+            axes.plot(part["rank"], part["share"], color=colour, marker=".", label=way)
+        axes.set(xlabel="among the best so many", ylabel="share of photographs", ylim=(0, 1.02))
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(loc="lower right")
+
+    return chart("cmc", "Share of photographs whose right individual is among the best candidates", _SIZE_PX, draw)
+
+
+def _sweep_chart(number: int, name: str, table: pd.DataFrame, threshold: float | None) -> Markup:
+    table = table.sort_values("threshold", kind="stable")
+
+    def draw(axes: "Axes") -> None:
+        for column, colour, label in zip(("baks", "baus", "score"), SERIES, ("BAKS", "BAUS", "score"), strict=False):
+            axes.step(table["threshold"], table[column], where="pre", color=colour, label=label)
+        if threshold is not None:
+            axes.axvline(threshold, color=MUTED, linewidth=0.8, linestyle="--")
+        axes.set(xlabel="threshold", ylabel="on validation", ylim=(0, 1.02))
+        axes.legend(loc="center left")
+
+    return chart(f"openset-{number}", f"BAKS, BAUS and score of {name} over the threshold", _SIZE_PX, draw)
+
+
+def _matches(inputs: Inputs, folder: Path) -> dict[str, list[Match]]:
+    """Pairs of pictures by verdict, of those whose licence lets both be shown."""
+    table = inputs.curve("matches.csv", _MATCHES)
+    allowed = showable(inputs.crops).set_index("key", drop=False)
+    table = table[table["key"].isin(allowed.index) & table["match"].isin(allowed.index)]
+    sides = [
+        thumbnails(allowed.loc[list(table[side])], folder, inputs.taxa, CROP_PX) if len(table) else []
+        for side in ("key", "match")
+    ]
+    found: dict[str, list[Match]] = {}
+    for row, asked, other in zip(table.itertuples(), *sides, strict=True):
+        text = f"{row.label}; most like {row.best} ({row.score:.2f})"
+        found.setdefault(str(row.verdict), []).append(Match(str(row.verdict), asked, other, text))
+    return found
