@@ -97,7 +97,7 @@ def counts(
             part = points[points["series"] == series]
             axes.plot(part["known"], part["counted"], marker, color=colour, alpha=0.8, markersize=5, label=series)
             slope, intercept = lines[series]["slope"], lines[series]["intercept"]
-            if slope is not None:
+            if slope is not None and len(part) > 2:  # through two points there is always a line, which says nothing
                 fitted = slope * along + intercept
                 axes.plot(along[fitted > low], fitted[fitted > low], color=colour, linewidth=1.1)
         axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(along[0], along[-1]), ylim=(along[0], along[-1]))
