@@ -21,6 +21,8 @@ from instar.extent import extent_problems
 from instar.licences import LICENCES
 
 PATH = Path("params.yaml")
+#: Losses of species or taxa, of which flat learns individuals, too; and those of individuals alone.
+HIERARCHY_LOSSES, IDENTITY_LOSSES = ("reward", "marginal", "flat"), ("arcface", "triplet")
 _NAME = r"[A-Za-z0-9_-]+"
 
 
@@ -291,7 +293,7 @@ class Params:
     max_weight: float = _key("no class weighs more than this multiple of the lightest", ge=1)
     loss: str = _key(
         "how the classifier learns the hierarchy, or individuals: flat, arcface, triplet",
-        choices=("reward", "marginal", "flat", "arcface", "triplet"),
+        choices=(*HIERARCHY_LOSSES, *IDENTITY_LOSSES),
     )
     balance: str = _key(
         "where the weights of classes go: what is shown, or the loss", choices=("none", "sampler", "loss")
@@ -419,7 +421,7 @@ def _problems(params: Params) -> Iterator[str]:
     for label, kind in (("taxon", "trays"), ("identity", "individuals")):
         if label in params.labels and records.kind != kind:
             yield f"labels = {params.labels} is not allowed; only a study with records.kind = {kind} can learn it"
-    if params.loss in ("arcface", "triplet") and params.labels != ["identity"]:
+    if params.loss in IDENTITY_LOSSES and params.labels != ["identity"]:
         yield f"loss = {params.loss} is not allowed; only individuals (labels = [identity]) are learnt by it"
     if params.loss in ("reward", "marginal") and params.labels == ["identity"]:
         yield f"loss = {params.loss} is not allowed; individuals have no hierarchy: choose flat, arcface or triplet"
@@ -467,7 +469,7 @@ def _training_problems(params: Params) -> Iterator[str]:
         yield f"classifier.of_each = {each} is not allowed; loss = triplet needs at least 2, such as 4"
     if params.loss == "triplet" and (given.mixup or given.cutmix):
         yield "loss = triplet is not allowed with classifier.mixup or cutmix; a mixture is of no individual"
-    if params.loss in ("arcface", "triplet") and params.place != "none":
+    if params.loss in IDENTITY_LOSSES and params.place != "none":
         yield f"loss = {params.loss} is not allowed with place = {params.place}; choose place = none"
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from instar.ablations.names import BASE, name_of
-from instar.params import Params
+from instar.params import HIERARCHY_LOSSES, Params
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ def variants(params: Params) -> dict[str, Variant]:
     Where the detector takes whole photographs for animals, these are no variant.
     """
     choices: dict[str, Any] = {key.name: key.metadata.get("choices") for key in fields(Params)}
+    choices["loss"] = HIERARCHY_LOSSES
     found = {BASE: Variant("crop", {})}
     for factor in ("loss", "balance", "place"):
         for value in choices[factor]:
