@@ -302,6 +302,15 @@ def test_the_taxonomy_tells_what_is_above_a_specimens_name(tmp_path: Path) -> No
     }
 
 
+def test_a_specimen_with_a_broken_row_is_dropped(tmp_path: Path) -> None:
+    one_of_each(tmp_path)
+    whole = "Insecta\tDiptera\tPhoridae\tCC0\t"
+    rows = f"P1\tS1\t{whole}\nP2\tS2\t{whole}\tmore\nP3\tS3\tDiptera\tPhoridae\n"
+    write_specimens(tmp_path, HEADING + rows, "P1.jpg", "P2.jpg", "S3.jpg")
+    assert [key for key in run(tmp_path) if key.startswith("specimens")] == ["specimens-pictures-P1"]
+    assert metrics(tmp_path)["specimens"]["dropped"] == {"its row has a field too many or too few": 2}
+
+
 def test_photographs_of_specimens_with_one_name_have_keys_of_their_own(tmp_path: Path) -> None:
     one_of_each(tmp_path)
     names = ["P1.jpg", "P1.png", f"P1_{'x' * 120}.jpg", "P1_side.jpg"]

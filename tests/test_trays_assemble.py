@@ -3,7 +3,7 @@
 import numpy as np
 
 from instar.masks import Masks, from_bitmaps, no_masks
-from instar.records.trays.assemble import Joined, joined, overlaps
+from instar.records.trays.assemble import CUT_PAIRS, STAYING_PAIRS, WHOLE_PAIRS, Joined, joined, overlaps
 
 SIZE = 100, 40
 #: Two sub-images with the columns 40 to 59 in common.
@@ -40,6 +40,36 @@ def test_two_insects_of_which_each_is_outlined_on_one_sub_image_stay_two() -> No
     # a springtail on a beetle; both lie whole in both sub-images
     one = put_together((0, (44, 5, 56, 35)), (1, (48, 15, 52, 19)))
     assert found(one) == [[44, 5, 56, 35], [48, 15, 52, 19]]
+
+
+def test_a_springtail_does_not_swallow_a_beetle_that_a_border_cuts() -> None:
+    # sub-image 0 shows the beetle up to column 60; the springtail lies whole on it in sub-image 1
+    beetle, springtail = (30, 5, 60, 17), (48, 9, 52, 13)
+    one = put_together((0, beetle), (1, springtail))
+    assert found(one) == [list(beetle), list(springtail)]
+    assert (one.counts[CUT_PAIRS], one.counts[STAYING_PAIRS]) == (0, 1)
+    # nor one that is cut, too
+    beetle, springtail = (30, 5, 60, 17), (40, 9, 44, 13)
+    assert found(put_together((0, beetle), (1, springtail))) == [list(beetle), list(springtail)]
+
+
+def test_pairs_are_counted_by_what_becomes_of_them() -> None:
+    one = put_together(
+        *((0, (45, 5, 55, 15)), (1, (45, 6, 55, 16))),  # both whole
+        *((0, (50, 20, 60, 30)), (1, (50, 20, 70, 30))),  # one cut
+        *((0, (44, 31, 54, 37)), (1, (46, 32, 50, 36))),  # of one animal the whole and the body alone, IoU 16 / 60
+        *((0, (55, 31, 58, 39)), (1, (57, 31, 59, 39))),  # neighbours: half of the second one in common, IoU 8 / 32
+        *((0, (5, 5, 9, 9)), (1, (95, 5, 99, 9))),
+    )
+    assert len(one.masks) == 2 + 6
+    assert [one.counts[name] for name in (WHOLE_PAIRS, CUT_PAIRS, STAYING_PAIRS)] == [1, 1, 2]
+
+
+def test_a_pair_that_a_third_sub_image_joins_does_not_stay_two() -> None:
+    windows = np.array([[0, 0, 60, 40], [30, 0, 100, 40], [20, 0, 90, 40]], np.int64)
+    body, whole, middle = (40, 10, 45, 20), (40, 10, 60, 20), (40, 10, 50, 20)  # IoU 0.25; 0.5 with the middle
+    one = put_together((0, body), (1, whole), (2, middle), windows=windows)
+    assert (len(one.masks), one.counts[STAYING_PAIRS]) == (1, 0)
 
 
 def test_an_insect_in_the_common_part_counts_once() -> None:

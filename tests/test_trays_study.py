@@ -1,10 +1,11 @@
 """Drawn trays from records to report, with two families of segmenting detectors."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
-from project import Project
+from project import ROOT, Project
 
 from instar.study import compose
 from instar.tables import DETECTIONS, read_shards
@@ -62,6 +63,22 @@ def test_from_records_to_report(project: Project, detector: list[str]) -> None:
     page = (data / "report.html").read_text()
     for told in ("Masks on trays", "Mask DINO", "Pixel areas", "near seams", "Areas of masks", "sorted by hand"):
         assert told in page
+
+
+@pytest.mark.xdist_group("trays_study")
+def test_a_detector_beside_it_in_the_report(project: Project) -> None:
+    told = project.run("instar", "compare", "detectors", "watershed")
+    assert "| watershed | here |" in told and "| Mask DINO | published |" in told
+    data = project.root / "data/trays_drawn"
+    assert "base64" not in (data / "plots/compared/detectors.json").read_text()
+    pictures = "data/trays_drawn/comparison/watershed/patches.json"
+    assert (project.root / pictures).is_file()
+    assert subprocess.run(["git", "check-ignore", "-q", "--no-index", pictures], cwd=ROOT).returncode == 0
+    assert project.due() == ["all", "report"]
+    project.run("snakemake", "all")
+    page = (data / "report.html").read_text()
+    assert "watershed (instar compare; trained: no)" in page and "<h3>watershed, from instar compare</h3>" in page
+    assert "patches of watershed:" not in page
 
 
 @pytest.mark.xdist_group("trays_study")

@@ -25,6 +25,7 @@ LICENCES = ("licence", "license", "image_licence", "image_license")
 HOLDERS = ("rights_holder", "copyright_holder", "copyright_holders")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 NOT_NAMED = "no row in the table"
+MALFORMED = "its row has a field too many or too few"
 OTHER_PARENT = "other taxa above its name than above the same name before"
 #: Bytes of a key: a tar takes names of 100 with their ending.
 LONGEST = 90
@@ -84,7 +85,7 @@ def read_specimens(folder: Path, taxonomy: Path, out: Path, *, max_px: int, jpeg
             told = lineages.lineage_of((rank, row[rank]) for rank in TAXON_RANKS) if row else ()
             lineage = lineages.completed(told) if told else ()
             if row is None or not any(lineage):
-                found.dropped[NOT_NAMED if row is None else ABOVE_CLASS] += 1
+                found.dropped[NOT_NAMED if row is None else ABOVE_CLASS if row else MALFORMED] += 1
                 continue
             if any(above.setdefault(pair, name) != name for pair, name in _ancestors(lineage)):
                 found.dropped[OTHER_PARENT] += 1
@@ -129,7 +130,7 @@ def _write(out: Path, crops: Callable[[ShardWriter], Iterator[Row]]) -> None:
 
 
 def _named(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of the table by each of their ids."""
+    """Rows of the table by each of their ids; a row with another number of fields than the heading is empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             heading = file.readline()
@@ -147,7 +148,9 @@ def _named(path: Path) -> dict[str, dict[str, str]]:
             for given in rows:
                 row = {low: (given[name] or "").strip() for low, name in columns.items()}
                 row |= {rank: "" for rank in TAXON_RANKS if row[rank].lower() in _NO_NAMES}
-                found.update({row[name]: row for name in IDS if row.get(name)})
+                # where DictReader puts what is too much, and instead of what is missing
+                is_whole = None not in given and None not in given.values()
+                found.update({row[name]: row if is_whole else {} for name in IDS if row.get(name)})
             return found
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a table in UTF-8 ({error}); save it as one") from None

@@ -30,13 +30,19 @@ GIVEN_SPLITS |= {"validation": "validation", "dev": "validation", "test": "test"
 #: A box may reach this far over the photograph's edge and is cut; farther is an error.
 TOLERANCE_PX = 1.0
 
+#: Why a photograph is left out, and how many of those are shown.
+UNUSABLE_OUTLINE = "an outline that cannot be used"
+_SHOWN = 3
+
 
 @dataclass(frozen=True)
 class Annotation:
-    """A box ``x, y, width, height`` in pixels of the upright photograph, and what else COCO says of it."""
+    """A box ``x, y, width, height`` in pixels of the upright photograph, what else COCO says of it, and for messages
+    where it stands."""
 
     bbox: list[float]
     more: dict[str, Any] = field(default_factory=dict)
+    place: str = ""
 
 
 class Boxes(Protocol):
@@ -206,34 +212,55 @@ def _add(
         raise InputError(f"{place}: bbox has {len(bbox)} columns; it must be x, y, width, height")
     more: dict[str, Any] = {"segmentation": one["segmentation"]} if one.get("segmentation") else {}
     more["iscrowd"] = int(one.get("iscrowd") or 0)
-    boxes[one["image_id"]].append(Annotation(box_inside(bbox, photograph.width, photograph.height, place), more))
+    boxes[one["image_id"]].append(Annotation(box_inside(bbox, photograph.width, photograph.height, place), more, place))
 
 
-def clean_outlines(annotations: Annotations) -> dict[str, Any]:
+def clean_outlines(annotations: Annotations, *, faults: str) -> dict[str, Any]:
     """Make the outlines beside the boxes whole, as ``trays.outlines.cleaned`` does; they become RLE with their area.
 
-    A box keeps its place and loses an outline that cannot be used.
+    Args:
+        annotations: their photographs are replaced.
+        faults: ``refuse`` outlines that cannot be used, or ``leave_out`` their photographs, counted and told: without
+            a mask of every animal, a photograph could not be used where masks are asked for.
 
     Returns:
         Counts: outlines read, kept, dropped by reason and changed by what was done to them.
+
+    Raises:
+        InputError: with ``refuse``, if an outline cannot be used.
     """
     read = out = 0
     dropped, changed = Counter[str](), Counter[str]()
-    for key, photograph in annotations.photographs.items():
-        boxes = []
+    problems: list[str] = []
+    for key, photograph in list(annotations.photographs.items()):
+        boxes, reasons, changes = [], Counter[str](), Counter[str]()
+        kept = 0
         for box in photograph.boxes:
             more = dict(box.more)
             if "segmentation" in more:
-                mask, reason, changes = _mask(more, photograph.width, photograph.height)
+                mask, reason, done = _mask(more, photograph.width, photograph.height)
                 more = {"iscrowd": more["iscrowd"], **mask}
-                read, out = read + 1, out + bool(mask)
-                dropped.update([reason] if reason else [])
-                changed.update(changes)
+                kept += not reason
+                changes.update(done)
+                if reason:
+                    problems += [] if reasons else [f"{box.place}: photograph {key}: outline cannot be used ({reason})"]
+                    reasons[reason] += 1
             boxes.append(replace(box, more=more))
+        read += kept + reasons.total()
+        if reasons:
+            del annotations.photographs[key]
+            annotations.left_out[UNUSABLE_OUTLINE] += 1
+            dropped += reasons + Counter({f"photograph left out: {UNUSABLE_OUTLINE}": kept})
+            continue
         annotations.photographs[key] = replace(photograph, boxes=boxes)
-    if dropped:
-        told = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
-        print(f"outlines that cannot be used, their boxes are kept: {told}", file=sys.stderr)
+        out += kept
+        changed += changes
+    if problems and faults != "leave_out":
+        more_of = f" (and {len(problems) - 1} more photographs with such outlines)" if problems[1:] else ""
+        raise InputError(f"{problems[0]}{more_of}; mend it, or set records.annotation_faults=leave_out")
+    if problems:
+        shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
+        print(f"photographs left out for {UNUSABLE_OUTLINE}: {len(problems)}, such as{shown}", file=sys.stderr)
     if read != out + dropped.total():
         raise RuntimeError(f"annotations: {read} outlines read, {out} kept and {dropped.total()} dropped")
     return {"in": read, "out": out, "dropped": dict(sorted(dropped.items())), "changed": dict(sorted(changed.items()))}
@@ -241,7 +268,7 @@ def clean_outlines(annotations: Annotations) -> dict[str, Any]:
 
 def _mask(one: dict[str, Any], width: int, height: int) -> tuple[dict[str, Any], str | None, list[str]]:
     """COCO's segmentation and area of a cleaned outline, or why there is none; what was changed."""
-    found = cleaned(one["segmentation"], width, height, is_crowd=bool(one["iscrowd"]))
+    found = cleaned(one["segmentation"], width, height)
     if found.reason:
         return {}, found.reason, []
     mask = found.masks or from_polygons([found.rings], height, width)

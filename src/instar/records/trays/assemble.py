@@ -9,10 +9,15 @@ import numpy as np
 
 from instar.masks import Masks, from_rle, joined_masks
 
-#: Two outlines are one insect from this share of the smaller one on, in the part that both sub-images show.
-SAME = 0.5
-#: IoU of two whole outlines of one insect; tiny ones differ much where two people draw them.
+#: IoU of two outlines of one insect, in the part that both sub-images show; tiny ones differ much where two people
+#: draw them.
 ALIKE = 0.3
+#: Two outlines that stay two insects are counted from this share of the smaller one on (IOS), in the same part.
+OVERLAPPING = 0.5
+#: What is counted of pairs of outlines on different sub-images.
+WHOLE_PAIRS = "pairs joined, both whole"
+CUT_PAIRS = "pairs joined, one or both cut by a border"
+STAYING_PAIRS = "pairs that overlap and stay two insects"
 #: An outline that comes so near to a border inside the photograph was cut by it, pixels.
 TOUCH_PX = 2
 
@@ -25,7 +30,7 @@ class Joined:
         masks: n of them, in pixels of the photograph.
         members: the outlines that each is made of, those whose masks it has first; n arrays of int64.
         shown: how many of them its mask is of: one, or all where none shows it whole.
-        counts: insects that no sub-image shows whole, by what became of them.
+        counts: insects that no sub-image shows whole, by what became of them; pairs of outlines.
     """
 
     masks: Masks
@@ -37,12 +42,12 @@ class Joined:
 def joined(masks: Masks, windows: np.ndarray, sizes: tuple[int, int], tiles: np.ndarray) -> Joined:
     """Join the outlines of one insect that several sub-images show.
 
-    Two outlines of different sub-images are compared in the part of the photograph that both sub-images show, by the
-    share of the smaller one that they have in common (IOS, at least ``SAME``). Of two sub-images each outline is one
-    of at most one in the other, the most alike by IoU first, and two that no border cuts only from ``ALIKE`` on, so
-    that an insect on top of a larger one stays itself, also where each is outlined on one sub-image only;
-    then pieces that a border cut off join what they lie in. Of an insect that some sub-images show whole, the outline
-    farthest from its sub-image's borders is taken; where none does, its pieces are united.
+    Two outlines of different sub-images are compared in the part of the photograph that both sub-images show, by IoU
+    (at least ``ALIKE``), whether a border cuts them or not. Of two sub-images each outline is one of at most one in the
+    other, the most alike first, so that an insect on top of a larger one stays itself, also where each is outlined on
+    one sub-image only; then further pieces that a border cut off join what they are a good part of. Of an insect that
+    some sub-images show whole, the outline farthest from its sub-image's borders is taken; where none does, its pieces
+    are united.
 
     Args:
         masks: n of them, in pixels of the photograph, none empty.
@@ -53,23 +58,29 @@ def joined(masks: Masks, windows: np.ndarray, sizes: tuple[int, int], tiles: np.
     counts: Counter[str] = Counter()
     room = _room(masks, windows[tiles], sizes)
     groups = _Groups(tiles)
+    apart: list[tuple[int, int]] = []
     for a, b in combinations(np.unique(tiles).tolist(), 2):
         first, second = np.flatnonzero(tiles == a), np.flatnonzero(tiles == b)
         shared = _shared(windows[a], windows[b])
         if shared is None:
             continue
         ios, iou = overlaps(masks.take(first).clipped(*shared), masks.take(second).clipped(*shared))
-        _match(groups, first, second, ios, iou, room < TOUCH_PX)
+        pairs, others = _match(groups, first, second, ios, iou, room < TOUCH_PX)
+        whole = sum(bool(min(room[i], room[j]) >= TOUCH_PX) for i, j in pairs)
+        counts.update({WHOLE_PAIRS: whole, CUT_PAIRS: len(pairs) - whole})
+        apart += others
+    # a third sub-image may have joined them since
+    counts[STAYING_PAIRS] = sum(not groups.are_one(i, j) for i, j in apart)
     members = sorted(groups.members(), key=lambda group: int(group.min()))
     parts, shown = [], []
     for i, group in enumerate(members):
-        whole = group[room[group] >= TOUCH_PX]
-        if len(whole) or len(group) == 1:
-            best = int(whole[np.argmax(room[whole])]) if len(whole) else int(group[0])
+        uncut = group[room[group] >= TOUCH_PX]
+        if len(uncut) or len(group) == 1:
+            best = int(uncut[np.argmax(room[uncut])]) if len(uncut) else int(group[0])
             members[i] = np.array([best, *group[group != best]], np.int64)
             parts.append(masks.take(members[i][:1]))
             shown.append(1)
-            counts["insects cut by a border, with no other part"] += not len(whole)
+            counts["insects cut by a border, with no other part"] += not len(uncut)
         else:
             counts["insects united from parts"] += 1
             parts.append(_united(masks.take(group), sizes))
@@ -112,28 +123,32 @@ def overlaps(a: Masks, b: Masks) -> tuple[np.ndarray, np.ndarray]:
 
 def _match(
     groups: "_Groups", first: np.ndarray, second: np.ndarray, ios: np.ndarray, iou: np.ndarray, is_cut: np.ndarray
-) -> None:
-    """Join outlines of two sub-images; ``ios`` and ``iou`` by their positions in ``first`` and ``second``."""
-    both_whole = ~is_cut[first][:, None] & ~is_cut[second][None, :]
-    rows, columns = np.nonzero((ios >= SAME) & (~both_whole | (iou >= ALIKE)))
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Join outlines of two sub-images; ``ios`` and ``iou`` by their positions in ``first`` and ``second``.
+
+    Returns:
+        The pairs that are joined, and those that overlap though both are joined with nothing.
+    """
+    rows, columns = np.nonzero(iou >= ALIKE)
     order = np.lexsort([columns, rows, -iou[rows, columns]])
-    pairs = [(int(rows[i]), int(columns[i])) for i in order]
     taken: tuple[set[int], set[int]] = (set(), set())
-    rest = []
-    for i, j in pairs:
-        if i in taken[0] or j in taken[1]:
-            rest.append((i, j))
-        elif groups.join(int(first[i]), int(second[j])):
-            taken[0].add(i)
-            taken[1].add(j)
-    for i, j in sorted(rest, key=lambda pair: -ios[pair]):
+    pairs, rest = [], []
+    for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
         a, b = int(first[i]), int(second[j])
-        if i not in taken[0] and is_cut[a]:
-            groups.join(a, b, piece=True)
+        if i in taken[0] or j in taken[1]:
+            rest.append((i, j, a, b))
+        elif groups.join(a, b):
+            pairs.append((a, b))
             taken[0].add(i)
-        elif j not in taken[1] and is_cut[b]:
-            groups.join(b, a, piece=True)
             taken[1].add(j)
+    for i, j, a, b in rest:
+        if (i not in taken[0] and is_cut[a]) or (j not in taken[1] and is_cut[b]):
+            groups.join(a, b, piece=True)
+            pairs.append((a, b))
+            taken[0].add(i)
+            taken[1].add(j)
+    overlapping = np.argwhere(ios >= OVERLAPPING).tolist()
+    return pairs, [(int(first[i]), int(second[j])) for i, j in overlapping if i not in taken[0] and j not in taken[1]]
 
 
 class _Groups:
@@ -148,6 +163,9 @@ class _Groups:
             self._above[one] = self._above[self._above[one]]
             one = self._above[one]
         return one
+
+    def are_one(self, a: int, b: int) -> bool:
+        return self._top(a) == self._top(b)
 
     def join(self, a: int, b: int, *, piece: bool = False) -> bool:
         """Whether they are one insect now."""

@@ -32,6 +32,14 @@ COUNTS = ("specimens", "specimens_insecta_arachnida")
 
 _SAFE = re.compile(r"[^A-Za-z0-9._-]")
 _NUMBERED = re.compile(r"(.+)_\d+")
+#: Numbers of a sample's photographs; a camera's have zeros before them, or more digits.
+_OF_SAMPLE = re.compile(r"(.+)_[1-9]\d?")
+
+#: How the sample of a photograph is told.
+BY_TABLE = "by metadata.csv"
+BY_KNOWN = "by a name in barcodes.csv or metadata.csv"
+BY_NAME = "by the name <sample>_<n>"
+BY_ITSELF = "each photograph its own"
 
 
 @dataclass
@@ -84,19 +92,23 @@ class Folder:
         no_photographs: files among them that are none.
         missing: names in the table without a photograph.
         untold: photographs that the table does not list.
+        told: photographs by how their sample is told.
     """
 
     trays: dict[str, Tray]
     no_photographs: list[str]
     missing: list[str]
     untold: int
+    told: Counter[str] = field(default_factory=Counter)
 
     def find(self, name: str) -> Tray | None:
-        """The photograph that a name stands for: its own, below its folder or not, or that of a path; at last the only
-        one of this name in any folder."""
+        """The photograph that a name stands for: its own, below its folder or not; for a name without a folder, or in
+        one that is called the same, the only one of this name in any folder."""
         short = _below_folder(name)
-        last = PurePosixPath(short).name
-        return self.trays.get(name) or self.trays.get(short) or self.trays.get(last) or self._by_last.get(last)
+        last = _alone(short)
+        named = self.trays.get(name) or self.trays.get(short)
+        # that of another folder is another photograph: cameras number them all alike
+        return named or self.trays.get(last or "") or self._by_last.get(last or "")
 
     @cached_property
     def _by_last(self) -> dict[str, Tray]:
@@ -108,8 +120,9 @@ class Folder:
 def read_folder(source: Path, samples: Iterable[str] = ()) -> Folder:
     """The photographs of a set and what ``metadata.csv`` says of them.
 
-    A photograph ``<sample>_<n>`` that the table does not list is of that sample where the sample is known; else it is a
-    sample by itself, since cameras number their photographs, too.
+    A photograph that the table does not list is of the sample that its name is known as, or as ``<sample>_<n>``. Where
+    none is known, one with n from 1 to 99 and no zero before it is of that sample; any other is a sample by itself,
+    since cameras number their photographs, too.
 
     Args:
         source: the folder.
@@ -140,14 +153,28 @@ def read_folder(source: Path, samples: Iterable[str] = ()) -> Folder:
         _read_table(source / TABLE, found)
     known = {*samples, *(tray.said.get("sample", "") for tray in trays.values())}
     for tray in trays.values():
-        tray.sample = tray.said.get("sample") or _sample(tray, known - {""})
+        tray.sample, told = _sample(tray, known - {""})
+        found.told[told] += 1
     return found
 
 
-def _sample(tray: Tray, known: set[str]) -> str:
+def _sample(tray: Tray, known: set[str]) -> tuple[str, str]:
+    """The sample of a photograph, and how it is told."""
+    if tray.said.get("sample"):
+        return tray.said["sample"], BY_TABLE
     numbered = _NUMBERED.fullmatch(tray.last)
     named = (tray.last, numbered.group(1) if numbered else "")
-    return next((name for name in named if name in known), tray.name)
+    if name := next((name for name in named if name in known), None):
+        return name, BY_KNOWN
+    name = _alone(tray.name) or tray.name
+    of_sample = _OF_SAMPLE.fullmatch(name)
+    return (of_sample.group(1), BY_NAME) if of_sample else (name, BY_ITSELF)
+
+
+def _alone(name: str) -> str | None:
+    """The last part of a name without a folder, or in one that is called the same; None for others."""
+    path = PurePosixPath(name)
+    return path.name if path.parent.as_posix() in (".", path.name) else None
 
 
 def _read_table(path: Path, found: Folder) -> None:

@@ -1,4 +1,4 @@
-"""Outlines drawn by hand made whole: valid, in one piece, without holes, inside the picture."""
+"""Outlines drawn by hand made whole: valid, in one piece, without holes, inside the picture. Masks of pixels stay."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -46,10 +46,10 @@ class Cleaned:
     """An outline after cleaning.
 
     Attributes:
-        rings: what is left, as COCO's rings in pixels; empty where there is a reason, or RLE that needed no change.
+        rings: what is left, as COCO's rings in pixels; empty where there is a reason, or it was given as RLE.
         changes: what was done, in this order.
         reason: why it is dropped; None where it is not.
-        masks: one mask where it was given as RLE and needed no change.
+        masks: one mask where it was given as RLE.
     """
 
     rings: list[list[float]] = field(default_factory=list)
@@ -58,23 +58,22 @@ class Cleaned:
     masks: Masks | None = None
 
 
-def cleaned(segmentation: Any, width: int, height: int, *, is_crowd: bool = False) -> Cleaned:
+def cleaned(segmentation: Any, width: int, height: int) -> Cleaned:
     """One animal's outline made whole.
 
     Rings that cross themselves are repaired (Shapely's make_valid), all rings united and their holes filled. Where
     parts stay apart, those within ``NEAR_PX`` of each other get a concave hull around them, as far as that does not
     swell them by more than ``HULL_GROWTH``; of what is still apart the largest part is taken, or the parts that touch.
-    At last it is clipped to the picture. A mask given as RLE, compressed or not, is treated as the outline along the
-    edges of its pixels, and taken as it is where that is one part without holes, or a crowd's.
+    At last it is clipped to the picture. A mask given as RLE, compressed or not, says of each pixel what it is, and is
+    taken as it is.
 
     Args:
         segmentation: COCO's: rings ``x1, y1, x2, y2, …`` (or lists of pairs) in pixels, or RLE.
         width: of the picture that it lies in, pixels.
         height: likewise.
-        is_crowd: it holds many animals: RLE of many parts is right.
     """
     if isinstance(segmentation, dict):
-        return _from_rle(segmentation, width, height, is_crowd=is_crowd)
+        return _from_rle(segmentation, width, height)
     if not isinstance(segmentation, list) or not segmentation:
         return Cleaned(reason=NO_OUTLINE)
     try:
@@ -93,12 +92,8 @@ def cleaned(segmentation: Any, width: int, height: int, *, is_crowd: bool = Fals
     inside = _clipped(whole, width, height, found)
     if not inside:
         return Cleaned(changes=found.changes, reason=OUTSIDE)
-    found.rings = _rings(inside)
+    found.rings = [np.asarray(part.exterior.coords)[:-1].ravel().tolist() for part in inside]
     return found
-
-
-def _rings(parts: list[Polygon]) -> list[list[float]]:
-    return [np.asarray(part.exterior.coords)[:-1].ravel().tolist() for part in parts]
 
 
 def points(segmentation: list[Any]) -> list[np.ndarray]:
@@ -185,21 +180,14 @@ def _clipped(parts: list[Polygon], width: int, height: int, found: Cleaned) -> l
     return inside
 
 
-def _from_rle(segmentation: dict[str, Any], width: int, height: int, *, is_crowd: bool) -> Cleaned:
+def _from_rle(segmentation: dict[str, Any], width: int, height: int) -> Cleaned:
     try:
         if [int(side) for side in segmentation["size"]] != [height, width]:
             return Cleaned(reason=WRONG_SIZE)
         masks = _decoded(segmentation, width, height)
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError, UnicodeEncodeError):
         return Cleaned(reason=BROKEN_RLE)
-    if not masks.areas()[0]:
-        return Cleaned(reason=NO_AREA)
-    parts = [] if is_crowd else _polygons(shapely.union_all(_run_boxes(masks)))
-    if is_crowd or (len(parts) == 1 and not parts[0].interiors):
-        return Cleaned(masks=masks)
-    found = Cleaned()
-    found.rings = _rings(_one(parts, found))
-    return found if found.changes else Cleaned(masks=masks)
+    return Cleaned(masks=masks) if masks.areas()[0] else Cleaned(reason=NO_AREA)
 
 
 def _decoded(segmentation: dict[str, Any], width: int, height: int) -> Masks:
@@ -215,19 +203,12 @@ def _decoded(segmentation: dict[str, Any], width: int, height: int) -> Masks:
     return from_rle([{"size": [height, width], "counts": counts}])
 
 
-def _run_boxes(masks: Masks) -> np.ndarray:
-    """The pixels of masks as polygons, one for each run."""
-    return np.asarray(shapely.box(masks.columns, masks.tops, masks.columns + 1, masks.bottoms))
-
-
-def raw_area(segmentation: Any, width: int, height: int) -> int:
-    """Pixels that an outline covers as it was drawn, by pycocotools' own rule; rings of fewer than 3 points none.
+def raw_area(segmentation: list[Any], width: int, height: int) -> int:
+    """Pixels that rings cover as they were drawn, by pycocotools' own rule; rings of fewer than 3 points none.
 
     Raises:
-        ValueError, TypeError, OverflowError: if ``cleaned`` finds no numbers in it, or broken RLE.
+        ValueError, TypeError, OverflowError: if ``cleaned`` finds no numbers in them.
     """
-    if isinstance(segmentation, dict):
-        return int(_decoded(segmentation, width, height).areas()[0])
     rings: list[Any] = [ring.ravel() for ring in points(segmentation) if len(ring) >= 3]
     # pycocotools' rasterization of far coordinates takes memory by their distance
     rings = [np.clip(ring, -1, max(width, height) + 1) for ring in rings]

@@ -180,9 +180,7 @@ def _outlines(coco: Coco, picture: Picture, windows: np.ndarray, known: tuple[st
             tile,
             str(name),
             bool(given.get("iscrowd")),
-            outlines.Cleaned(reason=problem)
-            if problem
-            else outlines.cleaned(segmentation, width, height, is_crowd=bool(given.get("iscrowd"))),
+            outlines.Cleaned(reason=problem) if problem else outlines.cleaned(segmentation, width, height),
             _bounds(segmentation),
         )
         outline.taxa = [given["taxon"]] if isinstance(given.get("taxon"), str) else []

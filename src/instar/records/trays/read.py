@@ -109,7 +109,10 @@ def read(
     partition = source / PARTITION if partition and (source / PARTITION).is_file() else partition
     listed = list(csv_rows(partition, ("photo", "split"))) if partition else []
     barcodes = list(_barcodes(source / "barcodes.csv"))
-    folder = read_folder(source, {*(sample for sample, _, _ in barcodes), *(row["photo"] for _, row in listed)})
+    folder = read_folder(source, (sample for sample, _, _ in barcodes))
+    samples = len({tray.sample for tray in folder.trays.values()})
+    how = ", ".join(f"{name}: {count}" for name, count in sorted(folder.told.items()))
+    print(f"samples: {samples} of {len(folder.trays)} photographs ({how}); metadata.csv decides", file=sys.stderr)
     outlined, labelled = _cocos(source, work)
     taxa = read_taxa(source / "bold.tsv", source / "dyntaxa.csv", [names for _, names, _ in barcodes])
     found = Annotations(category=category)
@@ -439,6 +442,7 @@ def _counts(
         "taxonomy": dict(sorted(taxa.counts.items())),
         "samples": {
             "samples": len(samples),
+            "photographs": dict(sorted(folder.told.items())),
             "with_barcodes": len(samples & {sample for sample, _, _ in barcodes}),
             "barcoded_without_photograph": len({sample for sample, _, _ in barcodes} - samples),
             "in_two_splits": len(_parted(folder, reading.found.given)),
