@@ -70,6 +70,7 @@ def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) ->
         assert 0 <= row["AP50-95"] <= row["AP50"] <= 1
         assert row["licence"] == "AGPL-3.0"
         assert row["epochs"] == 1
+        assert row["trained"] == "1 epochs from random weights"
     assert result["device"].startswith("CPU, ")
     with (out / "comparison.csv").open() as file:
         assert [row["preset"] for row in csv.DictReader(file)] == ["yolo11n", "yolov8s"]
@@ -103,6 +104,35 @@ def test_compare_names_what_is_wrong(words: list[str], told: str) -> None:
         compare(["detectors", *words])
 
 
+def test_an_override_that_begins_with_a_preset_is_its_own() -> None:
+    given = ["detector.epochs=3", "maskrcnn.epochs=4", "+maskrcnn.options.anchor_px=8"]
+    found = {preset: module._section("demo", preset, given) for preset in ("yolo11n", "maskrcnn")}
+    assert {preset: one["epochs"] for preset, one in found.items()} == {"yolo11n": 3, "maskrcnn": 4}
+    assert found["maskrcnn"]["options"]["anchor_px"] == 8
+    with pytest.raises(InputError, match=r"--set yolo11s\.epochs=1: only keys that begin with 'detector\.' or with a"):
+        compare(["detectors", "yolo11n", "--set", "yolo11s.epochs=1"])
+
+
+def test_a_study_of_another_name_takes_the_presets_as_they_are() -> None:
+    assert module._section("moths", "maskrcnn", []) == module._section("trays", "maskrcnn", [])
+
+
+def test_a_preset_that_is_refused_stops_no_other(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["watershed", "grounding_dino_sam", "yolo11n", "--out", "other"]
+    assert compare(["detectors", *words, "--set", "yolo11n.options.max_det=1"]) == 1
+    told = capsys.readouterr()
+    assert "epoch 1" not in told.err
+    result = json.loads((study / "other/comparison.json").read_text())
+    assert [(row["preset"], row["trained"]) for row in result["presets"]] == [("watershed", "no")]
+    for text in (told.err, (study / "other/comparison.md").read_text()):
+        assert (
+            "grounding_dino_sam is not compared: detector.weights = models/grounding-dino-base: no such folder" in text
+        )
+        assert "yolo11n is not compared: data/demo/annotations.json: a tile of photograph a-" in text
+    with pytest.raises(InputError, match=r"^grounding_dino_sam is not compared: .*no such folder"):
+        compare(["detectors", "grounding_dino_sam", "--out", "other"])
+
+
 def test_a_presets_figures_depend_on_its_inputs(study: Path) -> None:
     params = module.load()
     section = module._section("demo", "yolo11n", [])
@@ -126,14 +156,14 @@ def test_table_by_hand() -> None:
     row: dict[str, Any] = {"preset": "a", "AP50": 0.5, "AP50-95": 0.25, "recall_at_floor": 0.75, "confidence": 0.125}
     row |= {"test_recall": 0.5, "test_precision": None, "ms_single": 12.34, "ms_batch": None, "parameters": 1234567}
     row |= {"image_px": 640, "licence": "X", "wanted_recall": 0.9, "wanted_recall_reached": False}
-    row |= {"interval_95": {"AP50": [0.4, 0.6]}, "weights": None}
+    row |= {"interval_95": {"AP50": [0.4, 0.6]}, "weights": None, "trained": "no"}
     better = {**row, "preset": "b", "recall_at_floor": 0.8, "wanted_recall_reached": True, "weights": "1f"}
     lines = table_text([row, better], facts).splitlines()
     assert lines[4].startswith("| b | ")
-    cells = "a | 0.500 (0.400–0.600) | 0.250 | 0.750 | 0.125 (not reached) | 0.500 | – | 12.3 | – | 1,234,567 | 640 | X"
-    assert lines[5] == f"| {cells} |"
-    assert "where the longer side exceeds 1536 pixels, the stage detections takes that time and" in lines[0]
+    cells = "a | 0.500 (0.400–0.600) | 0.250 | 0.750 | 0.125 (not reached) | 0.500 | – | 12.3 | – | 1,234,567 | 640"
+    assert lines[5] == f"| {cells} | X | no |"
+    assert "of a photograph or, where its longer side exceeds 1536 pixels, of a tile of it; the stage" in lines[0]
     assert lines[0].endswith(" Trained from random weights, not from pretrained ones: a.")
-    assert table_text([better], facts).splitlines()[0].endswith("again for each tile.")
+    assert table_text([better], facts).splitlines()[0].endswith("looks at the whole one, too.")
     sliced = table_text([better], {**facts, "whole": False}).splitlines()[0]
-    assert sliced.endswith("exceeds 1536 pixels, the stage detections takes about that time for each tile.")
+    assert sliced.endswith("exceeds 1536 pixels, of a tile of it.")

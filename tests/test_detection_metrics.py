@@ -181,7 +181,7 @@ def test_detection_metrics_refuses_a_cap_that_the_densest_photograph_reaches(
         judged(tmp_path, ANNOTATED, IMAGES, FOUND, max_boxes=2)
     # what the detector itself gives at most counts, too
     write_json(tmp_path / "detector" / DESCRIPTION, {"family": "mask2former", "most": 2})
-    with pytest.raises(InputError, match=r"a-2 has 2 .* detections\.max_boxes = 2"):
+    with pytest.raises(InputError, match=r"a-2 has 2 .* the detector gives at most 2 of a tile; take a detector that"):
         judged(tmp_path, ANNOTATED, IMAGES, FOUND, max_boxes=1000)
     assert "max_boxes = 1000: this mask2former gives at most 2 animals of a tile" in capsys.readouterr().err
 

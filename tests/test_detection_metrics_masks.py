@@ -16,7 +16,9 @@ from instar.detection_metrics.instances import matched_instances
 from instar.detection_metrics.judged import Judged, check_caps, photograph_tiles
 from instar.detection_metrics.resampling import intervals, ratios, widths
 from instar.detection_metrics.specimens import Specimens, read_specimens
+from instar.detectors import DESCRIPTION
 from instar.errors import InputError
+from instar.files import write_json
 from instar.masks import Masks, from_bitmaps
 from instar.metrics.coco import area_ranges, figures
 from instar.tables import DETECTIONS, TAXONOMY, write_table
@@ -302,6 +304,15 @@ def test_the_cap_is_that_of_a_tile(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "t-2: 2 of 2 tiles hold detections.max_boxes = 3 or more detections" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"t-2 has 2 annotated animals in one tile and detections\.max_boxes = 2"):
         run_stage(tmp_path, **OPTIONS, max_boxes=2)
+
+
+def test_a_detectors_own_cap_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path)
+    write_json(tmp_path / "detector" / DESCRIPTION, {"family": "rfdetr", "most": 3})
+    caps = run_stage(tmp_path, **OPTIONS, max_boxes=1000)["masks"]["caps"]
+    assert caps["test"] == {"max_boxes": 3, "animals_on_densest_tile": 2, "tiles_at_max_boxes": 2}
+    told = "t-2: 2 of 2 tiles hold the 3 that the detector gives at most or more detections; lower detections.tile_px"
+    assert told in capsys.readouterr().err
 
 
 def test_tiles_lie_in_the_region() -> None:

@@ -21,7 +21,8 @@ from test_yolo import scene
 
 from instar import detector as module
 from instar.annotations import Annotated
-from instar.detector import CURVE, _key, _taught, _tiles, _write_curve, detector
+from instar.detection_metrics.judged import check_caps, photograph_tiles
+from instar.detector import CURVE, _key, _taught, _tiles, _write_curve, check_crowds, detector
 from instar.detectors import Recipe, load
 from instar.detectors.whole_image import WholeImage
 from instar.errors import InputError
@@ -285,6 +286,24 @@ def test_a_crowd_is_told_before_the_training(tmp_path: Path, split: str) -> None
     with pytest.raises(InputError, match=told):
         trained(tmp_path, annotated, images, tile_px=64, options={"max_det": 1})
     assert not list(tmp_path.glob("checkpoints/*/data"))
+
+
+def test_a_crowd_is_counted_as_when_it_is_judged() -> None:
+    """The second tile shows one animal in full, and of the other too little to teach it."""
+    photograph = Annotated("a", "train", 60, 20, np.array([[10.0, 5, 21, 15], [25.0, 3, 30, 9]]), False)
+    given = [photograph], pa.table({"key": ["a"], "region": pa.array([None], REGION)}), Tiling(20, 0.0, 0.1)
+    assert [counts.tolist() for _, counts in _taught(*given).values()] == [[1, 1, 0]]
+    tiles = photograph_tiles(photograph, None, tile_px=20, tile_overlap=0.0)
+    with pytest.raises(InputError, match="has 2 annotated animals in one tile"):
+        check_caps(photograph, tiles, 2, Path("a.json"))
+    with pytest.raises(InputError, match="shows 2 animals, and the model, which must give more, gives at most 2"):
+        check_crowds(*given, 2, "", Path("a.json"))
+    check_caps(photograph, tiles, 3, Path("a.json"))
+    check_crowds(*given, 3, "", Path("a.json"))
+    # of whole photographs those held out teach nothing
+    alone = Annotated("b", "train", 60, 20, photograph.boxes_xyxy[:1], False)
+    table = pa.table({"key": ["a", "b"], "region": pa.array([None, None], REGION)})
+    check_crowds([replace(photograph, split="test"), alone], table, Tiling(0, 0.0, 0.1), 2, "", Path("a.json"))
 
 
 def test_tiles_of_all_splits_are_counted() -> None:

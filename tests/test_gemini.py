@@ -13,7 +13,7 @@ import tiny_models
 from service import Answer, Asked, Service, serving
 from test_zero_shot import LIMITS, drawn, options, whole
 
-from instar.detectors import RANDOM, Recipe, load
+from instar.detectors import RANDOM, Recipe, kept_of_a_tile, load
 from instar.detectors import gemini as module
 from instar.detectors.gemini import GeminiSam, describe, objects, scaled_boxes
 from instar.errors import InputError
@@ -80,6 +80,11 @@ def kept(folder: Path) -> list[dict[str, Any]]:
 def test_nothing_is_asked_about_no_pictures(detector: GeminiSam, service: Service) -> None:
     assert detector.predict([], **LIMITS) == []
     assert service.asked == []
+
+
+def test_what_it_is_asked_for_at_most_is_told(service: Service, sam: Path, tmp_path: Path) -> None:
+    made(service, sam, tmp_path, max_objects=7)
+    assert kept_of_a_tile(tmp_path, 1000) == 7
 
 
 def test_the_request_is_the_published_one(detector: GeminiSam, service: Service) -> None:

@@ -1,6 +1,7 @@
 """The section of the report on masks."""
 
 import base64
+import csv
 import io
 import json
 import shutil
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 from mask_metrics import mask_metrics
 from PIL import Image
+from project import ROOT
 from test_report import Page
 from tray_inputs import write_mask_inputs
 
+from instar.annotations import Annotated
 from instar.compare.mask_table import mask_row, masked_rows
-from instar.compare.overlays import shown_of_presets, write_overlays
+from instar.compare.overlays import shown_of_presets, write_overlays, write_patches
+from instar.compare.published import published_split
 from instar.compared import current, keep
 from instar.errors import InputError
-from instar.files import write_json
+from instar.files import sha256_of, write_json
 from instar.report.compared import read_patches
 from instar.report.overlays import MISSED, RIGHT, WRONG
 from instar.report.stage import report
@@ -120,7 +124,8 @@ def test_what_is_missing_is_said(tmp_path: Path, gone: str, told: str) -> None:
 
 def test_other_detectors_stand_beside_this_one(whole: str) -> None:
     page = Page(whole)
-    assert "maskrcnn (instar compare) 42.5 % (35.0 to 50.0 %) 83.1 % (80.0 to 86.0 %) 36.6 % 20.0 %" in page.text
+    name = "maskrcnn (instar compare; trained: 7 epochs from random weights)"
+    assert f"{name} 42.5 % (35.0 to 50.0 %) 83.1 % (80.0 to 86.0 %) 36.6 % 20.0 %" in page.text
     assert "maskrcnn, from instar compare most crowded: 2 right, 1 wrong, 0 missed inaturalist-0 at x 0" in page.text
     alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert alts.count("patch with 2 right, 1 wrong and 0 missed masks") == 1  # inaturalist-2 may not be shown
@@ -194,22 +199,65 @@ def test_overlays_of_several_detectors_show_the_same_places(tmp_path: Path) -> N
     assert {path.name for path in (out / "overlays").iterdir()} >= set(names)
     with Image.open(out / "overlays" / names[0]) as drawn:
         assert drawn.size == (320, 480)
-    # and the report gets them back as they were
+    # and the report gets them back as they were, from a file that its row tells the sha256 of
+    told = write_patches(out / "one/patches.json", shown["one"])
     rows: list[dict[str, Any]] = [{"preset": "boxes"}, {"preset": "one", **mask_row({"masks": mask_metrics()})}]
-    keep(out / "left.json", "preset", masked_rows(rows, shown), {"a": 1})
+    keep(out / "left.json", "preset", masked_rows(rows, {"one": told}), {"a": 1})
     [row], stale = current(out / "left.json", "preset", {"a": 1})
-    assert read_patches(row, {"inaturalist-0", "inaturalist-4"}) == shown["one"] and not stale
-    assert read_patches(row, set()) == []
+    assert row["patches"] == sha256_of(out / "one/patches.json") and not stale
+    assert "base64" not in (out / "left.json").read_text()
+    assert read_patches(out / "one/patches.json", {"inaturalist-0", "inaturalist-4"}) == shown["one"]
+    assert read_patches(out / "one/patches.json", set()) == []
     assert current(out / "left.json", "preset", {"a": 2}) == ([], ["one"])
 
 
-@pytest.mark.parametrize("study", ["trays", "mine"])
-def test_tiles_stand_beside_the_published_ones_of_the_same_photographs(study: str) -> None:
-    assert _tiles({}, study) == []
+@pytest.mark.parametrize("change", ["detections", "detection_metrics", "seed", "images", "confidence"])
+def test_rows_of_other_settings_are_not_shown(tmp_path: Path, change: str) -> None:
+    """By the very settings that a row was made of besides the annotations."""
+    given = write_mask_inputs(tmp_path)
+    path = given["plots"] / "compared/detectors.json"
+    [row] = json.loads(path.read_text())
+    row["made_of"][change] = "another"
+    write_json(path, [row])
+    text = Page(written(given)).text
+    assert "beside this one: maskrcnn were made of other data" in text and "(instar compare;" not in text
+
+
+@pytest.mark.parametrize("change", [None, "other"])
+def test_pictures_that_are_not_there_or_others_are_told(tmp_path: Path, change: str | None) -> None:
+    given = write_mask_inputs(tmp_path)
+    path = tmp_path / "comparison/maskrcnn/patches.json"
+    path.write_text(change) if change else path.unlink()
+    text = Page(written(given)).text
+    assert "patches of maskrcnn: instar compare detectors maskrcnn makes them" in text
+    assert "maskrcnn (instar compare; trained" in text and "maskrcnn, from instar compare" not in text
+
+
+def test_what_began_with_random_weights_is_called_so(tmp_path: Path) -> None:
+    given = write_mask_inputs(tmp_path)
+    path = given["metrics"] / "detector.json"
+    write_json(path, {**json.loads(path.read_text()), "weights": None})
+    assert "tiny, this detector, from random weights 42.5 %" in Page(written(given)).text
+
+
+def test_the_published_photographs_are_known_by_their_names() -> None:
+    with (ROOT / "workflow/conf/trays/partition.csv").open() as file:
+        rows = [(row["photo"], row["split"]) for row in csv.DictReader(file)]
+    boxes = np.zeros((0, 4))
+    photographs = [Annotated(f"trays-{name}", split, 9, 9, boxes, False) for name, split in [*rows, ("A", "train")]]
+    assert published_split(photographs)
+    assert not published_split(photographs[1:])
+    assert not published_split([Annotated("trays-A", "test", 9, 9, boxes, False), *photographs])
+    assert not published_split([])
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_tiles_stand_beside_the_published_ones_of_the_same_photographs(same: bool) -> None:
+    assert _tiles({}, same) == []
     counts = {"tiles": 17_000, "tiles without an animal": 9_000, "animals": 110_000}
-    (table,) = _tiles({"train": counts, "test": {**counts, "tiles": 1_600}}, study)
+    (table,) = _tiles({"train": counts, "test": {**counts, "tiles": 1_600}}, same)
     assert table.columns[:4] == ["split", *counts]
-    published = [["17,062", "110,520"], ["1,586", "6,241"]] if study == "trays" else [[], []]
+    published = [["17,062", "110,520"], ["1,586", "6,241"]] if same else [[], []]
     assert [line[4:] for line in table.lines] == published
     assert table.lines[1][:4] == ["test", "1,600", "9,000", "110,000"]
     assert len(table.columns) == len(table.lines[0])

@@ -15,7 +15,7 @@ from project import ROOT
 from instar.decode import UndecodableError, decode_upright
 from instar.detectors import DESCRIPTION, Boxes, Detector, Example, Recipe, Training, load
 from instar.detectors.checkpoints import Checkpoints
-from instar.detectors.yolo import _Follower, train, yolo_lines
+from instar.detectors.yolo import _Follower, _overrides, train, yolo_lines
 from instar.errors import InputError
 from instar.files import sha256_of
 
@@ -211,3 +211,14 @@ def test_training_leaves_nothing_behind_and_talks_to_nobody(tmp_path: Path) -> N
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     left = [name for name in left if not name.startswith("mpl/")]  # matplotlib's list of fonts
     assert left == ["work/out/detector.json", "work/out/model.pt"]
+
+
+def test_validation_keeps_what_is_on_the_densest_picture(tmp_path: Path) -> None:
+    labels = tmp_path / "labels/validation"
+    labels.mkdir(parents=True)
+    recipe = Recipe("yolo11n.yaml", str(ROOT / "workflow/conf/detector/random.md"), 64, 1, 4, 0.1, 0, 0, {}, 0)
+    given = tmp_path / "data.yaml", recipe, tmp_path
+    assert _overrides(*given)["max_det"] == 300
+    (labels / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n" * 400)
+    (labels / "b.txt").write_text("")
+    assert _overrides(*given)["max_det"] == 401

@@ -1,7 +1,6 @@
 """What ``report`` reads of a study with masks: those of ``report_inputs`` with outlined animals on four photographs."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from mask_metrics import mask_metrics
 from report_inputs import write_inputs
 
 from instar.compare.mask_table import mask_row
-from instar.compared import DETECTORS, FOLDER, ZOOMS, judged_by, keep, searched_by
-from instar.files import write_json
+from instar.compared import DETECTORS, FOLDER, PATCHES, ZOOMS, compared_by, keep, searched_by
+from instar.files import sha256_of, write_json
 from instar.masks import Masks, from_bitmaps
 from instar.params import load
 from instar.tables import DETECTIONS, read_table, write_table
@@ -115,18 +114,19 @@ def write_plots(folder: Path) -> None:
 def write_compared(given: dict[str, Any]) -> None:
     """What ``instar compare`` leaves: a sweep of zooms of this detector, and another detector with a patch."""
     params, folder = load(given["params"]), given["plots"] / FOLDER
-    data = judged_by(given["annotations"], params.detection_metrics.areas_px)
-    detector = searched_by(given["detections"], given["shards"], asdict(params.detections))
+    data = params, given["annotations"], given["images"]
     row: dict[str, Any] = {"kind": "mask", "AP75": 0.2, "AP_small": None, "AP_medium": 0.2, "AP_large": 0.3}
     zooms = [
         {**row, "zoom": zoom, "AP50-95": ap, "AP50": 2 * ap, "interval_95": {"AP50-95": [ap - 0.1, ap + 0.1]}}
         for zoom, ap in ((1.0, 0.2), (2.0, 0.4), (4.0, 0.3))
     ]
-    keep(folder / ZOOMS, "zoom", zooms, data | detector)
-    other = {"preset": "maskrcnn", **mask_row({"masks": mask_metrics()})}
+    keep(folder / ZOOMS, "zoom", zooms, searched_by(*data, given["detections"]))
+    other = {"preset": "maskrcnn", "trained": "7 epochs from random weights", **mask_row({"masks": mask_metrics()})}
     shown = []
     for key in ("inaturalist-0", "inaturalist-2"):
         patch = {"key": key, "box": (0, 0, 320, 480), "animals": 2, "right": 2, "wrong": 1, "missed": 0}
         picture = {"uri": "data:,", "width": 320, "height": 480, "taxon": None, "licence": "CC0", "holder": "Her"}
         shown.append({"reason": "most crowded", "patch": patch, "picture": {**picture, "link": ""}})
-    keep(folder / DETECTORS, "preset", [{**other, "patches": shown}], data)
+    path = given["plots"].parent / "comparison/maskrcnn" / PATCHES
+    write_json(path, shown)
+    keep(folder / DETECTORS, "preset", [{**other, "patches": sha256_of(path)}], compared_by(*data))

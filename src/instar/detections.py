@@ -139,6 +139,7 @@ class Photograph:
     region: Box = (0, 0, 0, 0)
     waiting: int = 0
     empty: int = 0
+    full: int = 0
     parts: list[Boxes] = field(default_factory=list)
     cuts: list[np.ndarray] = field(default_factory=list)
     tiles: list[np.ndarray] = field(default_factory=list)
@@ -216,11 +217,13 @@ def _predict(model: Detector, tiles: list[Tile], slicing: Slicing, limits: Limit
     for tile, found in zip(tiles, answers, strict=True):
         left, top, right, bottom = tile.box
         if found.full or len(found) + found.empty >= limits.max_boxes:
-            place = f"{tile.photograph.key}: the tile at x {left}, y {top}"
-            told = "holds as many boxes as the detector can give; lower tile_px"
-            if not found.full:
-                told = f"reached max_boxes = {limits.max_boxes}; raise it"
-            print(f"warning: {place} {told}", file=sys.stderr)
+            if not tile.photograph.full:
+                place = f"{tile.photograph.key}: the tile at x {left}, y {top}"
+                told = "holds as many boxes as the detector can give; lower tile_px"
+                if not found.full:
+                    told = f"reached max_boxes = {limits.max_boxes}; raise it"
+                print(f"warning: {place} {told}", file=sys.stderr)
+            tile.photograph.full += 1
         inside = replace(found, boxes_xyxy=clipped_boxes(found.boxes_xyxy, right - left, bottom - top))
         kept = shifted(inside.take(non_empty(inside.boxes_xyxy)), left, top)
         tile.photograph.parts.append(kept)
@@ -232,6 +235,8 @@ def _predict(model: Detector, tiles: list[Tile], slicing: Slicing, limits: Limit
 
 
 def _finish(photograph: Photograph, *, slicing: Slicing) -> None:
+    if photograph.full > 1:
+        print(f"warning: {photograph.key}: {photograph.full - 1} more of its tiles are full", file=sys.stderr)
     found = joined(photograph.parts)
     if len(photograph.parts) > 1:
         together = merged(

@@ -17,7 +17,7 @@ from instar import detectors
 from instar.annotations import Annotated, read_annotations, read_images, usable
 from instar.detectors import DESCRIPTION, Example, Recipe, Training, weights_file
 from instar.errors import InputError
-from instar.examples import Tiling, tile_counts, tiled
+from instar.examples import Tiling, densest, tile_counts, tiled
 from instar.files import replacing, sha256_of, write_json
 from instar.photographs import decoded
 from instar.progress import progress
@@ -30,7 +30,7 @@ CURVE = ["epoch", "mAP50", "mAP50-95", "recall", "precision"]
 #: Modules and libraries that decide what is learned and how; the rest of the stage's only carry bytes and tell.
 _CODE = (
     *("annotations.py", "boxes.py", "decode.py", "detector.py", "detectors", "examples.py", "formats.py", "masks.py"),
-    *("photographs.py", "tiles.py"),
+    *("photographs.py", "pretrained.py", "tiles.py"),
 )
 LIBRARIES = ("lightning", "pillow", "rfdetr", "simplejpeg", "torch", "torchvision", "transformers", "ultralytics")
 
@@ -118,7 +118,7 @@ def detector(
     held_out = usable([one for one in annotated if one.split == "test"], table)[0] if tile_px else []
     taught = _taught([*photographs, *held_out], table, tiling)
     most, remedy = detectors.family(family).most(recipe)
-    _check_crowds(taught, most, remedy, annotations)
+    check_crowds([*photographs, *held_out], table, tiling, most, remedy, annotations)
     used: list[Annotated] = []
     with (
         unfinished(checkpoints, _key(family, recipe, tiling, start, names, photographs, table)) as work,
@@ -185,13 +185,34 @@ def _taught(photographs: list[Annotated], table: pa.Table, tiling: Tiling) -> Ta
     return {one.key: (one, tile_counts(one, regions[one.key], tiling)) for one in counted}
 
 
-def _check_crowds(taught: Taught, most: int, remedy: str, annotations: Path) -> None:
-    """Before a training that may take days: whether the model can give all animals of the densest tile."""
-    crowds = [(int(counts.max(initial=0)), one) for one, counts in taught.values()]
+def check_crowds(
+    photographs: list[Annotated], table: pa.Table, tiling: Tiling, most: int, remedy: str, annotations: Path
+) -> None:
+    """Before a training that may take days: whether the model can give all animals of the densest tile.
+
+    Counted and compared as the stage detection_metrics does, by ``judged.check_caps``.
+
+    Args:
+        photographs: to learn from; those of the split test count where they are cut into tiles.
+        table: their rows of ``tables.IMAGES``.
+        tiling: how they are cut.
+        most: animals of one picture, see ``Family.most``.
+        remedy: likewise.
+        annotations: for the message.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    columns = table.select(["key", "region"]).to_pydict()
+    regions = dict(zip(columns["key"], columns["region"], strict=True))
+    wanted = [one for one in photographs if tiling.tile_px or one.split != "test"]
+    crowds = [(densest(one, regions[one.key], tiling), one) for one in wanted]
     crowd, one = max(crowds, key=lambda found: found[0])
-    if crowd > most:
-        told = f"a tile of photograph {one.key} ({one.split}) shows {crowd} animals, and the model gives at most {most}"
-        raise InputError(f"{annotations}: {told}; {remedy}, or lower detector.tile_px")
+    if crowd >= most:
+        told = (
+            f"a tile of photograph {one.key} ({one.split}) shows {crowd} animals, and the model, which must give more"
+        )
+        raise InputError(f"{annotations}: {told}, gives at most {most}; {remedy}, or lower detector.tile_px")
 
 
 def _examples(

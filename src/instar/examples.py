@@ -9,7 +9,7 @@ from instar.annotations import Annotated
 from instar.boxes import box_areas
 from instar.detectors import Example
 from instar.masks import Masks
-from instar.tiles import Box, tile_boxes
+from instar.tiles import Box, tile_boxes, touching
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,14 @@ def tile_counts(photograph: Annotated, region: Box | None, tiling: Tiling) -> np
         return np.array([len(photograph.boxes_xyxy)], np.int64)
     tiles = _parts(photograph.width, photograph.height, region, tiling)
     return np.array([len(_shown(photograph, tile, tiling.min_part)[0]) for tile in tiles], np.int64)
+
+
+def densest(photograph: Annotated, region: Box | None, tiling: Tiling) -> int:
+    """Animals that share some area with the tile that most of them do, as detection_metrics counts them."""
+    if not tiling.tile_px:
+        return len(photograph.boxes_xyxy)
+    tiles = _parts(photograph.width, photograph.height, region, tiling)
+    return int(touching(photograph.boxes_xyxy, tiles).max(initial=0))
 
 
 def _parts(width: int, height: int, region: Box | None, tiling: Tiling) -> list[Box]:

@@ -63,39 +63,41 @@ def study(words: list[str]) -> int:
     return 0
 
 
-def compose(name: str, overrides: list[str]) -> str:
+def compose(name: str | None, overrides: list[str]) -> str:
     """The text of params.yaml for a study with Hydra overrides, checked.
 
-    ``shards`` may be a number: that many get names.
+    None stands for what every study starts from; ``study=NAME`` must be among the overrides then. ``shards`` may be a
+    number: that many get names.
 
     Raises:
         InputError: if a name is unknown, an override is wrong or the result is not valid.
     """
-    if name not in names("study"):
+    if name is not None and name not in names("study"):
         raise InputError(f"{name}: no such study; {CONF / 'study'} has {', '.join(names('study'))}")
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    told = " ".join([*([name] if name else []), *overrides])
     words = [_checked(_with_shard_names(word)) for word in overrides]
     # Hydra would take study=… for a preset
     given = [word.partition("=")[2] for word in words if word.startswith("study=")]
     words = [word for word in words if not word.startswith("study=")]
     try:
         with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-            composed = hydra_compose("config", [f"study={name}", *words])
+            composed = hydra_compose("config", [f"study={name}" if name else "~study", *words])
         if given:
             composed.study = given[-1]
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(f"{' '.join([name, *overrides])}: {' '.join(str(error).split())}") from None
+        raise InputError(f"{told}: {' '.join(str(error).split())}") from None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PATH.name
         path.write_text(OmegaConf.to_yaml(composed, resolve=True), encoding="utf-8")
         try:
             params = load(path)
         except InputError as error:
-            raise InputError(str(error).replace(str(path), f"study {' '.join([name, *overrides])}")) from None
+            raise InputError(str(error).replace(str(path), f"study {told}")) from None
     return OmegaConf.to_yaml(OmegaConf.structured(params))
 
 

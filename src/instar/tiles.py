@@ -1,5 +1,7 @@
 """Slicing a large photograph into tiles by SAHI (Akyon et al. 2022), and what the tiles gave in one list."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from instar.detectors import Boxes
@@ -34,6 +36,14 @@ def tile_boxes(
     tiles = get_slice_bboxes(bottom - top, right - left, tile_px, tile_px, False, overlap, overlap)
     found = [(left + x_min, top + y_min, left + x_max, top + y_max) for x_min, y_min, x_max, y_max in tiles]
     return [(left, top, right, bottom), *found] if whole else found
+
+
+def touching(boxes_xyxy: np.ndarray, tiles: Sequence[Box]) -> np.ndarray:
+    """How many boxes share some area with each tile: int64, shape (t,), from float, shape (n, 4)."""
+    counts = np.zeros(len(tiles), np.int64)
+    for n, tile in enumerate(np.array(tiles, np.float64)):
+        counts[n] = ((boxes_xyxy[:, :2] < tile[2:]) & (boxes_xyxy[:, 2:] > tile[:2])).all(axis=1).sum()
+    return counts
 
 
 def cut_flags(

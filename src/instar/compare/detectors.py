@@ -6,7 +6,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from omegaconf import OmegaConf
 
 from instar import detectors
 from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, masked_rows, ours, published_rows
-from instar.compare.overlays import shown_of_presets, write_overlays
+from instar.compare.overlays import shown_of_presets, write_overlays, write_patches
 from instar.compare.reuse import key_of, once
-from instar.compare.searching import check_caps_of, search
-from instar.compared import DETECTORS, FOLDER, judged_by, keep
+from instar.compare.searching import check_caps_of, check_preset, search
+from instar.compared import DETECTORS, FOLDER, PATCHES, compared_by, keep
 from instar.detection_metrics.stage import detection_metrics
 from instar.detector import LIBRARIES, detector
 from instar.errors import InputError
@@ -38,6 +39,9 @@ from instar.tiles import tile_boxes
 #: Photographs that are timed, at most, and how often; the fastest counts.
 TIMED, ROUNDS = 64, 3
 
+#: Of the photographs that detectors are compared on.
+SPLITS = ("validation", "test")
+
 #: Columns of the comparison: what they are called in it and in the table for people.
 COLUMNS = {
     "preset": "preset",
@@ -52,49 +56,81 @@ COLUMNS = {
     "parameters": "parameters",
     "image_px": "px",
     "licence": "licence",
+    "trained": "trained",
 }
 
 
-def compare_detectors(presets: list[str], overrides: list[str], out: Path | None) -> str:
+def compare_detectors(presets: list[str], overrides: list[str], out: Path | None) -> tuple[str, list[str]]:
     """Train presets of the group detector on the study's annotated photographs and compare them.
 
     Args:
         presets: their names.
-        overrides: of keys of the section detector, for all of them, in Hydra's grammar.
+        overrides: of keys of the section detector in Hydra's grammar, for all of them (``detector.epochs=20``) or for
+            one (``maskrcnn.weights=models/maskrcnn_coco.pth``).
         out: folder to write; ``data/<study>/comparison`` if None.
 
     Returns:
-        The comparison as a Markdown table.
+        The comparison as a Markdown table, and one line for each preset that could not be compared.
 
     Raises:
-        InputError: if a preset is unknown, an override is wrong or of another section, or the study has no annotated
-            photographs.
+        InputError: if a preset is unknown, an override is wrong or of another section, or no preset could be compared.
     """
     known = [name for name in names("detector") if name != "whole_image"]
     for preset in presets:
         if preset not in known:
             raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(known)}")
     for override in overrides:
-        if not override.lstrip("+~").startswith("detector."):
-            told = "only keys that begin with 'detector.' can be set here; the others stand in params.yaml"
-            raise InputError(f"--set {override}: {told}")
+        if _of(override) not in ("detector", *presets):
+            told = "only keys that begin with 'detector.' or with a preset that is compared can be set here; the others"
+            raise InputError(f"--set {override}: {told} stand in params.yaml")
     params = load()
     study = Path("data") / params.study
     out = out or study / "comparison"
     chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
-    check_caps_of(study, params, ("validation", "test"), params.detections.max_boxes)
-    rows = [_row(preset, _with(params, section), study, out / preset) for preset, section in chosen.items()]
+    check_caps_of(study, params, SPLITS, params.detections.max_boxes)
+    settings = {preset: _with(params, section) for preset, section in chosen.items()}
+    failed: dict[str, str] = {}
+    for preset, one in settings.items():  # all of them before any training
+        with _noted(preset, failed):
+            check_preset(one, study)
+    rows = []
+    for preset in [preset for preset in settings if preset not in failed]:
+        with _noted(preset, failed):
+            rows.append(_row(preset, settings[preset], study, out / preset))
+    lines = [f"{preset} is not compared: {told}" for preset, told in failed.items()]
+    if not rows:
+        raise InputError("; ".join(lines))
     shown = _shown(out, rows, params, study)
-    _write(out, rows, params, write_overlays(out, shown))
+    _write(out, rows, params, "\n".join([*lines, write_overlays(out, shown)]))
     if out == study / "comparison":  # the report shows it
-        of = judged_by(study / "annotations.json", params.detection_metrics.areas_px)
-        keep(study / "plots" / FOLDER / DETECTORS, "preset", masked_rows(rows, shown), of)
-    return (out / "comparison.md").read_text(encoding="utf-8")
+        files = {preset: write_patches(out / preset / PATCHES, patches) for preset, patches in shown.items()}
+        of = compared_by(params, study / "annotations.json", study / "images")
+        keep(study / "plots" / FOLDER / DETECTORS, "preset", masked_rows(rows, files), of)
+    return (out / "comparison.md").read_text(encoding="utf-8"), lines
+
+
+@contextmanager
+def _noted(preset: str, failed: dict[str, str]) -> Iterator[None]:
+    """A block in which one preset is worked on; what it is refused for is noted, so that the others go on."""
+    try:
+        yield
+    except InputError as error:
+        failed[preset] = str(error)
+        print(f"{preset}: {error}", file=sys.stderr)
+
+
+def _of(override: str) -> str:
+    """What the key of an override begins with."""
+    return override.partition("=")[0].lstrip("+~").partition(".")[0] if "." in override.partition("=")[0] else ""
 
 
 def _section(study: str, preset: str, overrides: list[str]) -> dict[str, Any]:
-    """The section ``detector`` as the study and a preset make it, checked."""
-    composed: Any = OmegaConf.create(compose(study, [f"detector={preset}", *overrides]))
+    """The section ``detector`` as the study and a preset make it, checked; a study of one's own changes no preset."""
+    base = study if study in names("study") else None
+    given = [word for word in overrides if _of(word) == "detector"]
+    own = [word.replace(f"{preset}.", "detector.", 1) for word in overrides if _of(word) == preset]
+    words = [*([] if base else [f"study={study}"]), f"detector={preset}", *given, *own]
+    composed: Any = OmegaConf.create(compose(base, words))
     section: Any = OmegaConf.to_container(composed.detector)
     if section["family"] == "whole_image":
         raise InputError(f"{preset}: family whole_image is not trained and finds nothing; name another preset")
@@ -128,12 +164,22 @@ def _row(preset: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
         "licence": description["licence"].partition(":")[0],
         "wanted_recall": threshold["wanted_recall"],
         "wanted_recall_reached": threshold["reached"],
+        "trained": _trained(params, training),
         "epochs": params.detector.epochs,
         "best_epoch": training.get("best_epoch"),  # a family that needs no training has none
         "weights": training.get("weights"),
         "interval_95": figures["interval_95"],
         **mask_row(figures),
     }
+
+
+def _trained(params: Params, training: dict[str, Any]) -> str:
+    """How long, and from what."""
+    if not detectors.needs_training(params.detector.family):
+        return "no"
+    weights = training["weights"]
+    start = f"weights {weights[:8]}" if weights else "random weights"
+    return f"{params.detector.epochs} epochs from {start}"
 
 
 def _figures(params: Params, study: Path, out: Path) -> dict[str, Any]:
@@ -146,7 +192,7 @@ def _figures(params: Params, study: Path, out: Path) -> dict[str, Any]:
             detector(
                 *given, *found, STATE / "training", seed=params.seed, shards=params.shards, **asdict(params.detector)
             )
-            search(out / "detector", study, out, params, ("validation", "test"))
+            search(out / "detector", study, out, params, SPLITS)
             _judge(params, study, out)
     figures: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
     if "test" not in figures:

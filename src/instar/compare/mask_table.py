@@ -1,11 +1,9 @@
 """The comparison's table for studies with masks: figures of masks, the published ones beside them."""
 
-from dataclasses import asdict
 from typing import Any
 
 from instar.compare.published import MASSID45, remark
 from instar.mask_figures import PRECISIONS, figures_on_test
-from instar.report.patches import Shown
 
 #: Columns of figures of masks: what they are called in a row and in the table for people.
 MASK_COLUMNS = {
@@ -28,11 +26,11 @@ def mask_row(metrics: dict[str, Any]) -> dict[str, Any]:
     return row | {"mask_interval_95": {f"mask_{name}": figure.interval for name, figure in figures.items()}}
 
 
-def masked_rows(rows: list[dict[str, Any]], shown: dict[str, list[Shown]]) -> list[dict[str, Any]]:
-    """What the report shows of the rows that have masks: figures, and patches as nested values."""
+def masked_rows(rows: list[dict[str, Any]], patches: dict[str, str]) -> list[dict[str, Any]]:
+    """What the report shows of the rows that have masks: figures, and the sha256 of the file of patches, if any."""
     return [
-        {name: value for name, value in row.items() if name == "preset" or name.startswith("mask_")}
-        | {"patches": [asdict(one) for one in shown.get(row["preset"], [])]}
+        {name: value for name, value in row.items() if name in ("preset", "trained") or name.startswith("mask_")}
+        | {"patches": patches.get(row["preset"])}
         for row in rows
         if "mask_interval_95" in row
     ]
@@ -40,7 +38,9 @@ def masked_rows(rows: list[dict[str, Any]], shown: dict[str, list[Shown]]) -> li
 
 def mask_columns(columns: dict[str, str]) -> dict[str, str]:
     """The columns of the table of a study with masks, given those of one with boxes."""
-    rest = {name: text for name, text in columns.items() if name.startswith(("ms_", "param", "image", "licence"))}
+    rest = {
+        name: text for name, text in columns.items() if name.startswith(("ms_", "param", "image", "licence", "trained"))
+    }
     confidence = {"mask_confidence": "confidence of the best F1 on validation"}
     return {"preset": columns["preset"], "source": "source", **MASK_COLUMNS, **confidence, **BOX_COLUMNS, **rest}
 

@@ -1,10 +1,11 @@
 """The same patches of held-out photographs with each detector's right, wrong and missed masks drawn in."""
 
 import base64
+from dataclasses import asdict
 from pathlib import Path
 
 from instar.annotations import read_annotations, read_images
-from instar.files import remove, replacing
+from instar.files import remove, replacing, sha256_of, write_json
 from instar.report.patches import Shown, shown_patches
 from instar.report.pictures import showable
 
@@ -35,6 +36,12 @@ def shown_of_presets(
         shown = shown_patches(annotated, images, study / "images", detections, {}, confidence, first)
         found |= {preset: shown} if shown else {}
     return found
+
+
+def write_patches(path: Path, shown: list[Shown]) -> str:
+    """Write patches with their pictures for the report, see ``report.compared.read_patches``; returns the sha256."""
+    write_json(path, [asdict(one) for one in shown])
+    return sha256_of(path)
 
 
 def write_overlays(out: Path, found: dict[str, list[Shown]]) -> str:

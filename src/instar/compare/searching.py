@@ -1,16 +1,19 @@
 """A detector on some annotated photographs, for a comparison."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instar import detectors
 from instar.annotations import read_annotations, read_images, usable
 from instar.detection_metrics.judged import check_caps, photograph_tiles, regions
 from instar.detections import detections
-from instar.detectors import kept_of_a_tile
+from instar.detector import check_crowds
+from instar.detectors import ANOTHER, Recipe, kept_of_a_tile
+from instar.examples import Tiling
 from instar.params import Params
 from instar.tables import IMAGES, read_table, write_table
 
@@ -28,7 +31,8 @@ def search(detector: Path, study: Path, out: Path, params: Params, splits: Seque
     Raises:
         InputError: see ``check_caps_of``.
     """
-    check_caps_of(study, params, splits, kept_of_a_tile(detector, params.detections.max_boxes))
+    given = params.detections
+    check_caps_of(study, params, splits, given.max_boxes, (kept_of_a_tile(detector, given.max_boxes), ANOTHER))
     annotated, _ = read_annotations(study / "annotations.json")
     every = pa.array([photograph.key for photograph in annotated], pa.string())
     keys = pa.array([photograph.key for photograph in annotated if photograph.split in splits], pa.string())
@@ -42,7 +46,9 @@ def search(detector: Path, study: Path, out: Path, params: Params, splits: Seque
         detections(detector, searched, tar, out / f"detections/{shard}.parquet", **asdict(params.detections))
 
 
-def check_caps_of(study: Path, params: Params, splits: Sequence[str], max_boxes: int) -> None:
+def check_caps_of(
+    study: Path, params: Params, splits: Sequence[str], max_boxes: int, own: tuple[int, str] | None = None
+) -> None:
     """From annotations alone, before hours of work: what is kept of a tile must exceed the animals on the densest one.
 
     Args:
@@ -50,6 +56,7 @@ def check_caps_of(study: Path, params: Params, splits: Sequence[str], max_boxes:
         params: the section detections is used.
         splits: of the photographs that are to be searched.
         max_boxes: kept of a tile.
+        own: see ``check_caps``.
 
     Raises:
         InputError: if some could not be found.
@@ -60,4 +67,29 @@ def check_caps_of(study: Path, params: Params, splits: Sequence[str], max_boxes:
     searched = regions(table)
     for one in usable([photograph for photograph in annotated if photograph.split in splits], table)[0]:
         tiles = photograph_tiles(one, searched[one.key], tile_px=given.tile_px, tile_overlap=given.tile_overlap)
-        check_caps(one, tiles, max_boxes, path)
+        check_caps(one, tiles, max_boxes, path, own)
+
+
+def check_preset(params: Params, study: Path) -> None:
+    """Before any training: whether a detector can be had, and whether it gives more than all animals of a tile.
+
+    Args:
+        params: whose section detector is meant.
+        study: folder of the study, with annotations and images.
+
+    Raises:
+        InputError: if not.
+    """
+    given, path = params.detector, study / "annotations.json"
+    of_recipe = [one.name for one in fields(Recipe) if one.name != "seed"]
+    recipe = Recipe(**{name: getattr(given, name) for name in of_recipe}, seed=params.seed)
+    module = detectors.family(given.family)
+    if not detectors.needs_training(given.family):
+        most, remedy = module.describe(recipe).get("most", params.detections.max_boxes), ANOTHER
+    else:
+        most, remedy = module.most(recipe)
+        annotated, _ = read_annotations(path)
+        table = read_images(study / "images", params.shards, annotated)
+        tiling = Tiling(given.tile_px, given.tile_overlap, given.tile_min_part)
+        check_crowds(usable(annotated, table)[0], table, tiling, most, remedy, path)
+    check_caps_of(study, params, ("validation", "test"), params.detections.max_boxes, (most, remedy))

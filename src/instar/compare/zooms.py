@@ -15,7 +15,7 @@ import numpy as np
 from instar import detectors
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import search
-from instar.compared import FOLDER, judged_by, keep, searched_by
+from instar.compared import FOLDER, keep, searched_by
 from instar.compared import ZOOMS as LEFT
 from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, outcome_counts
 from instar.detection_metrics.instances import matched_instances
@@ -74,8 +74,8 @@ def compare_zooms(zooms: list[float], out: Path | None) -> str:
     facts |= {"from_px": params.detection_metrics.areas_px, "bootstrap": params.evaluation.bootstrap}
     write_json(out / "zooms.json", {**facts, "zooms": rows})
     if out == study / "comparison":  # the report shows it
-        of = judged_by(study / "annotations.json", params.detection_metrics.areas_px)
-        of |= searched_by(out / f"zoom_{min(tiles):g}/detections", params.shards, asdict(params.detections))
+        given = study / "annotations.json", study / "images"
+        of = searched_by(params, *given, out / f"zoom_{min(tiles):g}/detections")
         keep(study / "plots" / FOLDER / LEFT, "zoom", rows, of)
     with replacing(out / "zooms.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["kind", *COLUMNS], extrasaction="ignore", lineterminator="\n")

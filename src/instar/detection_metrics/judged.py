@@ -16,7 +16,7 @@ from instar.boxes import NO_ANIMAL
 from instar.errors import InputError
 from instar.masks import Masks, from_rle
 from instar.tables import DETECTIONS, IMAGES, read_table
-from instar.tiles import tile_boxes
+from instar.tiles import tile_boxes, touching
 
 Tiles = list[tuple[int, int, int, int]]
 
@@ -182,25 +182,27 @@ def regions(table: pa.Table) -> dict[str, list[int] | None]:
     return dict(zip(columns["key"], columns["region"], strict=True))
 
 
-def inside(boxes_xyxy: np.ndarray, tiles: Tiles) -> np.ndarray:
-    """How many boxes share some area with each tile: int64, shape (t,), from float, shape (n, 4)."""
-    counts = np.zeros(len(tiles), np.int64)
-    for n, tile in enumerate(np.array(tiles, np.float64)):
-        counts[n] = ((boxes_xyxy[:, :2] < tile[2:]) & (boxes_xyxy[:, 2:] > tile[:2])).all(axis=1).sum()
-    return counts
+def check_caps(
+    photograph: Annotated, tiles: Tiles, max_boxes: int, annotations: Path, own: tuple[int, str] | None = None
+) -> None:
+    """What is kept of one tile must exceed the animals on the densest one.
 
-
-def check_caps(photograph: Annotated, tiles: Tiles, max_boxes: int, annotations: Path) -> None:
-    """What the detector may keep of one tile must exceed the animals on the densest one.
+    Args:
+        photograph: with its animals.
+        tiles: that it is searched in.
+        max_boxes: ``detections.max_boxes``.
+        annotations: for the message.
+        own: what the detector itself gives of a tile at most, and what to do where that is too few.
 
     Raises:
         InputError: if it does not, so that some could not be found.
     """
-    most = int(inside(photograph.boxes_xyxy, tiles).max(initial=0)) if len(tiles) > 1 else len(photograph.boxes_xyxy)
-    if most >= max_boxes:
+    most = int(touching(photograph.boxes_xyxy, tiles).max(initial=0)) if len(tiles) > 1 else len(photograph.boxes_xyxy)
+    told, remedy = f"detections.max_boxes = {max_boxes} boxes of a tile are kept", "raise it above that"
+    if own and own[0] < max_boxes:
+        told, remedy = f"the detector gives at most {own[0]} of a tile", f"{own[1]}, or lower detections.tile_px"
+    if most >= min(max_boxes, own[0] if own else max_boxes):
         where = " in one tile" if len(tiles) > 1 else ""
         raise InputError(
-            f"{annotations}: photograph {photograph.key} has {most} annotated animals{where} and "
-            f"detections.max_boxes = {max_boxes} boxes of a tile are kept; raise it above that, or lower "
-            "detections.tile_px where the detector gives no more"
+            f"{annotations}: photograph {photograph.key} has {most} annotated animals{where} and {told}; {remedy}"
         )

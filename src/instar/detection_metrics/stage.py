@@ -22,7 +22,7 @@ from instar.detection_metrics.resampling import intervals, photograph_groups, re
 from instar.detection_metrics.seams import COLUMNS as SEAM_COLUMNS
 from instar.detection_metrics.specimens import read_specimens
 from instar.detection_metrics.summary import Setting, summary
-from instar.detectors import kept_of_a_tile
+from instar.detectors import ANOTHER, kept_of_a_tile
 from instar.files import replacing, write_json
 from instar.metrics.coco import (
     IOU_THRESHOLDS,
@@ -120,7 +120,7 @@ def detection_metrics(
         _write_tables(tables)
         write_json(out, {"rows": {"in": 0, "out": 0, "dropped": {}}, "annotations": 0})
         return
-    max_boxes = kept_of_a_tile(detector, max_boxes)
+    kept = kept_of_a_tile(detector, max_boxes)
     searched = regions(photographs.table)
     tiles = {
         one.key: photograph_tiles(one, searched.get(one.key), tile_px=tile_px, tile_overlap=tile_overlap)
@@ -128,7 +128,7 @@ def detection_metrics(
     }
     sliced = any(len(parts) > 1 for parts in tiles.values())
     for photograph in photographs.annotated:
-        check_caps(photograph, tiles[photograph.key], max_boxes, annotations)
+        check_caps(photograph, tiles[photograph.key], max_boxes, annotations, (kept, ANOTHER))
     validation, test = (photographs.split(split, annotations) for split in ("validation", "test"))
     groups = photograph_groups([one.photograph.key for one in test], photographs.table, annotation_split)
     weights = resampled_weights(groups, bootstrap, seed)
@@ -139,7 +139,7 @@ def detection_metrics(
     tables[out_curve][1].extend(_curve(found))
     if masks:
         table = read_specimens(specimens)
-        setting = Setting(areas, seam_px, count_classes, max_boxes, tiles, table, taxonomy)
+        setting = Setting(areas, seam_px, count_classes, kept, tiles, table, taxonomy, kept < max_boxes)
         of_masks = summary(photographs, validation, test, weights, setting)
         figures = of_masks.boxes
         for split, one in of_masks.matches.items():
@@ -157,9 +157,9 @@ def detection_metrics(
             "dropped": dict(sorted((+photographs.dropped).items())),
         },
         "annotations": len(photographs.annotated),
-        "validation": _counts(validation, max_boxes, sliced=sliced),
+        "validation": _counts(validation, kept, sliced=sliced),
         "test": {
-            **_counts(test, max_boxes, sliced=sliced),
+            **_counts(test, kept, sliced=sliced),
             **figures,
             "recall_at_floor": at_confidence(found, 0.0)["recall"],
         },

@@ -25,12 +25,13 @@ from instar.detection_metrics.instances import (
     resampled_precisions,
     size_rows,
 )
-from instar.detection_metrics.judged import Judged, Photographs, Tiles, inside
+from instar.detection_metrics.judged import Judged, Photographs, Tiles
 from instar.detection_metrics.resampling import intervals, ratios, widths
 from instar.detection_metrics.seams import seam_counts, seam_figures, seam_rows
 from instar.detection_metrics.specimens import Specimens
 from instar.metrics.areas import area_histogram
 from instar.metrics.coco import Matches, Range, figures
+from instar.tiles import touching
 
 Rows = list[dict[str, Any]]
 
@@ -50,7 +51,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Setting:
-    """How detections with masks are judged; the fields are those of the stage."""
+    """How detections with masks are judged; the fields are those of the stage.
+
+    ``max_boxes`` are kept of a tile, and ``own`` says whether that is the detector's own limit.
+    """
 
     areas: Mapping[str, Range]
     seam_px: float
@@ -59,6 +63,7 @@ class Setting:
     tiles: Mapping[str, Tiles]
     specimens: Mapping[str, Specimens]
     taxonomy: Path
+    own: bool = False
 
 
 def summary(
@@ -152,11 +157,14 @@ def _caps(instances: Instances, setting: Setting) -> dict[str, int]:
     most, full = 0, 0
     for one in instances.judged:
         tiles = setting.tiles[one.photograph.key]
-        most = max(most, int(inside(one.photograph.boxes_xyxy, tiles).max(initial=0)))
-        at_cap = int((inside(one.found_xyxy, tiles) >= setting.max_boxes).sum())
+        most = max(most, int(touching(one.photograph.boxes_xyxy, tiles).max(initial=0)))
+        at_cap = int((touching(one.found_xyxy, tiles) >= setting.max_boxes).sum())
         if at_cap:
-            told = f"{at_cap} of {len(tiles)} tiles hold detections.max_boxes = {setting.max_boxes} or more detections"
-            print(f"warning: {one.photograph.key}: {told}; raise it, some may be missing", file=sys.stderr)
+            cap, remedy = f"detections.max_boxes = {setting.max_boxes}", "raise it"
+            if setting.own:
+                cap, remedy = f"the {setting.max_boxes} that the detector gives at most", "lower detections.tile_px"
+            told = f"{at_cap} of {len(tiles)} tiles hold {cap} or more detections; {remedy}, some may be missing"
+            print(f"warning: {one.photograph.key}: {told}", file=sys.stderr)
         full += at_cap
     return {"max_boxes": setting.max_boxes, "animals_on_densest_tile": most, "tiles_at_max_boxes": full}
 

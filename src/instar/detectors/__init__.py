@@ -273,6 +273,10 @@ def read_description(path: Path) -> dict[str, Any]:
     return description
 
 
+#: What to do where a trained detector gives too few animals of a tile.
+ANOTHER = "take a detector that gives more"
+
+
 def kept_of_a_tile(folder: Path, max_boxes: int) -> int:
     """``detections.max_boxes``, or what the detector in a folder gives at most where that is less, which is told.
 

@@ -5,12 +5,24 @@ from typing import Any
 import numpy as np
 
 from instar.detectors import Recipe
-from instar.detectors.zero_shot import BoxPrompted, Kind, Number, Prompts, Score, Text, described_with_sam, folder_of
+from instar.detectors.zero_shot import (
+    BoxPrompted,
+    Kind,
+    Number,
+    Prompts,
+    Score,
+    Text,
+    checked,
+    described_with_sam,
+    folder_of,
+)
 from instar.pretrained import device, pretrained, pretrained_model
 
 FAMILY = "florence2_sam"
 LICENCE = "MIT"
 
+#: A box is four words of its own; what it is called by comes on top.
+_BOX_TOKENS = 4
 _TASK = "<OPEN_VOCABULARY_DETECTION>"
 _OPTIONS: dict[str, Kind] = {
     "prompt": Text(),
@@ -30,7 +42,8 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     Raises:
         InputError: if an option is wrong or a model is missing.
     """
-    return described_with_sam(FAMILY, recipe, _OPTIONS, f"{LICENCE} (Florence-2)")
+    most = checked(recipe.options, _OPTIONS, FAMILY)["max_tokens"] // _BOX_TOKENS
+    return described_with_sam(FAMILY, recipe, _OPTIONS, f"{LICENCE} (Florence-2)", most=most)
 
 
 class Florence2Sam(BoxPrompted):

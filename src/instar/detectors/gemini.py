@@ -73,8 +73,8 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         InputError: if an option is wrong or SAM is missing.
     """
     options = checked(recipe.options, _OPTIONS, FAMILY)
-    licence = f"{LICENCE}, {SAM_LICENCE}"
-    return described(FAMILY, recipe, {"sam": sam_folder(recipe)}, licence=licence, options=options, gemini=recipe.model)
+    told = {"licence": f"{LICENCE}, {SAM_LICENCE}", "options": options, "gemini": recipe.model}
+    return described(FAMILY, recipe, {"sam": sam_folder(recipe)}, most=options["max_objects"], **told)
 
 
 class GeminiSam(BoxPrompted):

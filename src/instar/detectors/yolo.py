@@ -50,6 +50,8 @@ freeze multi_scale rect cache compile channels_last deterministic box cls cls_pw
 degrees translate scale shear perspective flipud fliplr bgr mosaic mixup cutmix"""
 #: Of a model that segments.
 _MASK_OPTIONS = "mask_ratio overlap_mask copy_paste"
+#: Boxes of a picture that ultralytics judges on validation if not told otherwise.
+_MAX_DET = 300
 #: Pixels of masks that are worked out at a time, for one picture.
 _MASK_PIXELS = 2**24
 
@@ -101,12 +103,14 @@ def train(examples: Iterable[Example], names: list[str], recipe: Recipe, out: Pa
 
 
 def most(recipe: Recipe) -> tuple[int, str]:
-    """See ``Family.most``; it is what ultralytics judges on validation, the stage ``detections`` has its own limit."""
+    """See ``Family.most``.
+
+    The model has no limit, and the stage ``detections`` has its own; one that is given as an option is ultralytics' on
+    validation.
+    """
     _prepare()
     _check(recipe)
-    from ultralytics.cfg import get_cfg
-
-    return get_cfg(overrides=dict(recipe.options)).max_det, "raise detector.options.max_det"
+    return recipe.options.get("max_det", sys.maxsize), "raise detector.options.max_det"
 
 
 def _prepare() -> None:
@@ -308,8 +312,14 @@ def _overrides(data: Path, recipe: Recipe, run: Path) -> dict[str, Any]:
         "device": ",".join(map(str, range(gpus))) if gpus else "cpu",
         "plots": False,
         "verbose": False,
+        "max_det": max(_MAX_DET, 1 + _densest(data.parent / "labels/validation")),
         **recipe.options,
     }
+
+
+def _densest(labels: Path) -> int:
+    """Animals of the picture that has most."""
+    return max((len(path.read_text().splitlines()) for path in labels.glob("*.txt")), default=0)
 
 
 class _Follower:

@@ -126,7 +126,9 @@ def described(family: str, recipe: Recipe, models: dict[str, dict[str, str]], **
     return {**facts, "name": f"{family}-{sha256[:16]}"}
 
 
-def described_with_sam(family: str, recipe: Recipe, kinds: Mapping[str, Kind], licence: str) -> dict[str, Any]:
+def described_with_sam(
+    family: str, recipe: Recipe, kinds: Mapping[str, Kind], licence: str, **more: Any
+) -> dict[str, Any]:
     """What detector.json says of a published model that finds boxes, in the folder ``weights``, and of SAM behind it.
 
     Args:
@@ -134,13 +136,14 @@ def described_with_sam(family: str, recipe: Recipe, kinds: Mapping[str, Kind], l
         recipe: ``model`` is the hub's name of the model, the option ``sam_model`` that of SAM 2.1 in ``sam``.
         kinds: of the family's options.
         licence: of the model.
+        more: other facts.
 
     Raises:
         InputError: if an option is wrong or a model is missing.
     """
     options = checked(recipe.options, kinds, family)
     models = {"boxes": model_folder("detector.weights", recipe.weights, recipe.model), "sam": sam_folder(recipe)}
-    return described(family, recipe, models, licence=f"{licence}, {SAM_LICENCE}", options=options)
+    return described(family, recipe, models, licence=f"{licence}, {SAM_LICENCE}", options=options, **more)
 
 
 def sam_folder(recipe: Recipe) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """What `instar compare` left beside the study's own figures: other detectors, and a sweep of zooms."""
 
-from dataclasses import asdict, dataclass
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instar.compared import DETECTORS, FOLDER, ZOOMS, current, judged_by, searched_by
+from instar.compared import DETECTORS, FOLDER, PATCHES, ZOOMS, compared_by, current, searched_by
+from instar.files import sha256_of
 from instar.report.inputs import Inputs
 from instar.report.overlays import Patch
 from instar.report.patches import Shown
@@ -30,22 +32,25 @@ class Compared:
     missing: list[str]
 
 
-def read_compared(inputs: Inputs, annotations: Path, detections: Path) -> Compared:
+def read_compared(inputs: Inputs, annotations: Path, images: Path, detections: Path) -> Compared:
     """Read both comparisons where they were made.
 
     Args:
         inputs: what the stages wrote.
         annotations: COCO JSON of the study.
+        images: folder of the photographs' shards.
         detections: folder of the study's tables of detections.
 
     Raises:
         InputError: if a file is damaged.
     """
     params, folder = inputs.params, inputs.plots / FOLDER
-    animals = judged_by(annotations, params.detection_metrics.areas_px)
-    searched = animals | searched_by(detections, params.shards, asdict(params.detections))
-    presets, old_presets = current(folder / DETECTORS, "preset", animals)
-    zooms, old_zooms = current(folder / ZOOMS, "zoom", searched)
+    given = params, annotations, images
+    # where a file is missing nothing need be hashed
+    of_detectors = compared_by(*given) if (folder / DETECTORS).is_file() else {}
+    of_zooms = searched_by(*given, detections) if (folder / ZOOMS).is_file() else {}
+    presets, old_presets = current(folder / DETECTORS, "preset", of_detectors)
+    zooms, old_zooms = current(folder / ZOOMS, "zoom", of_zooms)
     masked = sorted((row for row in zooms if row["kind"] == "mask"), key=lambda row: row["zoom"])
     missing = [
         *_missing("the zoom sweep", "zooms", bool(masked), [f"{zoom:g}" for zoom in old_zooms]),
@@ -54,7 +59,16 @@ def read_compared(inputs: Inputs, annotations: Path, detections: Path) -> Compar
     if zooms and not masked:
         missing[0] = "the zoom sweep: it is of boxes, not of masks"
     allowed = set(showable(inputs.images)["key"])
-    return Compared(presets, {row["preset"]: read_patches(row, allowed) for row in presets}, masked, missing)
+    patches: dict[str, list[Shown]] = {}
+    for row in presets:
+        if row["patches"] is None:
+            continue
+        path = inputs.plots.parent / "comparison" / row["preset"] / PATCHES
+        if path.is_file() and sha256_of(path) == row["patches"]:
+            patches[row["preset"]] = read_patches(path, allowed)
+        else:
+            missing.append(f"patches of {row['preset']}: instar compare detectors {row['preset']} makes them")
+    return Compared(presets, patches, masked, missing)
 
 
 def _missing(what: str, kind: str, there: bool, stale: list[str]) -> list[str]:
@@ -64,10 +78,10 @@ def _missing(what: str, kind: str, there: bool, stale: list[str]) -> list[str]:
     return [] if there else [f"{what}: instar compare {kind} makes it"]
 
 
-def read_patches(row: Row, allowed: set[str]) -> list[Shown]:
-    """The patches of a row of the comparison, of photographs with these keys."""
+def read_patches(path: Path, allowed: set[str]) -> list[Shown]:
+    """The patches that ``compare.overlays.write_patches`` wrote, of photographs with these keys."""
     found = [
         Shown(one["reason"], Patch(**{**one["patch"], "box": tuple(one["patch"]["box"])}), Picture(**one["picture"]))
-        for one in row["patches"]
+        for one in json.loads(path.read_text(encoding="utf-8"))
     ]
     return [shown for shown in found if shown.patch.key in allowed]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from instar.compare.published import MASSID45, STUDY, TILES, remark
+from instar.compare.published import MASSID45, TILES, remark
 from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of
 from instar.report import tray_charts
 from instar.report.compared import Compared
@@ -38,7 +38,7 @@ class Trays:
     others: dict[str, list[Shown]]
 
 
-def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Compared) -> Trays | None:
+def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Compared, published: bool) -> Trays | None:
     """The section; None for a study without masks.
 
     Args:
@@ -46,6 +46,7 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Com
         patches: of held-out photographs.
         confidence: at which they are drawn.
         compared: what ``instar compare`` left.
+        published: whether the held-out photographs are those of the published figures.
     """
     masks = masks_of(inputs.metrics["detection_metrics"])
     if masks is None and not patches:
@@ -56,13 +57,13 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Com
         return Trays("", [], [], patches, confidence, missing, {})
     figures = figures_on_test(inputs.metrics["detection_metrics"])
     parts: list[Callable[[], Iterable[Chart | Table]]] = [
-        lambda: [_precisions(figures, inputs.params.study, compared.detectors), _areas(masks)],
+        lambda: [_precisions(figures, inputs, compared.detectors), _areas(masks)],
         lambda: _curves(inputs, masks, missing),
         lambda: _zooms(compared.zooms),
         lambda: _histogram(inputs, masks, missing),
         lambda: counts(inputs, masks, missing),
         lambda: _seams(inputs, masks, missing),
-        lambda: _tiles(inputs.metrics["detector"].get("tiles", {}), inputs.params.study),
+        lambda: _tiles(inputs.metrics["detector"].get("tiles", {}), published),
     ]
     found = [one for part in parts for one in part()]
     missing += compared.missing
@@ -86,11 +87,13 @@ def _sentence(inputs: Inputs, masks: Mapping[str, Any], figures: Mapping[str, Fi
     return f"{text}. Intervals of 95 % are {few}."
 
 
-def _precisions(figures: Mapping[str, Figure], study: str, compared: list[dict[str, Any]]) -> Table:
-    ours = [f"{study}, this detector", *(share(figures[name]) for name in PRECISIONS)]
+def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[dict[str, Any]]) -> Table:
+    learned = inputs.metrics["detector"]
+    random = ", from random weights" if learned.get("weights", "") is None else ""
+    ours = [f"{inputs.params.study}, this detector{random}", *(share(figures[name]) for name in PRECISIONS)]
     beside = [
         [
-            f"{row['preset']} (instar compare)",
+            f"{row['preset']} (instar compare; trained: {row['trained']})",
             *(share(Figure(row[f"mask_{name}"], row["mask_interval_95"][f"mask_{name}"])) for name in PRECISIONS),
         ]
         for row in sorted(compared, key=lambda row: (-(row["mask_AP50-95"] or 0), row["preset"]))
@@ -208,11 +211,11 @@ def _difference(rates: Mapping[str, Mapping[str, float | None]]) -> str:
     )
 
 
-def _tiles(tiles: Mapping[str, Mapping[str, int]], study: str) -> list[Table]:
-    """What the detector learnt from, beside what is published of the same photographs; without tiles nothing."""
+def _tiles(tiles: Mapping[str, Mapping[str, int]], same: bool) -> list[Table]:
+    """What the detector learnt from, beside what is published of the ``same`` photographs; without tiles nothing."""
     if not tiles:
         return []
-    published = TILES if study == STUDY else {}
+    published = TILES if same else {}
     columns = [
         "split",
         *next(iter(tiles.values())),
