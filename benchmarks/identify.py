@@ -26,9 +26,10 @@ from detections import Size, _detector, _scene
 
 from instar.crops import Cut
 from instar.detections import Limits, Slicing
-from instar.identify.identifier import Identifier, crop_view
+from instar.identify.identifier import Identifier
 from instar.identify.inputs import NOWHERE, Picture
 from instar.identify.models import Models, Settings, load_models
+from instar.identify.search import crop_view
 
 #: What identify may take of the sum of the forward passes.
 GOAL = 1.1

@@ -38,8 +38,8 @@ from instar.export.folder import check_out
 from instar.export.onnx_file import Whole, batches, exported_program, write_onnx
 from instar.files import write_json
 from instar.identify.command import identify
-from instar.identify.identifier import crop_view
 from instar.identify.models import read_settings
+from instar.identify.search import crop_view
 from instar.photographs import jpeg, shrunk
 from instar.splits import CHOSE_EPOCH
 from instar.tables import CROPS, DATASET, PHOTOGRAPHS, read_table, write_table

@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "source": ("instar.sources.command", "source", "fetch records: instar source backbone; see instar source --help"),
     "compare": ("instar.compare.command", "compare", "detectors, zooms of one, or ways to split"),
     "identify": ("instar.identify.command", "identify", "name the animals on photographs"),
+    "enroll": ("instar.enroll.command", "enroll", "make individuals known without training anew"),
+    "pairs": ("instar.pairs.command", "pairs", "pairs of photographs that a person should compare, as a page"),
     "tray": ("instar.tray.command", "tray", "one photograph with its detections as a page to zoom into"),
     "export": ("instar.export.command", "export", "write the models with card and attribution, to be handed over"),
     "run": ("instar.workflow", "run", "run one stage through Snakemake, as dvc repro does"),
@@ -42,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 #: commands that read their words themselves
-RAW = {"study", "source", "compare", "identify", "tray", "export", "job"}
+RAW = {"study", "source", "compare", "identify", "enroll", "pairs", "tray", "export", "job"}
 #: commands whose arguments are given by place, not by name
 POSITIONAL = {"run"}
 

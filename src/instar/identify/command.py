@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from instar.identify.inputs import Place
     from instar.identify.models import Models
     from instar.identify.output import Output
+    from instar.params import Params
 
 _DESCRIPTION = """Find the animals on photographs and name them: a line for each photograph on standard output, and one
 for each animal. An answer is the species if it is at least as probable as --threshold, else the genus, else none; that
 of a photograph is from the mean over its best 10 animals. Photographs that can't be read are told on standard error;
 the others are answered all the same, and the exit status is then 1."""
 _EPILOG = """Detector, crops and classifier are used as in the study's stages, so that the answers are those that its
-evaluation judged, at the temperature that it found. A photograph that is named twice is answered once."""
+evaluation judged, at the temperature that it found. A photograph that is named twice is answered once. Where
+params.yaml has a study of individuals, each photograph is answered with the known individual on it or with
+new_individual, by its best animal and by what evaluation found: the individual with the highest score that reaches the
+threshold of its data set. Without --dataset individuals of all data sets are candidates, each against the threshold of
+its own."""
 #: Progress is shown above so many photographs.
 FEW = 10
 
@@ -32,6 +37,10 @@ def identify(words: list[str]) -> int:
     options = parser.parse_args(words)
     if (options.lat is None) != (options.lon is None):
         parser.error("--lat and --lon go together: give both or none")
+    if study := _of_individuals(options):
+        from instar.identify.individuals import identify_individuals
+
+        return identify_individuals(options, study)
     place = None if options.lat is None else (options.lat, options.lon)
     return _identify(options, place)
 
@@ -64,9 +73,25 @@ def _parser() -> argparse.ArgumentParser:
         type=_number(0, 1),
         help="least probability of an answer; what evaluation found for evaluation.wanted_accuracy if not given",
     )
-    parser.add_argument("--top", type=_count, default=5, help="classes of each rank listed (default: %(default)s)")
+    told = "classes of each rank, or individuals, that are listed (default: %(default)s)"
+    parser.add_argument("--top", type=_count, default=5, help=told)
     parser.add_argument("--batch", type=_count, help="tiles and animals through the models at a time")
+    _add_individuals(parser)
     return parser
+
+
+def _add_individuals(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("individuals")
+    group.add_argument(
+        "--gallery", type=Path, metavar="FOLDER", help="of known individuals, such as one that 'instar enroll' grew; "
+        "the study's own if not given"
+    )  # fmt: skip
+    group.add_argument("--dataset", help="that all photographs are of; any of the gallery's if not given")
+    group.add_argument(
+        "--orientation", metavar="SIDE", help="that all photographs show, such as left; any if not given"
+    )
+    told = "way to compare; evaluation.answer_by if not given"
+    group.add_argument("--by", choices=("softmax", "nearest", "centroid", "fused"), help=told)
 
 
 def _number(low: float, high: float) -> "type[float]":
@@ -83,6 +108,23 @@ def _count(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return int(text)
+
+
+#: Options of a study of individuals.
+_OF_INDIVIDUALS = ("gallery", "dataset", "orientation", "by")
+
+
+def _of_individuals(options: argparse.Namespace) -> "Params | None":
+    """The study in params.yaml where it is one of individuals and answers."""
+    from instar import params
+
+    study = params.load() if options.model is None else None
+    if study is not None and study.labels == ["identity"]:
+        return study
+    for name in _OF_INDIVIDUALS:
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name} is of a study of individuals; choose one with instar study, without --model")
+    return None
 
 
 def _identify(options: argparse.Namespace, place: "Place | None") -> int:

@@ -4,16 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from instar.boxes import NO_ANIMAL, box_with_margin
-from instar.crops import Cut
-from instar.detections import Photograph, searched
 from instar.detectors import Boxes
 from instar.identify.inputs import Picture, Place
 from instar.identify.models import Models
-from instar.photographs import Row, jpeg, shrunk
+from instar.identify.search import seen
 
 if TYPE_CHECKING:
     import torch
@@ -66,34 +62,10 @@ class Identifier:
 
     def _searched(self, pictures: Iterable[Picture]) -> Iterator[tuple[Found, list[np.ndarray]]]:
         """Photographs with their boxes, and the view of each box that the classifier takes."""
-        held: dict[str, Picture] = {}
-
-        def rows() -> Iterator[tuple[Row, np.ndarray | str]]:
-            for picture in pictures:
-                held[picture.name] = picture
-                yield {"key": picture.name}, picture.pixels
-
-        for photograph in searched(self._detector, rows(), self._settings.slicing, self._settings.limits):
-            found = self._boxed(held[photograph.key], photograph)
-            pixels = held.pop(photograph.key).pixels
-            yield found, [] if isinstance(pixels, str) else self._views(pixels, found.boxes)
-
-    def _boxed(self, picture: Picture, photograph: Photograph) -> Found:
-        sure = photograph.boxes.scores.astype(np.float64) >= self._settings.confidence
-        boxes = Boxes(photograph.boxes.boxes_xyxy[sure], photograph.boxes.scores[sure])
-        classes = len(self._predictor.labels)
-        return Found(
-            name=picture.name,
-            problem=None if photograph.reason == NO_ANIMAL else photograph.reason,
-            place=picture.place,
-            boxes=boxes,
-            animals=np.zeros((0, classes), np.float32),
-            whole=np.zeros(classes, np.float32),
-            pixels=picture.pixels if self._keep and not isinstance(picture.pixels, str) else None,
-        )
-
-    def _views(self, pixels: np.ndarray, boxes: Boxes) -> list[np.ndarray]:
-        return [crop_view(pixels, box, self._settings.cut, self._predictor.image_px) for box in boxes.boxes_xyxy]
+        classes, px = len(self._predictor.labels), self._predictor.image_px
+        for one in seen(self._detector, pictures, self._settings, px, keep_pixels=self._keep):
+            animals, whole = np.zeros((0, classes), np.float32), np.zeros(classes, np.float32)
+            yield Found(one.name, one.problem, one.place, one.boxes, animals, whole, one.pixels), one.views
 
     def _named(self, waiting: list[tuple[Found, list[np.ndarray]]]) -> Iterator[Found]:
         """Photographs with the probabilities of their animals."""
@@ -115,39 +87,15 @@ class Identifier:
         batch = self._settings.slicing.batch
         parts = [np.zeros((0, len(self._predictor.labels)), np.float32)]
         for start in range(0, len(views), batch):
-            pixels = _batch(views[start : start + batch])
+            pixels = batch_of(views[start : start + batch])
             of_part = torch.tensor(places[start : start + batch], dtype=torch.float32)
             nodes = self._predictor.probabilities(pixels, of_part, temperature=self._settings.temperature)
             parts.append(nodes.cpu().numpy())
         return np.concatenate(parts)
 
 
-def _batch(views: list[np.ndarray]) -> "torch.Tensor":
+def batch_of(views: list[np.ndarray]) -> "torch.Tensor":
     """uint8 (n, 3, px, px)."""
     import torch
 
     return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
-
-
-def crop_view(pixels: np.ndarray, box_xyxy: np.ndarray, cut: Cut, image_px: int) -> np.ndarray:
-    """What the classifier sees of an animal: what the stage crops stores of it, JPEG included, as training saw it.
-
-    Args:
-        pixels: uint8, shape (height, width, 3), RGB, the photograph.
-        box_xyxy: float32, shape (4,), inside the photograph.
-        cut: how crops are made.
-        image_px: side of the view.
-
-    Returns:
-        uint8, shape (image_px, image_px, 3), RGB.
-    """
-    from instar.classifier.views import render, whole_window
-
-    height, width = pixels.shape[:2]
-    x_min, y_min, x_max, y_max = box_xyxy.tolist()
-    left, top, right, bottom = box_with_margin(
-        (x_min, y_min, x_max, y_max), margin_percent=cut.margin_percent, width=width, height=height
-    )
-    stored = jpeg(shrunk(pixels[top:bottom, left:right], cut.max_px), cut.jpeg_quality)
-    crop = np.asarray(cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR_RGB))
-    return render(crop, whole_window(*crop.shape[:2]), image_px)

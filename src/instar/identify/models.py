@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instar.classifier.labels import INDIVIDUAL
 from instar.crops import Cut
 from instar.detections import Limits, Slicing
 from instar.errors import InputError
@@ -163,11 +164,16 @@ def load_models(detector: Path, classifier: Path, settings: Settings) -> Models:
 
 
 def check_of_species(classifier: Path, labels: "LabelSpace") -> None:
-    """Refuse a classifier of taxa, whose answers depend on a sample's barcodes.
+    """Refuse a classifier of taxa, whose answers depend on a sample's barcodes, and one of individuals.
 
     Raises:
         InputError: if it is one.
     """
+    if INDIVIDUAL in labels.ranks:
+        raise InputError(
+            f"{classifier}: tells individuals, which are answered from a gallery; run instar identify without --model "
+            "where params.yaml has its study"
+        )
     if not labels.is_of_species:
         raise InputError(
             f"{classifier}: tells taxa ({labels.ranks[0]} to {labels.ranks[-1]}), which need a sample's barcodes; "

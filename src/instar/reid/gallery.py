@@ -6,7 +6,7 @@ in one rename: a kill at any moment leaves the gallery as it was, and what is no
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +99,14 @@ class Gallery:
         return Known.of(self.rows["identity"], self.rows["dataset"])
 
 
-def write_gallery(folder: Path, source: Source, rows: pd.DataFrame, embeddings: np.ndarray) -> None:
+def write_gallery(
+    folder: Path,
+    source: Source,
+    rows: pd.DataFrame,
+    embeddings: np.ndarray,
+    *,
+    beside: Mapping[str, Any] | None = None,
+) -> None:
     """Write a gallery anew, in one rename; what was there is gone.
 
     Args:
@@ -107,6 +114,7 @@ def write_gallery(folder: Path, source: Source, rows: pd.DataFrame, embeddings: 
         source: of the embeddings.
         rows: with the columns of ``GALLERY``.
         embeddings: float32, shape (n, width), of length 1, see ``scores.unit``.
+        beside: JSON files that lie in the folder, too, by their names.
 
     Raises:
         InputError: if a key comes twice.
@@ -116,6 +124,8 @@ def write_gallery(folder: Path, source: Source, rows: pd.DataFrame, embeddings: 
         temporary.mkdir()
         write_json(temporary / MANIFEST, _manifest(source, embeddings.shape[1], []))
         grow_gallery(temporary, source, rows, embeddings)
+        for name, data in (beside or {}).items():
+            write_json(temporary / name, data)
     # its place among the others of a folder that is put under version control would be chance
     (folder / ".lock").unlink(missing_ok=True)
 
@@ -123,7 +133,7 @@ def write_gallery(folder: Path, source: Source, rows: pd.DataFrame, embeddings: 
 def grow_gallery(folder: Path, source: Source, rows: pd.DataFrame, embeddings: np.ndarray) -> None:
     """Add photographs to a gallery; the individuals may be new or known. A second growth at the same time waits.
 
-    Arguments are as those of ``write_gallery``.
+    The first arguments are as those of ``write_gallery``.
 
     Raises:
         InputError: if there is no gallery, it is damaged, it was made by another classifier or at another size, or a

@@ -22,8 +22,11 @@ MATCHERS = ("sift", "lightglue")
 GEOMETRIES = ("homography", "fundamental", "none")
 #: Points that a geometry needs.
 FEWEST = {"homography": 4, "fundamental": 8, "none": 1}
-#: Photographs of a gallery whose features are kept in memory: individuals come again and again.
-KEPT = 4096
+#: Photographs of a gallery whose features are kept in memory, since individuals come again and again: about half a
+#: gigabyte of SIFT with 1,024 points each.
+KEPT = 1024
+#: The name of a path that other models take for random weights.
+RANDOM = "random.md"
 NONE = np.float32(-np.inf)
 
 
@@ -116,16 +119,19 @@ class LightGlue:
     def __init__(self, settings: Local) -> None:
         folder = Path(settings.weights)
         if not folder.is_dir():
-            fetch = f"hf download ETH-CVG/lightglue_superpoint --local-dir {folder}"
-            raise InputError(f"{folder}: no such folder, where LightGlue's weights lie; {fetch}")
+            place = "models/lightglue" if folder.name == RANDOM else folder
+            fetch = f"hf download ETH-CVG/lightglue_superpoint --local-dir {place}"
+            told = "matches by no random weights" if folder.name == RANDOM else "no such folder, where its weights lie"
+            raise InputError(f"{folder}: LightGlue: {told}; {fetch} and set evaluation.local_weights to {place}")
         import torch
-        from transformers import AutoImageProcessor, LightGlueForKeypointMatching
+        from transformers import AutoImageProcessor, LightGlueConfig, LightGlueForKeypointMatching
 
         from instar.pretrained import pretrained, pretrained_model
 
         self._settings, self._torch = settings, torch
-        self._model = pretrained_model(LightGlueForKeypointMatching, folder)
-        self._model.keypoint_detector.config.max_keypoints = settings.keypoints
+        config = pretrained(LightGlueConfig, folder)
+        config.keypoint_detector_config.max_keypoints = settings.keypoints  # the model reads it once, when it is made
+        self._model = pretrained_model(LightGlueForKeypointMatching, folder, config=config)
         self._processor = pretrained(AutoImageProcessor, folder)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
@@ -237,7 +243,7 @@ def matched(
 
 
 class _Kept:
-    """The last values of a function, for threads; a value may be made twice but is the same."""
+    """The last values that a function made, for threads; a value may be made twice but is the same."""
 
     def __init__(self, make: Callable[[int], Any], most: int) -> None:
         self._make, self._most = make, most

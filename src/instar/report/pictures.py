@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +60,15 @@ def may_be_shown(licence: str) -> bool:
     return not licence.endswith("-nd") and licence not in ("all-rights-reserved", "unknown")
 
 
-def showable(rows: pd.DataFrame) -> pd.DataFrame:
+def showable(rows: pd.DataFrame, *, own: Sequence[str] = ("folder",)) -> pd.DataFrame:
     """The rows whose licence lets them be shown, and one's own photographs that carry none.
 
     Args:
         rows: columns source and licence.
+        own: sources of one's own photographs.
     """
-    own = (rows["source"] == "folder") & (rows["licence"] == "unknown")
-    return rows[rows["licence"].map(may_be_shown).astype(bool) | own]
+    unsaid = rows["source"].isin(own) & (rows["licence"] == "unknown")
+    return rows[rows["licence"].map(may_be_shown).astype(bool) | unsaid]
 
 
 def sample(keys: Iterable[str], with_boxes: set[str], size: int) -> list[str]:

@@ -1,0 +1,1 @@
+"""A gallery that grows: individuals that become known without training anew."""

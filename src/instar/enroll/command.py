@@ -1,0 +1,204 @@
+"""`instar enroll`: make individuals known to a gallery."""
+
+import argparse
+import fcntl
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from instar.errors import InputError
+from instar.files import replacing, sha256_of
+
+if TYPE_CHECKING:
+    from instar.enroll.folder import Photograph
+    from instar.identify.embedded import Embedded, Network
+    from instar.reid.answering import Answering
+
+_DESCRIPTION = """Make individuals known without training anew: each photograph of FOLDER goes through the detector, the
+crop and the network of the study in params.yaml, and what it is compared by is added to a gallery. FOLDER has a folder
+of photographs for each individual, itself or below 'images', or metadata.csv in the form of wildlife-datasets (identity
+and path, and where it tells them date, orientation, species and dataset). The study's own gallery, which the stage
+evaluation made, is never changed: the first time it is copied to --gallery. Ask that with
+'instar identify --gallery'. Photographs that are there already, by their bytes, are passed over, so that a run that was
+stopped can be repeated; what can't be read is told, and the exit status is then 1."""
+#: Where galleries that grow lie, by the name of their study.
+HOME = Path("galleries")
+#: Photographs that are added at a time: what a run that is stopped loses at most.
+PART = 1024
+
+
+def enroll(words: list[str]) -> int:
+    """Read the words of ``instar enroll`` and grow the gallery; 1 if a photograph could not be read."""
+    parser = argparse.ArgumentParser(prog="instar enroll", description=_DESCRIPTION)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with the photographs")
+    parser.add_argument("--gallery", type=Path, metavar="FOLDER", help=f"to grow; {HOME}/<study> if not given")
+    told = "of the individuals, where metadata.csv tells none; the gallery's only one if not given"
+    parser.add_argument("--dataset", help=told)
+    parser.add_argument("--batch", type=int, default=None, help="photographs through the network at a time")
+    options = parser.parse_args(words)
+    if options.batch is not None and options.batch < 1:
+        parser.error(f"--batch {options.batch} is less than 1")
+    return _enroll(options.folder, options.gallery, options.dataset, options.batch)
+
+
+def _enroll(folder: Path, gallery: Path | None, dataset: str | None, batch: int | None) -> int:
+    from instar import params
+    from instar.enroll.folder import counted, read_photographs
+    from instar.identify.embedded import check_individuals, check_source, load_network
+    from instar.reid.answering import read_answering
+    from instar.reid.gallery import open_gallery
+
+    study = params.load()
+    check_individuals(study)
+    own = Path("data") / study.study / "gallery"
+    gallery = gallery or HOME / study.study
+    if gallery.resolve() == own.resolve():
+        raise InputError(f"--gallery {gallery}: is the study's own, which is never changed; name another folder")
+    there = open_gallery(gallery if gallery.is_dir() else own)
+    known = sorted(set(there.known.dataset))
+    photographs, left = read_photographs(folder, dataset=dataset, known=known)
+    network = load_network(study, batch=batch)
+    check_source(gallery if gallery.is_dir() else own, there, network)
+    start_gallery(gallery, own)
+    growth = Growth(gallery, network, read_answering(gallery))
+    growth.add(photographs)
+    for line in counted([*left, *growth.left]):
+        _complain(line)
+    for name in sorted({one.dataset for one in photographs} - set(known)):
+        _complain(f"the data set {name} is new to the gallery: evaluation found no threshold of its own for it")
+    names = f"{len(growth.new)} new individuals, {len(growth.met)} known ones"
+    print(f"{gallery}: {growth.enrolled} photographs enrolled, of {names}; {len(left) + len(growth.left)} were not")
+    return 1 if growth.bad else 0
+
+
+def start_gallery(gallery: Path, own: Path) -> None:
+    """Copy a study's gallery to where it may grow, unless there is one; a second run at the same time waits.
+
+    Raises:
+        InputError: if there is something else.
+    """
+    from instar.reid.gallery import open_gallery
+
+    gallery.parent.mkdir(parents=True, exist_ok=True)
+    with (gallery.parent / f".{gallery.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if gallery.exists():
+            open_gallery(gallery)
+            return
+        with replacing(gallery) as temporary:
+            # what the data version control keeps is not to be written to: copies, and no links
+            shutil.copytree(own, temporary, ignore=shutil.ignore_patterns(".lock"), copy_function=_copied)
+
+
+def _copied(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+
+
+@dataclass
+class Growth:
+    """Photographs on their way into a gallery.
+
+    Attributes:
+        gallery: its folder.
+        network: that makes the embeddings.
+        answering: of the gallery.
+        left: photographs that are not enrolled, each with the reason.
+        new: individuals, each with its data set, that were not there before.
+        met: those that were.
+        enrolled: photographs.
+        bad: photographs that could not be read.
+    """
+
+    gallery: Path
+    network: "Network"
+    answering: "Answering"
+    left: list[tuple[str, str]] = field(default_factory=list)
+    new: set[tuple[str, str]] = field(default_factory=set)
+    met: set[tuple[str, str]] = field(default_factory=set)
+    enrolled: int = 0
+    bad: int = 0
+
+    def add(self, photographs: "list[Photograph]") -> None:
+        """Enroll them, some at a time."""
+        from instar.identify.embedded import embedded
+        from instar.identify.inputs import read_all
+        from instar.photographs import THREADS
+        from instar.progress import progress
+        from instar.reid.gallery import open_gallery
+
+        before = open_gallery(self.gallery).known
+        individuals = set(zip(before.identity, before.dataset, strict=True))
+        fresh = {str(one.path): (one, sha) for one, sha in self._fresh(photographs)}
+        pictures = read_all([one.path for one, _ in fresh.values()], None, threads=THREADS)
+        found = embedded(self.network, pictures, flips=self.answering.flips)
+        part: list[tuple[Photograph, str, Embedded]] = []
+        for one in progress(found, "photographs enrolled", len(fresh)):
+            if one.problem or one.reason:
+                self.left.append((one.name, str(one.problem or one.reason)))
+                self.bad += one.problem is not None
+                continue
+            part.append((*fresh[one.name], one))
+            if len(part) == PART:
+                self._grow(part, individuals)
+                part = []
+        self._grow(part, individuals)
+
+    def _fresh(self, photographs: "list[Photograph]") -> "Iterator[tuple[Photograph, str]]":
+        """Those whose bytes are not there yet, with their sha256."""
+        from instar.reid.gallery import open_gallery
+
+        rows = open_gallery(self.gallery).rows
+        there = dict(zip(rows["sha256"], zip(rows["identity"], rows["dataset"], strict=True), strict=True))
+        for one in photographs:
+            try:
+                sha = sha256_of(one.path)
+            except OSError as error:
+                self.left.append((str(one.path), f"can't be read ({error.strerror})"))
+                self.bad += 1
+                continue
+            who = there.setdefault(sha, None)
+            if who is None:
+                there[sha] = (one.identity, one.dataset)
+                yield one, sha
+            elif who == (one.identity, one.dataset):
+                self.left.append((str(one.path), "enrolled already"))
+            else:
+                self.left.append((str(one.path), f"enrolled already as {who[0]} of {who[1]}"))
+
+    def _grow(self, part: "list[tuple[Photograph, str, Embedded]]", individuals: set[tuple[str, str]]) -> None:
+        import pandas as pd
+
+        from instar.reid.gallery import GALLERY, grow_gallery
+
+        if not part:
+            return
+        rows = pd.DataFrame([_row(one, sha) for one, sha, _ in part], columns=GALLERY.names, dtype=object)
+        grow_gallery(self.gallery, self.network.source, rows, np.stack([one.embedding for *_, one in part]))
+        who = {(one.identity, one.dataset) for one, *_ in part}
+        self.new |= who - individuals
+        self.met |= who & individuals
+        self.enrolled += len(part)
+
+
+def _row(one: "Photograph", sha: str) -> dict[str, str | None]:
+    # by its bytes: names of files and ids of tables come again in every folder
+    key = f"enrolled-{sha[:32]}"
+    return {
+        "key": f"{key}-0",
+        "photo_key": key,
+        "identity": one.identity,
+        "dataset": one.dataset,
+        "species": one.species,
+        "orientation": one.orientation,
+        "encounter": one.encounter or key,
+        "sha256": sha,
+    }
+
+
+def _complain(text: str) -> None:
+    print(f"instar enroll: {text}", file=sys.stderr, flush=True)

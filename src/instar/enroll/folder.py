@@ -1,0 +1,82 @@
+"""The photographs that are to be enrolled: one folder per individual, or a table in wildlife-datasets' form."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from instar.errors import InputError
+from instar.records.individuals.dates import read_dates
+from instar.records.individuals.table import TABLE, Row, find_files, mark_repeated, read_folders, read_table
+from instar.splits import encounter_of
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph of a named individual.
+
+    Attributes:
+        path: of its file.
+        identity: the individual.
+        dataset: that the individual is of.
+        species: None where it is not told.
+        orientation: the side that it shows; None where it is not told.
+        encounter: the individual and the day; None where that is not told.
+    """
+
+    path: Path
+    identity: str
+    dataset: str
+    species: str | None
+    orientation: str | None
+    encounter: str | None
+
+
+def read_photographs(
+    folder: Path, *, dataset: str | None, known: list[str]
+) -> tuple[list[Photograph], list[tuple[str, str]]]:
+    """The photographs of a folder, and those that are not taken, each with the reason.
+
+    Args:
+        folder: with ``metadata.csv``, or ``<individual>/*.jpg`` itself or below ``images``.
+        dataset: of photographs for which the table tells none.
+        known: data sets of the gallery; the only one is taken where none is told.
+
+    Raises:
+        InputError: if there is no photograph, the table can't be read, or a data set must be named.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name one with a folder for each individual, or with {TABLE}")
+    rows = read_table(folder / TABLE) if (folder / TABLE).is_file() else read_folders(folder, home=_home(folder))
+    rows = list(find_files(folder, rows))
+    mark_repeated(rows)
+    times, _ = read_dates([row.date for row in rows])
+    taken, left = [], []
+    for row, time in zip(rows, times, strict=True):
+        if row.reason or row.identity is None:
+            left.append((row.path, row.reason or "a query, which names no individual"))
+            continue
+        encounter = encounter_of(row.identity, time, "") or None
+        of_dataset = row.dataset or dataset or _only(folder, row, known)
+        taken.append(Photograph(folder / row.url, row.identity, of_dataset, row.species, row.orientation, encounter))
+    return taken, left
+
+
+def _home(folder: Path) -> Path:
+    """Where the folders of the individuals lie."""
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def _only(folder: Path, row: Row, known: list[str]) -> str:
+    if len(known) != 1:
+        told = ", ".join(known) or "none"
+        raise InputError(f"{folder}: {row.path} tells no data set, and the gallery has {told}; name one with --dataset")
+    return known[0]
+
+
+def counted(reasons: list[tuple[str, str]]) -> list[str]:
+    """A line for each reason: how many photographs, and the first of them."""
+    first: dict[str, str] = {}
+    for name, reason in reasons:
+        first.setdefault(reason, name)
+    counts = Counter(reason for _, reason in reasons)
+    return [f"{count} not enrolled: {reason}, such as {first[reason]}" for reason, count in sorted(counts.items())]

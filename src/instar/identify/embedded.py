@@ -1,0 +1,152 @@
+"""What individuals on photographs are compared by, made in the same steps as the stages."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from instar import params
+from instar.boxes import NO_ANIMAL
+from instar.detectors import Boxes
+from instar.errors import InputError
+from instar.files import sha256_of
+from instar.identify.identifier import batch_of
+from instar.identify.inputs import Picture
+from instar.identify.models import Models, settings_of
+from instar.identify.search import Seen, seen
+from instar.reid.gallery import MANIFEST, Gallery, Source
+from instar.reid.scores import unit, with_flips
+
+
+@dataclass(frozen=True)
+class Network:
+    """Detector and classifier of a study of individuals.
+
+    Attributes:
+        models: both, and how photographs become crops.
+        min_crop_px: a box narrower or lower than this is not compared, as in the dataset.
+        source: what its embeddings are called by.
+    """
+
+    models: Models
+    min_crop_px: int
+    source: Source
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A photograph, by its best animal.
+
+    Attributes:
+        name: of the photograph.
+        problem: why it could not be looked at; None if it was.
+        reason: why there is no animal to compare; None if there is one.
+        box_xyxy: float32, shape (4,), of the animal with the highest score, of equal ones the largest.
+        embedding: float32, shape (width,), of length 1.
+        logits: float32, shape (n_classes,).
+        The last three are empty where there is nothing to compare.
+    """
+
+    name: str
+    problem: str | None
+    reason: str | None
+    box_xyxy: np.ndarray
+    embedding: np.ndarray
+    logits: np.ndarray
+
+
+def load_network(study: params.Params, *, batch: int | None = None) -> Network:
+    """The models of the study in params.yaml, with the settings that stand there now.
+
+    Raises:
+        InputError: if it is no study of individuals, or a model is missing or damaged.
+    """
+    from instar import detectors
+    from instar.classifier.model import WEIGHTS, quiet_timm
+    from instar.classifier.predict import Predictor
+
+    check_individuals(study)
+    root = Path("data") / study.study
+    for stage in ("detector", "classifier"):
+        if not (root / stage).is_dir():
+            raise InputError(f"{root / stage}: no such folder; run the stage {stage}")
+    quiet_timm()
+    predictor = Predictor(root / "classifier")
+    settings = settings_of(study, None).asked(batch=batch, threshold=None)
+    source = Source(sha256_of(root / "classifier" / WEIGHTS), predictor.image_px)
+    return Network(Models(detectors.load(root / "detector"), predictor, settings), study.dataset.min_crop_px, source)
+
+
+def check_individuals(study: params.Params) -> None:
+    """Refuse a study of anything else.
+
+    Raises:
+        InputError: if it is one.
+    """
+    if study.labels != ["identity"]:
+        raise InputError(
+            f"params.yaml: the study {study.study} has labels = [{', '.join(study.labels)}], and a gallery needs one "
+            "of individuals; choose it with instar study individuals"
+        )
+
+
+def check_source(folder: Path, gallery: Gallery, network: Network) -> None:
+    """Refuse a gallery that another classifier made.
+
+    Raises:
+        InputError: if it is one.
+    """
+    if gallery.source != network.source:
+        made, given = gallery.source, network.source
+        raise InputError(
+            f"{folder / MANIFEST}: made by classifier {made.classifier[:12]} at {made.image_px} px, and the study's is "
+            f"{given.classifier[:12]} at {given.image_px} px; run evaluation again, and enroll into a new folder"
+        )
+
+
+def embedded(network: Network, pictures: Iterable[Picture], *, flips: bool) -> Iterator[Embedded]:
+    """Photographs in their order, while the models get full batches; names must differ.
+
+    Args:
+        network: of the study.
+        pictures: photographs.
+        flips: compare photographs and their mirror images together.
+    """
+    models, batch = network.models, network.models.settings.slicing.batch
+    waiting: list[tuple[Seen, int | None, str | None]] = []
+    for one in seen(models.detector, pictures, models.settings, models.predictor.image_px):
+        waiting.append((one, *_best(one.boxes, network.min_crop_px)))
+        if sum(place is not None for _, place, _ in waiting) >= batch:
+            yield from _embedded(network, waiting, flips)
+            waiting = []
+    yield from _embedded(network, waiting, flips)
+
+
+def _best(boxes: Boxes, min_crop_px: int) -> tuple[int | None, str | None]:
+    """The place of the best box, or why it is not compared."""
+    if not len(boxes.scores):
+        return None, NO_ANIMAL
+    sides = boxes.boxes_xyxy[:, 2:] - boxes.boxes_xyxy[:, :2]
+    best = int(np.lexsort((-sides.prod(axis=1), -boxes.scores))[0])
+    return (best, None) if sides[best].min() >= min_crop_px else (None, f"animal under {min_crop_px} px")
+
+
+def _embedded(network: Network, waiting: list[tuple[Seen, int | None, str | None]], flips: bool) -> Iterator[Embedded]:
+    views = [one.views[place] for one, place, _ in waiting if place is not None]
+    found = iter(zip(*_vectors(network, views, flips=flips), strict=True)) if views else iter(())
+    empty = np.zeros(0, np.float32)
+    for one, place, reason in waiting:
+        if place is None:
+            yield Embedded(one.name, one.problem, None if one.problem else reason, empty, empty, empty)
+        else:
+            yield Embedded(one.name, None, None, one.boxes.boxes_xyxy[place], *next(found))
+
+
+def _vectors(network: Network, views: list[np.ndarray], *, flips: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and logits, as the stage evaluation makes them."""
+    pixels = batch_of(views)
+    each = [pixels, pixels.flip(3)] if flips else [pixels]
+    found = [tuple(part.cpu().numpy() for part in network.models.predictor.embedded(view)) for view in each]
+    embeddings = with_flips(found[0][0], found[1][0]) if flips else unit(found[0][0])
+    return embeddings, np.mean([logits for _, logits in found], axis=0)

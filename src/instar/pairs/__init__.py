@@ -1,0 +1,1 @@
+"""Pairs of photographs that a person should compare, as a page whose decisions the stage dataset reads."""
