@@ -22,7 +22,12 @@ def photograph(
     key = f"individuals-{n}"
     found: dict[str, Any] = {"photo_key": key, "image_id": str(n), "identity": identity, "part": part}
     found |= {"dataset": "turtles", "species": "turtle", "orientation": None, "date": when, "row": n}
-    return found | {"encounter": encounter_of(identity, when, key), "submission_row": None, **more}
+    return found | {
+        "encounter": encounter_of(identity, when, key),
+        "submission_row": None,
+        "submission_rows": None,
+        **more,
+    }
 
 
 def write_study(folder: Path, photographs: list[dict[str, Any]]) -> None:
@@ -34,7 +39,7 @@ def write_study(folder: Path, photographs: list[dict[str, Any]]) -> None:
         for row in photographs:
             for n, score in enumerate(row.get("boxes", (1.0,))):
                 picture = row.get("picture", np.full((24, 24, 3), id_hash(row["photo_key"]) % 200, np.uint8))
-                data = cv2.imencode(".jpg", picture)[1].tobytes()
+                data = row.get("data") or cv2.imencode(".jpg", picture)[1].tobytes()
                 rows.append(_crop(row, n, score, tar.add(f"{row['photo_key']}-{n}.jpg", data)))
     write_table(folder / "crops/a.parquet", rows, CROPS)
 
@@ -47,4 +52,5 @@ def _crop(row: dict[str, Any], n: int, score: float, member: Any) -> dict[str, A
     box = {"x_min": 0.0, "y_min": 0.0, "x_max": side, "y_max": side, "box_width": side, "box_height": side}
     stored = {"offset": member.offset, "size": member.size, "sha256": member.sha256, "width": 24, "height": 24}
     told = {"key": key, "key_hash": id_hash(key), "score": score, "detector": "none", "photo_phash": row.get("phash")}
+    told["photo_sha256"] = row.get("sha256") or member.sha256
     return {**about, **box, **stored, **told}

@@ -110,3 +110,20 @@ def test_someone_known_is_left(individuals: int, new: int) -> None:
     found = open_set(rows, share=0.2, new_share=0.2, seed=0)
     trains = {one.identity for one, split in zip(rows, found, strict=True) if split == "train"}
     assert len(trains) == individuals - new
+
+
+def test_individuals_that_were_new_stay_new() -> None:
+    rows = [seen(f"t{n}", day) for n in range(10) for day in range(4)]
+    first = open_set(rows, share=0.25, new_share=0.2, seed=0)
+    earlier = {row.encounter: split for row, split in zip(rows, first, strict=True) if split != "train"}
+    assert open_set(rows, share=0.25, new_share=0.2, seed=0, earlier=earlier) == first
+    grown = [*rows, *(seen(f"t{n}", day) for n in range(20) for day in range(4 if n > 9 else 5))]
+    grown = list({row.encounter: row for row in grown}.values())
+    again = open_set(grown, share=0.25, new_share=0.2, seed=0, earlier=earlier)
+    splits = {row.encounter: split for row, split in zip(grown, again, strict=True)}
+    assert {name: splits[name] for name in earlier} == earlier
+    trained = {row.identity for row, split in zip(rows, first, strict=True) if split == "train"}
+    trains = {row.identity for row, split in zip(grown, again, strict=True) if split == "train"}
+    # two of ten were new, and are; with them four of twenty
+    assert trained <= trains and len(trains) == 16
+    assert not trains & {row.identity for row in rows} - trained

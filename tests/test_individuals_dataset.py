@@ -1,6 +1,7 @@
 """The data set of a study of individuals: identity and split of each crop, or the reason why it has none."""
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from individuals_study import photograph, write_study
 from instar.dataset.command import dataset
 from instar.errors import InputError
 from instar.licences import LICENCES
-from instar.tables import IDENTITY_DATASET, read_table
+from instar.tables import CROPS, IDENTITY_DATASET, read_table
 
 GIVEN: dict[str, Any] = {
     "labels": ["identity"],
@@ -35,11 +36,15 @@ GIVEN: dict[str, Any] = {
 Rows = dict[str, dict[str, Any]]
 
 
-def run(folder: Path, photographs: list[dict[str, Any]], decisions: tuple[str, ...] = (), **given: Any) -> Rows:
+def run(
+    folder: Path, photographs: list[dict[str, Any]], decisions: tuple[str, ...] = (), earlier: str = "", **given: Any
+) -> Rows:
     """The rows by image id, or by key where a photograph has several crops."""
     write_study(folder, photographs)
     (folder / "decisions.csv").write_text("\n".join(["key,verdict,label,who,when,why,sha256", *decisions, ""]))
-    names = ["crops", "none", "none", "none", "individuals.parquet", "decisions.csv", "none", "none", "dataset.parquet"]
+    (folder / "earlier.csv").write_text(f"observation_id,split\n{earlier}")
+    names = ["crops", "none", "none", "none", "individuals.parquet", "decisions.csv", "earlier.csv", "none"]
+    names += ["dataset.parquet"]
     names += ["held_out.csv", "specimen_crops", "metrics.json", "examples.csv", "found.csv"]
     values: dict[str, Any] = {**GIVEN, **given}
     dataset(*(folder / name for name in names), **values)
@@ -70,6 +75,7 @@ def test_each_photograph_has_identity_and_split(tmp_path: Path) -> None:
     assert of(rows, "observation_id")[:2] == ["t0 2020-01-01", "t0 2020-01-02"]
     found = metrics(tmp_path)
     assert found["rows"] == {"in": 8, "out": 8, "dropped": {}}
+    assert found["photographs"] == {"in": 8, "without_crop": {}, "left_out_by_records": 0}
     assert (found["individuals"], found["seen_once"], found["classes"]) == (3, 1, 3)
     assert found["splits"]["query"]["photographs"] == found["datasets"]["turtles"]["query"]["photographs"] == 1
     with (tmp_path / "held_out.csv").open() as file:
@@ -84,6 +90,25 @@ def test_of_several_crops_the_best_is_taken(tmp_path: Path) -> None:
     assert rows["individuals-0-1"]["split"] == "train"
 
 
+def test_another_crop_is_taken_where_the_best_is_of_no_use(tmp_path: Path) -> None:
+    photographs = some()
+    photographs[0]["boxes"] = photographs[7]["boxes"] = (0.9, 0.5, 0.4)
+    drop = ("individuals-0-0,drop,,me,2026-05-01,a rock,", "individuals-7-0,drop,,me,2026-05-01,a rock,")
+    rows = run(tmp_path, photographs, decisions=drop)
+    assert [
+        (rows[f"individuals-{n}-{k}"]["split"], rows[f"individuals-{n}-{k}"]["reason"])
+        for n in (0, 7)
+        for k in range(3)
+    ] == [
+        (None, "dropped by a review"),
+        ("train", None),
+        (None, "not the best of its photograph"),
+        (None, "dropped by a review"),
+        ("query", None),
+        (None, "not the best of its photograph"),
+    ]
+
+
 def test_what_is_dropped_has_its_reason(tmp_path: Path) -> None:
     photographs = some()
     photographs[0]["licence"] = "all-rights-reserved"
@@ -93,6 +118,7 @@ def test_what_is_dropped_has_its_reason(tmp_path: Path) -> None:
     reasons = {"licence not allowed": 1, "under 10 px": 1, "no identity": 1, "dropped by a review": 1}
     assert metrics(tmp_path)["rows"] == {"in": 9, "out": 5, "dropped": dict(sorted(reasons.items()))}
     assert [row["image_id"] for row in rows.values() if row["reason"]] == ["0", "1", "3", "8"]
+    assert metrics(tmp_path)["photographs"] == {"in": 9, "without_crop": {"database": 4}, "left_out_by_records": 0}
 
 
 def test_a_review_says_who_it_is(tmp_path: Path) -> None:
@@ -104,6 +130,37 @@ def test_a_review_says_who_it_is(tmp_path: Path) -> None:
 def test_a_decision_about_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 2: individuals-77-0 is no crop of this study"):
         run(tmp_path, some(), decisions=("individuals-77-0,drop,,me,2026-05-01,,",))
+
+
+def test_a_decision_is_about_the_crop_that_was_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path, some())
+    with (tmp_path / "crops/a.tar").open("rb") as tar:
+        row = read_table(tmp_path / "crops/a.parquet", CROPS).to_pylist()[1]
+        tar.seek(row["offset"])
+        sha256 = hashlib.sha256(tar.read(row["size"])).hexdigest()
+    photographs = some()
+    photographs[3]["side"] = 9
+    rows = run(
+        tmp_path,
+        photographs,
+        decisions=(
+            "individuals-0-0,drop,,me,2026-05-01,,0123",
+            f"individuals-1-0,drop,,me,2026-05-01,,{sha256.upper()}",
+            "individuals-3-0,drop,,me,2026-05-01,,",
+        ),
+    )
+    assert [key for key, row in rows.items() if row["reason"] == "dropped by a review"] == ["individuals-1-0"]
+    assert metrics(tmp_path)["review"] == {
+        "applied": 1,
+        "made on another file": ["individuals-0-0"],
+        "about a dropped crop": ["individuals-3-0"],
+    }
+    assert "1 decisions made on another file are not applied, such as individuals-0-0" in capsys.readouterr().err
+
+
+def test_new_individual_is_nobody(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 2: label = new_individual is nobody's name"):
+        run(tmp_path, some(), decisions=("individuals-7-0,relabel,new_individual,me,2026-05-01,,",))
 
 
 def test_the_published_split_lets_encounters_part_and_tells_how_many(tmp_path: Path) -> None:
@@ -122,6 +179,43 @@ def test_the_published_split_goes_by_the_sources_order(tmp_path: Path) -> None:
     first = {key: row["split"] for key, row in run(tmp_path, photographs, split_by="published").items()}
     turned = run(tmp_path, photographs[::-1], split_by="published")
     assert {key: row["split"] for key, row in turned.items()} == first
+
+
+def test_the_published_split_of_the_others_stays_where_some_are_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs = [photograph(n, f"t{n // 5}") for n in range(40)] + [photograph(40, None, part="query")]
+    first = {key: row["split"] for key, row in run(tmp_path, photographs, split_by="published").items()}
+    photographs[0] |= {"boxes": ()}
+    photographs[7] |= {"side": 9}
+    named = ("individuals-40-0,relabel,t3,me,2026-05-01,,", "individuals-9-0,drop,,me,2026-05-01,,")
+    again = run(tmp_path, photographs, decisions=named, split_by="published")
+    lost = {"individuals-0-0", "individuals-7-0", "individuals-9-0", "individuals-40-0"}
+    assert {key: row["split"] for key, row in again.items() if key not in lost} == {
+        key: split for key, split in first.items() if key not in lost
+    }
+    assert again["individuals-40-0"]["split"] == "train"
+    told = metrics(tmp_path)["photographs"]
+    where = [first[key] for key in lost - {"individuals-40-0"}]
+    assert told["without_crop"] == {split: where.count(split) for split in sorted(set(where))}
+    assert "left out" not in capsys.readouterr().err
+    run(tmp_path, photographs[1:], split_by="published")
+    assert metrics(tmp_path)["photographs"]["left_out_by_records"] == 1
+    assert "records left out 1 rows of the source's table" in capsys.readouterr().err
+
+
+def test_what_was_held_out_earlier_never_trains(tmp_path: Path) -> None:
+    photographs = some()
+    # t0 was held out on its last day but one, and t1, which was new, on the only day it had been seen
+    earlier = "t0 2020-01-02,test\nt1 2020-01-01,validation\n"
+    rows = run(tmp_path, photographs, earlier=earlier)
+    of_day = {row["observation_id"]: row["split"] for row in rows.values()}
+    assert (of_day["t0 2020-01-01"], of_day["t0 2020-01-02"]) == ("train", "test")
+    assert of_day["t0 2020-01-03"] in ("validation", "test")
+    assert {split for day, split in of_day.items() if day.startswith("t1")} == {"validation"}
+    assert {row["is_new"] for row in rows.values() if row["label"] == "t1"} == {True}
+    with pytest.raises(InputError, match=r"has rows, which the published split does not take; set dataset\.earlier to"):
+        run(tmp_path, photographs, earlier=earlier, split_by="published")
 
 
 def test_new_individuals_are_marked(tmp_path: Path) -> None:

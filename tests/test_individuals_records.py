@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import pytest
 from PIL import Image
 from test_records import Outputs, run
 
+from instar.dataset.encounters import published
 from instar.errors import InputError
+from instar.files import sha256_of
+from instar.records.individuals.read import read
 from instar.records.individuals.table import read_table
+from instar.splits import name_of
 from instar.tables import INDIVIDUALS
 from instar.tables import read_table as read_parquet
 
@@ -114,6 +119,7 @@ def test_a_table_as_the_competition_has_it(tmp_path: Path, capsys: pytest.Captur
         "encounter": "individuals-7",
         "row": 0,
         "submission_row": None,
+        "submission_rows": 1,
     }
     assert told["3"]["encounter"] == told["9"]["encounter"] == "t1 2019-07-11"
     assert (told["5"]["identity"], told["5"]["submission_row"], told["5"]["part"]) == (None, 0, "query")
@@ -140,12 +146,13 @@ def test_a_table_as_the_competition_has_it(tmp_path: Path, capsys: pytest.Captur
         },
         "identities": 2,
         "seen_once": 1,
-        "identities_in_several_datasets": 0,
         "encounters": 2,
         "orientations": {"left": 3, "right": 1},
         "unknown_orientations": 0,
         "dates": {"iso": 3, "missing": 1},
         "files_in_several_rows": 0,
+        "names_in_several_datasets": 0,
+        "licences_not_read": 0,
         "queries_with_identity": 0,
         "submission": {
             "asked": 1,
@@ -171,8 +178,8 @@ def test_identity_and_path_alone(tmp_path: Path) -> None:
     outputs = records(source, tmp_path)
     told = individuals(outputs)
     assert [(one["image_id"], one["dataset"], one["part"]) for one in told] == [
-        ("images/x/1.png", "turtles", None),
-        ("y/2.png", "turtles", None),
+        ("images/x/1.png", "individuals", None),
+        ("y/2.png", "individuals", None),
     ]
     assert sorted(one["url"] for one in outputs.rows) == ["images/x/1.png", "images/y/2.png"]
 
@@ -191,8 +198,8 @@ def test_every_bad_row_is_dropped_counted_and_told(tmp_path: Path, capsys: pytes
         row("10", "b"),
         row("11", "c", path="images/10.png"),  # which of both?
         row("12", "d", path="images/7.png"),  # a query's
-        row("13", "e", orientation="upside-down", date="3/4/2019", dataset="Turtle"),
-        row("14", "a", dataset="Turtle", date="11.07.2019", orientation="unknown"),
+        row("13", "e", orientation="upside-turned", date="3/4/2019", dataset="Turtle"),
+        row("14", "a", date="11.07.2019", orientation="unknown"),
         row("15", "f", date="2019:07:11 16:53:31"),
     ]
     outputs = records(write_source(tmp_path / "given", rows), tmp_path)
@@ -212,25 +219,86 @@ def test_every_bad_row_is_dropped_counted_and_told(tmp_path: Path, capsys: pytes
     told = {one["image_id"]: one for one in individuals(outputs)}
     assert list(told) == ["1", "7", "13", "14", "15"]
     assert told["7"]["identity"] is None
-    assert (told["13"]["date"], told["13"]["orientation"]) == (None, "upside-down")
+    assert (told["13"]["date"], told["13"]["orientation"]) == (None, "upside-turned")
     assert told["14"]["encounter"] == told["1"]["encounter"] == "a 2019-07-11"
     assert told["14"]["orientation"] is None
     found = counts(outputs)
     assert found["queries_with_identity"] == 1
     assert found["dates"] == {"ambiguous": 1, "day first": 1, "exif": 1, "iso": 1, "missing": 11}
-    assert (found["unknown_orientations"], found["orientations"]) == (1, {"upside-down": 1})
-    assert (found["files_in_several_rows"], found["identities_in_several_datasets"]) == (3, 1)
+    assert (found["unknown_orientations"], found["orientations"]) == (1, {"upside-turned": 1})
+    assert (found["files_in_several_rows"], found["names_in_several_datasets"]) == (3, 0)
     shown = capsys.readouterr().err
     for line in (
         "photographs dropped: no identity: 2, such as line 3 (images/2.png)",
         "photographs dropped: no such file: 1, such as line 5 (images/missing.png)",
         "1 queries have an identity, which is not used, such as line 8 (images/7.png)",
         "dates ambiguous: 1, taken as missing",
-        "orientations of unknown words, kept as they are: 1 (upside-down)",
+        "orientations of unknown words, kept as they are: 1 (upside-turned)",
         "3 files stand in several rows",
-        "1 identities stand in several datasets",
     ):
         assert line in shown
+
+
+def test_one_name_in_two_data_sets_is_two_individuals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(str(n), "1", date="2019-07-11", dataset=name) for n, name in enumerate(["Lynx", "Turtle", "Lynx"])]
+    rows += [row("3", "2", date="2019-07-11", dataset="Lynx"), row("4", "Turtle/7", dataset="Turtle")]
+    rows += [row("5", "1", path="images/missing.png", dataset="Newt"), row("6", dataset="Lynx")]
+    outputs = records(write_source(tmp_path / "given", rows), tmp_path)
+    told = individuals(outputs)
+    assert [one["identity"] for one in told] == ["Lynx/1", "Turtle/1", "Lynx/1", "2", "Turtle/Turtle/7", None]
+    assert [one["encounter"] for one in told[:3]] == [f"{name}/1 2019-07-11" for name in ("Lynx", "Turtle", "Lynx")]
+    names = [name_of(one["identity"], one["dataset"]) for one in told[:5]]
+    assert names == ["1", "1", "1", "2", "Turtle/7"]
+    found = counts(outputs)
+    assert (found["identities"], found["names_in_several_datasets"], found["encounters"]) == (4, 1, 4)
+    assert (
+        "1 identities stand in several datasets; they are an individual of each, such as Lynx/1"
+        in capsys.readouterr().err
+    )
+    write_source(tmp_path / "given", [*rows, row("7", "Lynx/1", dataset="Turtle")])
+    with pytest.raises(InputError, match="identity Lynx/1 in Turtle and 1 in Lynx would both be Lynx/1; rename one"):
+        records(tmp_path / "given", tmp_path)
+
+
+def test_rows_without_an_id_are_named_by_their_path(tmp_path: Path) -> None:
+    header = ["identity", "path"]
+    given = [("a", "1.png"), ("a", "1.png"), ("b", "2.png"), ("c", "2.png"), ("d", ""), ("e", ""), ("f", "3.png")]
+    rows = [dict(zip(header, values, strict=True)) for values in given]
+    outputs = records(write_source(tmp_path / "given", rows, header=header), tmp_path)
+    assert [one["image_id"] for one in individuals(outputs)] == ["1.png", "3.png"]
+    assert sorted(reason for _, reason in outputs.dropped) == [
+        "listed twice",
+        "listed twice, differently",
+        "listed twice, differently",
+        "no path",
+        "no path",
+    ]
+
+
+def test_a_licence_that_is_not_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row("1", "a", licence="All rights reserved, J. Doe"), row("2", "a", licence="CC0"), row("3", "b")]
+    source = write_source(tmp_path / "given", rows, header=[*HEADER, "licence"])
+    assert counts(records(source, tmp_path))["licences_not_read"] == 1
+    line = "1 licences that are not read count as unknown, such as All rights reserved, J. Doe, line 2 (images/1.png)"
+    assert line in capsys.readouterr().err
+
+
+def test_sides_are_read_as_they_are_compared(tmp_path: Path) -> None:
+    words = ["Top Left", "top-left", "LEFT", "side", "flank"]
+    rows = [row(str(n), "a", orientation=word) for n, word in enumerate(words)]
+    outputs = records(write_source(tmp_path / "given", rows), tmp_path)
+    assert [one["orientation"] for one in individuals(outputs)] == ["top left", "top-left", "left", "side", "flank"]
+    assert counts(outputs)["unknown_orientations"] == 2
+
+
+def test_files_are_hashed_once(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "given", [row("1", "a"), row("2", "a")])
+    hashes = {name: sha256_of(source / f"images/{name}.png") for name in ("1", "2")}
+    assert {one["photo_id"]: one["sha256"] for one in records(source, tmp_path).rows} == hashes
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("file,bytes,sha256\nimages/1.png,1,told\n")  # what stands there is not read again
+    found = read(source, work=tmp_path, manifest=manifest).gathering.found
+    assert dict(zip(found["photo_id"].to_pylist(), found["sha256"].to_pylist(), strict=True)) == hashes | {"1": "told"}
 
 
 def test_image_ids_that_are_there_twice(tmp_path: Path) -> None:
@@ -284,7 +352,7 @@ def test_one_folder_per_individual(tmp_path: Path) -> None:
         "query/3": (None, "query"),
     }
     assert told["Bruno/1"]["encounter"] == told["Bruno/2"]["encounter"] == "Bruno 2019-07-11"
-    assert {one["dataset"] for one in told.values()} == {"bears"}
+    assert {one["dataset"] for one in told.values()} == {"individuals"}  # the same wherever the folder lies
     assert outputs.dropped == [("individuals-loose", "no identity")]
     photograph(source / "images/Bruno/1.jpg")
     with pytest.raises(InputError, match=r"Bruno/1.png differs from .*Bruno/1.jpg in its ending alone"):
@@ -309,8 +377,12 @@ def test_filters_hold_for_individuals_too(tmp_path: Path) -> None:
 
 def test_a_table_as_large_as_the_competitions(tmp_path: Path) -> None:
     """13,074 rows of the database and 2,135 queries; without their photographs, which would take minutes to write."""
+    # 317 individuals are seen once
     rows = [
-        row(str(i), f"t{i % 1000}", date=f"20{i % 20:02d}-0{i % 9 + 1}-11", species="turtle") for i in range(13_074)
+        row(
+            str(i), f"t{i}" if i < 317 else f"again {i % 785}", date=f"20{i % 20:02d}-0{i % 9 + 1}-11", species="turtle"
+        )
+        for i in range(13_074)
     ]
     rows += [row(str(i)) for i in range(13_074, 15_209)]
     path = tmp_path / "metadata.csv"
@@ -321,7 +393,10 @@ def test_a_table_as_large_as_the_competitions(tmp_path: Path) -> None:
     found = read_table(path)
     assert len(found) == 15_209
     assert sum(one.is_query for one in found) == 2135
-    assert (found[13_073].line, found[13_073].place, found[13_073].identity) == (13_075, 13_073, "t73")
+    assert (found[13_073].line, found[13_073].place, found[13_073].identity) == (13_075, 13_073, "again 513")
+    splits = published([one.identity for one in found if one.identity])
+    assert Counter(splits) == {"train": 10_522, "validation": 2_552}
+    assert set(splits[:317]) == {"train"}
 
 
 def test_other_studies_have_no_individuals(tmp_path: Path) -> None:

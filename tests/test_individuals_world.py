@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from test_individuals_records import counts, individuals, records
+from test_individuals_records import HEADER, counts, individuals, records
 
 from instar.errors import InputError
 from instar.files import sha256_of
@@ -71,7 +71,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_files_of_a_competition(drawn: Path) -> None:
     table = rows(drawn / "metadata.csv")
-    assert list(table[0]) == ["image_id", "identity", "path", "date", "orientation", "species", "split", "dataset"]
+    assert list(table[0]) == [*HEADER, "licence"]
+    assert {row["licence"] for row in table} == {"cc0"}
     assert [row["image_id"] for row in table] == [str(i) for i in range(len(table))]
     assert all((drawn / row["path"]).is_file() for row in table)
     assert len(list((drawn / "images").rglob("*.jpg"))) == len(table)
@@ -105,6 +106,19 @@ def test_no_encounter_is_in_the_database_and_among_the_queries() -> None:
     known_queries = {one.shot.individual for one in photos if one.part == "query"} - new
     assert known_queries <= {one.shot.individual for one in photos if one.part == "database"}
     assert len(known_queries) >= 9
+
+
+def test_as_many_are_seen_once_as_the_description_says() -> None:
+    world = load_individuals(SMALL)
+    for one in world.species:
+        one.encounters, one.photographs, one.queried = [2, 2], [1, 1], 1.0
+    for species in world.species:
+        photos = [photo for photo in plan_individuals(world, 0) if photo.species is species]
+        database = Counter(photo.shot.individual for photo in photos if photo.part == "database")
+        queried = {photo.shot.individual for photo in photos if photo.part == "query"}
+        once = [name for name, count in database.items() if count == 1]
+        assert (len(database), len(once)) == (10, 1)
+        assert not queried & set(once)
 
 
 def test_equal_bytes_in_any_process(tmp_path: Path) -> None:
@@ -151,7 +165,7 @@ def test_two_photographs_of_an_encounter_differ() -> None:
 
 
 def test_drawn_individuals_are_records(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"licences": ["unknown"], "shards": ["s00"]}
+    changes: dict[str, Any] = {"licences": ["cc0"], "shards": ["s00"]}
     outputs = records(TINY, tmp_path, **changes)
     told = individuals(outputs)
     table = rows(tmp_path / "source/metadata.csv")

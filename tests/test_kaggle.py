@@ -1,7 +1,9 @@
 """`instar source kaggle` against a service on this machine that behaves like Kaggle's, and misbehaves."""
 
 import base64
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,3 +181,23 @@ def test_an_archive_that_is_none_or_must_not_be_unpacked(served: Kaggle, tmp_pat
         fetch(served, tmp_path / "deep/source")
     assert not list(tmp_path.rglob("evil.txt"))
     assert not list((tmp_path / "deep").rglob("*.json"))
+
+
+@pytest.mark.usefixtures("token")
+def test_a_damaged_member_is_told_and_fetched_again(served: Kaggle, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (("metadata.csv", b"image_id,identity,path\n"), ("images/Lynx/database/1.jpg", b"ab" * 500)):
+            archive.writestr(name, data)
+    whole = packed.getvalue()
+    path = b"images/Lynx/database/1.jpg"
+    start = whole.index(path) + len(path)  # in the local header; the packed bytes begin behind it
+    told = set()
+    for place in range(start, start + 8):
+        served.archive = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        with pytest.raises(InputError, match=r"is no whole zip file \(.*\); run the same command again") as raised:
+            fetch(served, tmp_path / "source")
+        told.add("Error -3" in str(raised.value))
+    assert told == {True, False}  # zlib's own error, and zipfile's
+    served.archive = whole
+    assert fetch(served, tmp_path / "source") == FILES

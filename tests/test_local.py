@@ -8,6 +8,7 @@ import pytest
 
 from instar.errors import InputError
 from instar.reid.local import (
+    LightGlue,
     Local,
     Matcher,
     _Kept,
@@ -144,7 +145,11 @@ def test_of_identities() -> None:
     [
         (Local("orb", "", "none", 9, 9, 0.8, 1, 0), "matcher = orb is not one of sift, lightglue"),
         (Local("sift", "", "affine", 9, 9, 0.8, 1, 0), "geometry = affine is not one of"),
-        (Local("lightglue", "no/such", "none", 9, 9, 0.8, 1, 0), "no/such: no such folder.*hf download"),
+        (Local("lightglue", "no/such", "none", 9, 9, 0.8, 1, 0), "no/such: LightGlue: no such folder.*hf download"),
+        (
+            Local("lightglue", "conf/random.md", "none", 9, 9, 0.8, 1, 0),
+            "random.md: LightGlue: matches by no random weights; hf download .* set evaluation.local_weights to models",
+        ),
     ],
 )
 def test_refused(settings: Local, message: str) -> None:
@@ -186,6 +191,15 @@ def test_lightglue_runs_from_a_folder(lightglue: Path) -> None:
     assert found.shape == (2,) and found.dtype == np.float32
     assert 0 < found[0] <= 50  # no more than there are points
     assert np.array_equal(found, matcher.scores(one, [one, other]))
+
+
+def test_lightglue_takes_no_more_points_than_asked_for(lightglue: Path) -> None:
+    import torch
+
+    for most in (3, 7):
+        matcher = LightGlue(Local("lightglue", str(lightglue), "none", 64, most, 0.8, 3.0, 0.0))
+        detector = matcher._model.keypoint_detector
+        assert detector(torch.rand(1, 3, 64, 64, device=detector.device)).keypoints.shape[1] == most
 
 
 def test_a_folder_of_another_model_is_refused(tmp_path: Path) -> None:

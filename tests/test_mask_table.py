@@ -21,7 +21,7 @@ def row(preset: str, masks: dict[str, Any] | None) -> dict[str, Any]:
     found: dict[str, Any] = {"preset": preset, "AP50": 0.5, "AP50-95": 0.25, "recall_at_floor": 0.75}
     found |= {"confidence": 0.125, "test_recall": 0.5, "test_precision": None, "ms_single": 12.34, "ms_batch": None}
     found |= {"parameters": 1234567, "image_px": 640, "licence": "X", "wanted_recall": 0.9}
-    found |= {"wanted_recall_reached": True, "interval_95": {"AP50": [0.4, 0.6]}, "weights": "1f"}
+    found |= {"wanted_recall_reached": True, "interval_95": {"AP50": [0.4, 0.6]}, "weights": "1f", "trained": "no"}
     return {**found, **mask_row({"masks": masks} if masks else {})}
 
 
@@ -41,7 +41,7 @@ def test_table_by_hand() -> None:
     assert [line.split(" | ")[0] for line in lines[4:7]] == ["| c", "| b", "| boxes"]
     cells = "b | here | 0.425 (0.350–0.500) | 0.831 (0.800–0.860) | 0.366 | 0.200 | 0.416 | – | 0.800 (0.700–0.900)"
     cells += " | 0.125 (0.100–0.150) | 1.5 (1.0–2.0) | 0.350 | 0.250 | 0.500 (0.400–0.600) | 12.3 | – | 1,234,567 | 640"
-    assert lines[5] == f"| {cells} | X |"
+    assert lines[5] == f"| {cells} | X | no |"
     assert lines[6].startswith("| boxes | here | – | – | – | – | – | – | – | – | – | – | 0.250 | 0.500 (")
     names = "preset | source | mask AP50-95 | mask AP50 | mask AP75 | mask small | mask medium | mask large | mask F1"
     assert lines[2].startswith(f"| {names} | ")

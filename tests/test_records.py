@@ -522,42 +522,51 @@ def test_coco_annotations(source: Path, tmp_path: Path) -> None:
     assert outputs.json("metrics.json")["annotations"]["left_out"] == {"not among the records": 1}
 
 
+UNUSABLE: dict[str, list[Any]] = {
+    "fewer than three points": [[[0, 0, 4, 4]], [[0, 0]], [[]]],
+    "broken RLE": [{"size": [50, 100], "counts": [0, 3, 9]}],
+    "RLE of another size than the picture": [{"size": [100, 50], "counts": [0, 5000]}],
+    "coordinates are no pairs of numbers": [[[0, 0, 1e300, 0, 1e300, 1e300]]],
+}
+
+
 def test_outlines_of_boxes_are_cleaned(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What other tools export besides rings: the boxes stay, and every later stage can read what is written."""
+    """What other tools export besides rings: one photograph is left out, the masks of the other stay."""
     size = {"size": [50, 100]}
     given: list[Any] = [
         {**size, "counts": [0, 3, 47, 3, 4947]},  # RLE that is not compressed
         [[0, 0, 4, 0, 4, 5, 0, 5], [1, 1, 2, 2]],
         [[[0, 0], [4, 0], [4, 5]]],
-        [[0, 0, 4, 4]],
-        [[0, 0]],
-        [[]],
-        {**size, "counts": [0, 3, 9]},
-        {"size": [100, 50], "counts": [0, 5000]},
-        [[0, 0, 1e300, 0, 1e300, 1e300]],
     ]
     boxes = [BOX | {"id": i, "segmentation": one, "area": float("nan")} for i, one in enumerate(given)]
-    crowd = BOX | {"id": 99, "iscrowd": 1, "segmentation": {**size, "counts": [0, 3, 47, 3, 447, 9, 4491]}}
-    (source / "annotations.json").write_text(coco([IMAGE], [*boxes, crowd]))
-    outputs = run(source, tmp_path)
-    written = outputs.json("annotations.json")["annotations"]
-    drawn = [one["area"] for one in written if "segmentation" in one]
-    assert (len(written), drawn) == (10, [6, 20, 10, 15])
-    assert outputs.json("metrics.json")["outlines"] == {
-        "in": 10,
+    boxes.append(BOX | {"id": 9, "iscrowd": 1, "segmentation": {**size, "counts": [0, 3, 47, 3, 447, 9, 4491]}})
+    other = IMAGE | {"id": 4, "file_name": "inaturalist-3"}
+    bad = [one for several in UNUSABLE.values() for one in several]
+    boxes += [BOX | {"id": 20 + i, "image_id": 4, "segmentation": one} for i, one in enumerate([given[1], *bad])]
+    (source / "annotations.json").write_text(coco([IMAGE, other], boxes))
+    outputs = run(source, tmp_path, annotation_faults="leave_out")
+    assert [one["area"] for one in outputs.json("annotations.json")["annotations"]] == [6, 20, 10, 15]
+    told = outputs.json("metrics.json")
+    assert told["annotations"]["left_out"] == {"an outline that cannot be used": 1}
+    assert told["outlines"] == {
+        "in": 11,
         "out": 4,
         "dropped": {
-            "RLE of another size than the picture": 1,
-            "broken RLE": 1,
-            "coordinates are no pairs of numbers": 1,
-            "fewer than three points": 3,
+            **{reason: len(several) for reason, several in sorted(UNUSABLE.items())},
+            "photograph left out: an outline that cannot be used": 1,
         },
         "changed": {"ring of fewer than three points left out": 1},
     }
-    assert "outlines that cannot be used, their boxes are kept: RLE of another size" in capsys.readouterr().err
+    problem = "annotations.json: annotation 21: photograph inaturalist-3: outline cannot be used (fewer than three"
+    assert problem in capsys.readouterr().err
     (photograph,), _ = read_annotations(tmp_path / "annotations.json")
     assert photograph.crowded
-    assert photograph.masks is None  # some have none
+    assert photograph.masks is not None
+    with pytest.raises(InputError) as error:
+        run(source, tmp_path / "refused")
+    assert problem in str(error.value)
+    assert str(error.value).endswith("; mend it, or set records.annotation_faults=leave_out")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

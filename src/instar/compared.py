@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +10,67 @@ import pyarrow as pa
 
 from instar.errors import InputError
 from instar.files import sha256_of, write_json
+from instar.params import Params
 from instar.tables import DETECTIONS, read_table
 
 #: Below the study's plots, whose folder is what the stage report depends on.
 FOLDER = "compared"
-ZOOMS, DETECTORS = "zooms.json", "detectors.json"
+ZOOMS, DETECTORS, CLASSIFIERS = "zooms.json", "detectors.json", "classifiers.json"
+#: Pictures of one preset, below data/<study>/comparison/<preset> and so not in git; its row tells their sha256.
+PATCHES = "patches.json"
 Row = dict[str, Any]
 
 
-def judged_by(annotations: Path, areas_px: Sequence[int]) -> Row:
-    """What rows must share to stand side by side: the animals, and where their sizes begin."""
-    return {"annotations": sha256_of(annotations), "areas_px": list(areas_px)}
+def compared_by(params: Params, annotations: Path, images: Path) -> Row:
+    """What rows of detectors must share to stand side by side: photographs, animals, how it is searched and judged.
+
+    Neither taxonomy nor specimens are in it, since no figure of a row depends on them, nor what changes speed alone.
+
+    Args:
+        params: of the study; the section detector is not used.
+        annotations: COCO JSON.
+        images: folder of the photographs' shards.
+    """
+    return _shared(params, annotations, images) | {"confidence": params.crops.confidence}
 
 
-def searched_by(detections: Path, shards: Sequence[str], slicing: Mapping[str, Any]) -> Row:
-    """What rows of one detector must share besides: its weights, and the section ``detections`` but for the tiles."""
-    machine = ("tile_px", "batch", "workers")
+def searched_by(params: Params, annotations: Path, images: Path, detections: Path) -> Row:
+    """What rows of one detector at several sides of its tiles must share: the same, and its weights.
+
+    Args:
+        params: of the study.
+        annotations: COCO JSON.
+        images: folder of the photographs' shards.
+        detections: folder of a search by that detector.
+    """
+    shared = _shared(params, annotations, images)
+    del shared["detections"]["tile_px"]
+    return shared | {"detector": _detector(detections, params.shards)}
+
+
+def _shared(params: Params, annotations: Path, images: Path) -> Row:
+    searched = asdict(params.detections)
     return {
-        "detector": _detector(detections, shards),
-        "detections": {key: value for key, value in slicing.items() if key not in machine},
+        "annotations": sha256_of(annotations),
+        "images": {shard: sha256_of(images / f"{shard}.parquet") for shard in params.shards},
+        "detections": {key: value for key, value in searched.items() if key not in ("batch", "workers")},
+        "detection_metrics": asdict(params.detection_metrics),
+        "seed": params.seed,
+        "bootstrap": params.evaluation.bootstrap,
+        "annotation_split": params.records.annotation_split,
     }
+
+
+def identified_by(dataset_md5: str | None, seed: int, evaluation: Mapping[str, Any]) -> Row:
+    """What classifiers of individuals must share: photographs and splits, and how they are compared and judged.
+
+    Args:
+        dataset_md5: of the table of identities and splits.
+        seed: of the resampling.
+        evaluation: the section of this name; what only studies of species use is left aside.
+    """
+    names = ("bootstrap", "answer_by", "threshold_by", "neighbours", "flips", "sides", "local", "local_candidates")
+    return {"dataset_md5": dataset_md5, "seed": seed, "evaluation": {name: evaluation[name] for name in names}}
 
 
 def _detector(detections: Path, shards: Sequence[str]) -> str | None:
@@ -62,8 +104,8 @@ def current(path: Path, name: str, made_of: Row) -> tuple[list[Row], list[Any]]:
         InputError: if the file is damaged.
     """
     rows = _rows(path)
-    stale = [row[name] for row in rows if row["made_of"] != made_of]
-    return [row for row in rows if row["made_of"] == made_of], stale
+    stale = [row[name] for row in rows if row.get("made_of") != made_of]
+    return [row for row in rows if row.get("made_of") == made_of], stale
 
 
 def _rows(path: Path) -> list[Row]:

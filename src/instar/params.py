@@ -171,7 +171,7 @@ class Crops:
 class Dataset:
     licences: list[str] = _key("crops with another licence are dropped", choices=LICENCES)
     min_crop_px: int = _key("a crop whose box is narrower or lower is dropped", ge=1)
-    min_class_crops: int = _key("a class with fewer crops is dropped", ge=1)
+    min_class_crops: int = _key("a class with fewer crops is dropped; not of individuals", ge=1)
     near_duplicate_bits: int = _key(
         "photographs whose perceptual hashes differ in at most so many of 64 bits are near-duplicates", ge=0, le=5
     )
@@ -186,7 +186,9 @@ class Dataset:
     validation_crops: int = _key("of each species, where it has enough groups", ge=1)
     test_crops: int = _key("of each species, for a test split made the same way; 0 for none", ge=0)
     decisions: str = _key("table of a review's decisions about crops")
-    earlier: str = _key("table of the observations that an earlier run held out: its held_out.csv")
+    earlier: str = _key(
+        "table of the observations, or individuals' encounters, that an earlier run held out: its held_out.csv"
+    )
     low_share: float = _key(
         "labels taxon: of the target, for all taxa together that a crop may be of and is not sure to be", ge=0, lt=1
     )
@@ -262,7 +264,7 @@ class Evaluation:
     sides: bool = _key("individuals: photographs of opposite sides are not compared")
     local: str = _key("individuals: local features that are matched, too", choices=("none", "sift", "lightglue"))
     local_candidates: int = _key("individuals: photographs, most similar first, that they are matched with", ge=1)
-    local_weights: str = _key("individuals: folder of LightGlue's weights; random.md stands for random ones")
+    local_weights: str = _key("individuals: folder of LightGlue's weights; random.md where it is not asked for")
 
 
 @dataclass
@@ -425,12 +427,16 @@ def _problems(params: Params) -> Iterator[str]:
         yield f"loss = {params.loss} is not allowed; only individuals (labels = [identity]) are learnt by it"
     if params.loss in ("reward", "marginal") and params.labels == ["identity"]:
         yield f"loss = {params.loss} is not allowed; individuals have no hierarchy: choose flat, arcface or triplet"
-    if (params.dataset.split_by in ("published", "time", "open_set")) != (params.labels == ["identity"]):
+    of_individuals = params.dataset.split_by in ("published", "time", "open_set")
+    if params.labels and of_individuals != (params.labels == ["identity"]):
         ways = "published, time or open_set" if params.labels == ["identity"] else "observation or observer"
         told = f"dataset.split_by = {params.dataset.split_by} is not allowed with labels = {params.labels}"
         yield f"{told}; choose {ways}"
     if params.evaluation.answer_by == "local" and params.evaluation.local == "none":
         yield "evaluation.answer_by = local is not allowed with evaluation.local = none; choose sift or lightglue"
+    if params.evaluation.local == "lightglue" and Path(params.evaluation.local_weights).name == "random.md":
+        told = f"evaluation.local_weights = {params.evaluation.local_weights} is not allowed with evaluation.local"
+        yield f"{told} = lightglue; set it to the folder of LightGlue's weights"
     for name, value in params.detector.options.items():
         if not isinstance(value, bool | int | float | str):
             yield f"detector.options.{name} = {value!r} is not allowed; it must be a number, a text, true or false"

@@ -6,7 +6,7 @@ from typing import Any
 from instar.errors import InputError
 
 
-def pretrained_model(kind: Any, folder: Path) -> Any:
+def pretrained_model(kind: Any, folder: Path, **more: Any) -> Any:
     """A model of transformers from its folder, ready to predict, in single precision whatever it is kept in.
 
     Raises:
@@ -14,7 +14,7 @@ def pretrained_model(kind: Any, folder: Path) -> Any:
     """
     import torch
 
-    return pretrained(kind, folder, dtype=torch.float32).eval().to(device())
+    return pretrained(kind, folder, dtype=torch.float32, **more).eval().to(device())
 
 
 def pretrained(kind: Any, folder: Path, **more: Any) -> Any:

@@ -35,6 +35,22 @@ def encounter_of(identity: str | None, date: datetime | None, photo_key: str) ->
     return f"{identity} {date:%Y-%m-%d}" if identity and date else photo_key
 
 
+def individual_of(name: str, dataset: str) -> str:
+    """What an individual is called whose name stands in another data set, too; see ``name_of``."""
+    return f"{dataset}/{name}"
+
+
+def name_of(individual: str, dataset: str) -> str:
+    """The name that the source gives an individual of a data set, as a submission must have it.
+
+    The stage records lets no other individual's name begin with its data set and a slash.
+
+    >>> name_of(individual_of("t1", "Turtles"), "Turtles"), name_of("t2", "Turtles")
+    ('t1', 't2')
+    """
+    return individual.removeprefix(f"{dataset}/")
+
+
 def hash_order(seed: int, names: Iterable[str]) -> list[str]:
     """Order the distinct names so that it depends on the seed and on each name alone.
 

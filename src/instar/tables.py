@@ -81,7 +81,9 @@ INDIVIDUALS = pa.schema(
     [
         pa.field("photo_key", pa.string(), nullable=False),
         pa.field("image_id", pa.string(), nullable=False),  # as the source has it, unique
-        pa.field("identity", pa.string()),  # null for a query, whose individual is not known
+        pa.field(
+            "identity", pa.string()
+        ),  # the only one of this name, see splits.name_of; null for a query, whose individual is not known
         pa.field("part", pa.string()),  # the source's own: database or query, train or test; null where it tells none
         pa.field("dataset", pa.string(), nullable=False),  # that figures and thresholds are told for
         pa.field("species", pa.string()),
@@ -92,6 +94,7 @@ INDIVIDUALS = pa.schema(
         ),  # one identity on one day; a photograph alone without a date
         pa.field("row", pa.int64(), nullable=False),  # place in the source's table, from 0
         pa.field("submission_row", pa.int64()),  # place in sample_submission.csv; null where it does not ask
+        pa.field("submission_rows", pa.int64()),  # that sample_submission.csv has; null without it
     ]
 )
 

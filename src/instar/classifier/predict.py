@@ -6,6 +6,7 @@ import torch
 
 from instar.classifier.losses import NodeProbabilities
 from instar.classifier.model import load
+from instar.classifier.network import unit
 from instar.errors import InputError
 
 
@@ -58,6 +59,13 @@ class Predictor:
         """
         with torch.inference_mode():
             return self.network.embed(self.description.normalise(pixels.to(self.device)))
+
+    def embedded(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``embeddings`` and the logits without a place, float32 (n, n_outputs), in one pass through the backbone."""
+        with torch.inference_mode():
+            vectors = self.network.embedding(self.network.backbone(self.description.normalise(pixels.to(self.device))))
+            nowhere = torch.full((len(pixels), 2), torch.nan, device=self.device)
+            return unit(vectors), self.network.classify_embedded(vectors, nowhere).float()
 
     def nodes(self, logits: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
         """Probability of every class with all that belongs to it, float32 (n, n_classes) in [0, 1]."""

@@ -175,9 +175,8 @@ def classifier(
     ranks = TAXON_RANKS if by_taxon else (INDIVIDUAL,) if by_individual else RANKS
     labels = label_space(_with_low(train) if by_taxon else train, ranks)
     if len(labels.leaves) < 2:
-        raise InputError(
-            f"{dataset}: classes: {len(labels.leaves)}, a classifier needs two; lower dataset.min_class_crops"
-        )
+        remedy = "photograph more individuals" if by_individual else "lower dataset.min_class_crops"
+        raise InputError(f"{dataset}: classes: {len(labels.leaves)}, a classifier needs two; {remedy}")
     if unknown := sorted(set(validation["label"]) - set(labels.names)):
         raise InputError(f"{dataset}: {unknown[0]} is held out and has no training crop; raise dataset.min_class_crops")
     targets = labels.targets(train["label"])

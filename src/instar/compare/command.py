@@ -1,6 +1,7 @@
-"""`instar compare`: detectors on the same photographs, zooms of one detector, or ways to split the crops."""
+"""`instar compare`: detectors, zooms of one detector, classifiers of individuals, or ways to split the crops."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from instar.dataset.choice import WAYS
@@ -22,7 +23,8 @@ def compare(words: list[str]) -> int:
         nargs="*",
         default=[],
         metavar="KEY=VALUE",
-        help="keys of the section detector for all presets, for example detector.epochs=20",
+        help="keys of the section detector, for all presets, for example detector.epochs=20, or for one, for example "
+        "maskrcnn.weights=models/maskrcnn_coco.pth",
     )
     splits = kinds.add_parser("splits", help="train the classifier on looser splits: which accuracy each would claim")
     splits.add_argument("ways", nargs="*", default=list(WAYS[:3]), metavar="way", help=f"of {', '.join(WAYS)}")
@@ -34,13 +36,38 @@ def compare(words: list[str]) -> int:
         metavar="zoom",
         help="detector.image_px by the side of a tile; 1 2 4 6 8 if none is given",
     )
-    for kind in (presets, splits, zooms):
+    identities = kinds.add_parser("individuals", help="train presets of the classifier of individuals")
+    identities.add_argument(
+        "presets",
+        nargs="+",
+        metavar="preset",
+        help=f"of {', '.join(names('classifier'))}; preset,key=value changes keys of one, such as config1,loss=arcface",
+    )
+    identities.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="keys of the section classifier, loss or balance, for all presets, for example classifier.epochs=20",
+    )
+    identities.add_argument(
+        "--ensemble", action="store_true", help="also fuse the scores of all, calibrated on validation, and judge that"
+    )
+    for kind in (presets, splits, zooms, identities):
         kind.add_argument("--out", type=Path, help="folder to write; data/<study>/comparison if not given")
     options = parser.parse_args(words)
     if options.kind == "detectors":
         from instar.compare.detectors import compare_detectors
 
-        print(compare_detectors(options.presets, options.set, options.out))
+        text, failed = compare_detectors(options.presets, options.set, options.out)
+        print(text)
+        for line in failed:
+            print(line, file=sys.stderr)
+        return 1 if failed else 0
+    if options.kind == "individuals":
+        from instar.compare.individuals import compare_individuals
+
+        print(compare_individuals(options.presets, options.set, options.out, ensemble=options.ensemble))
     elif options.kind == "zooms":
         from instar.compare.zooms import ZOOMS, compare_zooms
 

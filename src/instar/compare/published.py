@@ -1,6 +1,8 @@
-"""What is published of detectors on MassID45, to stand beside one's own."""
+"""What is published of detectors on MassID45 and of answers to AnimalCLEF25, to stand beside one's own."""
 
 from dataclasses import dataclass
+
+from instar.annotations import Annotated
 
 SOURCE = (
     "MassID45's authors, \u201cA multi-modal dataset for insect biodiversity with imagery and DNA at the trap and "
@@ -42,8 +44,27 @@ MASSID45 = (
 #: By split, tiles of 512 pixels at an overlap of 60 %, and insects on them; an insect counts for each tile that shows
 #: a tenth of it.
 TILES = {"train": (17_062, 110_520), "validation": (1_244, 5_867), "test": (1_586, 6_241)}
-#: The study whose photographs and partition are the published ones.
-STUDY = "trays"
+#: Scores of AnimalCLEF25's private half: sqrt(BAKS · BAUS), mean over the three data sets.
+ANIMALCLEF25 = {
+    "published report, eight configurations": 0.44326,
+    "organisers' sample submission": 0.44363,
+    "winner": 0.71389,
+}
+#: What must be said beside them.
+HIDDEN_QUERIES = "The published ones are of AnimalCLEF25's hidden queries, so they compare with answers to these alone."
+#: The held-out photographs of the published partition, as in workflow/conf/trays/partition.csv.
+HELD_OUT = {
+    "validation": {"GYTL2T", "GUSA7Z", "GRLLN6"},
+    "test": {"G9XHGJ", "G5JHXH", "GGCNMZ", "GZDUDR", "GEB17N", "GPRD1F"},
+}
+
+
+def published_split(photographs: list[Annotated]) -> bool:
+    """Whether the photographs held out are the published ones, by the samples' names in their keys."""
+    return all(
+        {one.key.rpartition("-")[2].partition("_")[0] for one in photographs if one.split == split} == names
+        for split, names in HELD_OUT.items()
+    )
 
 
 def remark() -> str:

@@ -22,6 +22,11 @@ from instar.params import Params, load
 COLUMNS = ["split_by", "held_out", *RELATIONS, "species_top1", "low", "high", "genus_top1", "genus_low", "genus_high"]
 #: What held-out crops share with training, for people.
 _WORDS = {"near_duplicate": "near-duplicate", "place_day": "place and day"}
+#: Keys of the section evaluation that only a study of individuals uses.
+_OF_INDIVIDUALS = (
+    *("answer_by", "threshold_by", "neighbours", "flips", "sides"),
+    *("local", "local_candidates", "local_weights"),
+)
 
 
 def compare_splits(ways: list[str], out: Path | None) -> str:
@@ -59,7 +64,8 @@ def compare_splits(ways: list[str], out: Path | None) -> str:
 def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
     print(f"split by {way}", file=sys.stderr)
     given = {**asdict(params.dataset), "split_by": way}
-    del given["low_share"], given["specimens"]  # of studies of taxa
+    for name in ("low_share", "specimens", "held_out_share", "new_share"):  # of studies of taxa and of individuals
+        del given[name]
     decisions, earlier = Path(given.pop("decisions")), Path(given.pop("earlier"))
     own = one_process(asdict(params.classifier))
     told: list[Any] = [given, own, asdict(params.evaluation)]
@@ -98,7 +104,8 @@ def _row(way: str, params: Params, study: Path, out: Path) -> dict[str, Any]:
 def _judge(params: Params, study: Path, out: Path) -> None:
     """Run the stage evaluation; another identifier's answers are for the photographs of one split only."""
     given = asdict(params.evaluation)
-    given.pop("other")
+    for name in ("other", *_OF_INDIVIDUALS):
+        del given[name]
     other = out / "other.csv"
     other.write_text(",".join(("photo_key", *TOPS)) + "\n", encoding="utf-8")
     synonyms = Path(given.pop("synonyms"))

@@ -59,7 +59,8 @@ def dataset(
         detections: folder of ``<shard>.parquet`` with the masks; of a study of taxa.
         individuals: table of the photographs' identities; of a study of individuals.
         decisions: CSV of a review's decisions: key, verdict (keep, drop, relabel), label, who, when, why, sha256.
-        earlier: CSV of the observations that an earlier run held out (its ``held_out.csv``): they never train.
+        earlier: CSV of the observations that an earlier run held out (its ``held_out.csv``): they never train; of
+            individuals the encounters, for the splits by time and open_set.
         specimens: folder of photographs of single specimens with a table of their names; of a study of taxa.
         out: gets one row per crop, in the order of the shards: its label and split, or the reason it was dropped.
         out_held_out: gets the observations that are held out and their split, as CSV.
@@ -95,6 +96,7 @@ def dataset(
             crops,
             individuals,
             decisions,
+            earlier,
             out,
             out_held_out,
             out_metrics,

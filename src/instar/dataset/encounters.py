@@ -1,10 +1,11 @@
 """Splits of the photographs of known individuals: as published, by time, and with individuals that are new."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from instar.splits import hash_order, stable_hash
 
 TRAIN, VALIDATION, TEST, QUERY = "train", "validation", "test", "query"
 WAYS = ("published", "time", "open_set")
+#: Encounters that an earlier run held out, where there was none.
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 #: Of the published split (AnimalCLEF25): share that is held out, and scikit-learn's random state.
 PUBLISHED_SHARE, PUBLISHED_STATE = 0.2, 42
@@ -69,7 +72,7 @@ def published(identities: Sequence[str]) -> list[str]:
     return found.tolist()
 
 
-def by_time(seen: Sequence[Seen], *, share: float, seed: int) -> list[str]:
+def by_time(seen: Sequence[Seen], *, share: float, seed: int, earlier: Mapping[str, str] = NOTHING) -> list[str]:
     """Hold out the later encounters of each individual, whole; the last of them are for the test.
 
     An individual's encounters stand in the order of their days, those without a date before all others and among
@@ -81,21 +84,36 @@ def by_time(seen: Sequence[Seen], *, share: float, seed: int) -> list[str]:
         seen: photographs.
         share: of an individual's photographs, in (0, 1).
         seed: of what is left to chance.
+        earlier: the split of encounters that an earlier run held out; they keep it.
 
     Returns:
         train, validation or test for each.
     """
     found = [TRAIN] * len(seen)
+    wholly = _held_wholly(seen, seed, earlier)
     for identity, places in _grouped(one.identity for one in seen).items():
         encounters = _in_order([seen[place] for place in places], seed)
         held = _last(encounters, share)
         split_of = dict(zip(held, _halved(held, stable_hash(seed, identity) % 2), strict=True))
         for place in places:
-            found[place] = split_of.get(seen[place].encounter, TRAIN)
+            split = wholly.get(identity) or split_of.get(seen[place].encounter, TRAIN)
+            found[place] = earlier.get(seen[place].encounter, split)
     return found
 
 
-def open_set(seen: Sequence[Seen], *, share: float, new_share: float, seed: int) -> list[str]:
+def _held_wholly(seen: Sequence[Seen], seed: int, earlier: Mapping[str, str]) -> dict[str, str]:
+    """The split of each individual that an earlier run held out wholly: its first encounter did not train either."""
+    found = {}
+    for identity, places in _grouped(one.identity for one in seen).items() if earlier else ():
+        first, _ = _in_order([seen[place] for place in places], seed)[0]
+        if first in earlier:
+            found[identity] = earlier[first]
+    return found
+
+
+def open_set(
+    seen: Sequence[Seen], *, share: float, new_share: float, seed: int, earlier: Mapping[str, str] = NOTHING
+) -> list[str]:
     """Hold out some individuals wholly, so that they are new, and of the others the later encounters (``by_time``).
 
     Of each data set ``new_share`` of the individuals is new, two at least where there are three: the first half of
@@ -107,10 +125,14 @@ def open_set(seen: Sequence[Seen], *, share: float, new_share: float, seed: int)
         share: see ``by_time``.
         new_share: of the individuals, in (0, 1).
         seed: of what is left to chance.
+        earlier: the split of encounters that an earlier run held out; they keep it, and individuals that were new stay
+            so and are the first of ``new_share``.
 
     Returns:
         train, validation or test for each.
     """
+    wholly = _held_wholly(seen, seed, earlier)
+    met = {one.identity for one in seen if one.encounter in earlier}
     of_dataset: dict[str, set[str]] = defaultdict(set)
     for one in seen:
         of_dataset[one.dataset].add(one.identity)
@@ -118,11 +140,14 @@ def open_set(seen: Sequence[Seen], *, share: float, new_share: float, seed: int)
     for identities in of_dataset.values():
         # one more individual than is held out must be left to compare with
         wanted = min(max(2, round(new_share * len(identities))), len(identities) - 1)
-        chosen = hash_order(stable_hash(seed, "new"), identities)[:wanted]
+        # whoever was known to the earlier run stays known
+        drawn = hash_order(stable_hash(seed, "new"), identities - met)
+        chosen = drawn[: max(0, wanted - len(identities & wholly.keys()))]
         new |= dict(zip(chosen, _halved(chosen, 0), strict=True))
     known = [place for place, one in enumerate(seen) if one.identity not in new]
-    found = [new.get(one.identity, TRAIN) for one in seen]
-    for place, split in zip(known, by_time([seen[place] for place in known], share=share, seed=seed), strict=True):
+    found = [earlier.get(one.encounter, new.get(one.identity, TRAIN)) for one in seen]
+    rest = by_time([seen[place] for place in known], share=share, seed=seed, earlier=earlier)
+    for place, split in zip(known, rest, strict=True):
         found[place] = split
     return found
 

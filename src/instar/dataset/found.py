@@ -38,7 +38,7 @@ _CROP: tuple[str, ...] = (
     "size",
 )
 _CROP += ("observation_id", "observer_id", "basis", "latitude", "longitude", "licence", "box_width", "box_height")
-_CROP += ("photo_phash",)
+_CROP += ("photo_phash", "sha256")
 _MASK = pa.schema([DETECTIONS.field(name) for name in ("key", "photo_key", "mask")])
 Row = dict[str, Any]
 

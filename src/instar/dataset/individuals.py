@@ -1,5 +1,6 @@
 """The data set of a study of individuals: one crop for each photograph, its identity, and which split it is in."""
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from instar.dataset.decisions import HELD_OUT, read_decisions
+from instar.dataset.decisions import HELD_OUT, read_decisions, read_held_out
 from instar.dataset.encounters import QUERY, TEST, TRAIN, VALIDATION, WAYS, Seen, by_time, open_set, published
 from instar.dataset.found import crop_rows
 from instar.dataset.near import Neighbours
@@ -15,7 +16,7 @@ from instar.errors import InputError
 from instar.files import write_csv, write_json
 from instar.progress import progress
 from instar.splits import encounter_of, hash_order
-from instar.tables import IDENTITY_DATASET, INDIVIDUALS, read_table, write_table
+from instar.tables import IDENTITY_DATASET, INDIVIDUALS, NEW_INDIVIDUAL, read_table, write_table
 
 RANK = "individual"
 NOT_BEST = "not the best of its photograph"
@@ -34,6 +35,7 @@ def individuals(
     crops: Path,
     table: Path,
     decisions: Path,
+    earlier: Path,
     out: Path,
     out_held_out: Path,
     out_metrics: Path,
@@ -50,14 +52,19 @@ def individuals(
 ) -> None:
     """Give each photograph's best crop the identity that its source tells, and split them.
 
-    A crop is dropped by the first of these that holds: its licence is not allowed, its box is too small, a better one
-    is of the same photograph, it has neither an identity nor is it a query, a review dropped it. A review may also
-    relabel a crop to any identity.
+    A crop is dropped by the first of these that holds: its licence is not allowed, its box is too small, it has neither
+    an identity nor is it a query, a review dropped it, a better one of those left is of the same photograph. A review
+    may also relabel a crop to any identity. A decision counts for the crop that was looked at: where its sha256 tells
+    another one it is not applied, and told.
+
+    The published split is drawn over all photographs of the database before any is dropped, as the source names them,
+    so that the others' splits stay; a query that a review named trains.
 
     Args:
         crops: folder of ``<shard>.parquet`` with the crops and their ancestry.
         table: of ``tables.INDIVIDUALS``.
         decisions: CSV of a review's decisions: key, verdict (keep, drop, relabel), label, who, when, why, sha256.
+        earlier: CSV of the encounters that an earlier run held out (its ``held_out.csv``): they keep their split.
         out: gets a row of ``tables.IDENTITY_DATASET`` per crop, in the order of the shards.
         out_held_out: gets the encounters with held-out photographs and their split, as CSV.
         out_metrics: gets the numbers and the leakage report, as JSON.
@@ -72,23 +79,38 @@ def individuals(
         new_share: open_set: of the individuals of each data set.
 
     Raises:
-        InputError: if a table is missing or damaged, a decision is about a crop that is not there, or no crop can be
-            held out.
+        InputError: if a table is missing or damaged, a decision is about a crop that is not there or names nobody, no
+            crop can be held out, or encounters were held out earlier and the split is the published one.
     """
     if split_by not in WAYS:
         raise InputError(f"dataset.split_by = {split_by}: individuals are split by {', '.join(WAYS)}; choose one")
     known = {row["photo_key"]: row for row in read_table(table, INDIVIDUALS).to_pylist()}
+    held_before = read_held_out(earlier)
+    if held_before and split_by == "published":
+        raise InputError(
+            f"{earlier}: has rows, which the published split does not take; set dataset.earlier to the empty table, or "
+            "dataset.split_by to time or open_set"
+        )
     rows: list[Row] = []
     hashes: dict[str, int] = {}
+    files: dict[str, str] = {}
     for shard in progress(shards, "shards read"):
         for key, of_photograph in crop_rows(crops, shard):
             if key not in known:
                 raise InputError(f"{crops}: {key} is not in {table}; run the stages from records on again")
-            for one in _best_first(of_photograph):
-                rows.append(_row(one, known[key], licences, min_crop_px, is_best=one is of_photograph[0]))
+            for one in sorted(of_photograph, key=_surest):
+                rows.append(_row(one, known[key], licences, min_crop_px))
                 hashes[one["key"]] = one["photo_phash"] or 0
-    _decide(rows, decisions)
-    _split(rows, known, split_by=split_by, share=held_out_share, new_share=new_share, seed=seed)
+                files[one["key"]] = one["sha256"]
+    reviewed = _decide(rows, decisions, files)
+    _best(rows)
+    drawn = _drawn(known) if split_by == "published" else {}
+    if split_by == "published":
+        for row in _to_split(rows, known):
+            row["split"] = TRAIN if known[row["photo_key"]]["part"] == QUERY else drawn[row["photo_key"]]
+    else:
+        of_new = new_share if split_by == "open_set" else None
+        _split(_to_split(rows, known), share=held_out_share, new_share=of_new, seed=seed, earlier=held_before)
     trains = {row["label"] for row in rows if row["split"] == TRAIN}
     for row in rows:
         row["is_new"] = row["label"] not in trains if row["split"] and row["label"] else None
@@ -97,18 +119,18 @@ def individuals(
     held_out = {row["observation_id"]: row["split"] for row in rows if row["split"] in (VALIDATION, TEST)}
     write_csv(out_held_out, HELD_OUT, sorted(held_out.items()))
     write_csv(out_examples, _EXAMPLE, _examples(rows, seed))
-    write_json(out_metrics, _figures(rows, hashes, near_duplicate_bits, split_by))
+    told = {"review": reviewed, "photographs": _without_crop(rows, known, drawn)}
+    write_json(out_metrics, _figures(rows, hashes, near_duplicate_bits, split_by) | told)
 
 
-def _best_first(of_photograph: list[Row]) -> list[Row]:
-    """The crops of a photograph, sorted in place: the surest first, of equals the larger."""
-    of_photograph.sort(key=lambda row: (-row["score"], -row["area"], row["key"]))
-    return of_photograph
+def _surest(crop: Row) -> tuple[float, float, str]:
+    """Sorts the crops of a photograph: the surest first, of equals the larger."""
+    return -crop["score"], -crop["area"], crop["key"]
 
 
-def _row(crop: Row, known: Row, licences: Sequence[str], min_crop_px: int, *, is_best: bool) -> Row:
-    """A row of ``tables.IDENTITY_DATASET``, its split to be found."""
-    found = {name: crop[name] for name in _COPIED}
+def _row(crop: Row, known: Row, licences: Sequence[str], min_crop_px: int) -> Row:
+    """A row of ``tables.IDENTITY_DATASET``, its split to be found, and ``photo_key``."""
+    found = {name: crop[name] for name in _COPIED} | {"photo_key": known["photo_key"]}
     found |= {name: known[name] for name in ("image_id", "dataset", "orientation", "submission_row")}
     found |= {"observation_id": known["encounter"], "observed_at": known["date"], "species": None, "genus": None}
     is_query = known["part"] == QUERY
@@ -118,49 +140,97 @@ def _row(crop: Row, known: Row, licences: Sequence[str], min_crop_px: int, *, is
         reason = LICENCE
     elif min(crop["box_width"], crop["box_height"]) < min_crop_px:
         reason = f"under {min_crop_px} px"
-    elif not is_best:
-        reason = NOT_BEST
     elif found["label"] is None and not is_query:
         reason = NO_IDENTITY
     return found | {"split": QUERY if is_query and reason is None else None, "reason": reason}
 
 
-def _decide(rows: Iterable[Row], decisions: Path) -> None:
-    """Drop and relabel what a review decided."""
-    decided = read_decisions(decisions)
+def _decide(rows: Iterable[Row], decisions: Path, files: Mapping[str, str]) -> Row:
+    """Drop and relabel what a review decided; returns what became of the decisions."""
     by_key = {row["key"]: row for row in rows}
-    for key, decision in decided.items():
-        row = by_key.get(key)
+    reviewed: Row = {"applied": 0, "made on another file": [], "about a dropped crop": []}
+    for key, decision in read_decisions(decisions).items():
+        row, line = by_key.get(key), f"{decisions}: line {decision['line']}"
         if row is None:
-            raise InputError(f"{decisions}: line {decision['line']}: {key} is no crop of this study; remove the line")
-        if row["reason"]:
-            continue
-        if decision["verdict"] == "drop":
-            row["reason"], row["split"] = REVIEW, None
-        elif decision["verdict"] == "relabel":
-            row["label"], row["split"] = decision["label"], None
-            row["observation_id"] = encounter_of(row["label"], row["observed_at"], row["photo_key"])
+            raise InputError(f"{line}: {key} is no crop of this study; remove the line")
+        if decision["label"] == NEW_INDIVIDUAL and decision["verdict"] == "relabel":
+            raise InputError(f"{line}: label = {NEW_INDIVIDUAL} is nobody's name; give the individual one of its own")
+        if decision["sha256"] and decision["sha256"].lower() != files[key]:
+            reviewed["made on another file"].append(key)
+        elif row["reason"]:
+            reviewed["about a dropped crop"].append(key)
+        else:
+            reviewed["applied"] += 1
+            _apply(row, decision)
+    for what in ("made on another file", "about a dropped crop"):
+        if reviewed[what]:
+            told = f"{len(reviewed[what])} decisions {what} are not applied, such as {reviewed[what][0]}"
+            print(f"{decisions}: {told}; look at these crops again", file=sys.stderr)
+    return reviewed
+
+
+def _apply(row: Row, decision: Mapping[str, str]) -> None:
+    if decision["verdict"] == "drop":
+        row["reason"], row["split"] = REVIEW, None
+    elif decision["verdict"] == "relabel":
+        row["label"], row["split"] = decision["label"], None
+        row["observation_id"] = encounter_of(row["label"], row["observed_at"], row["photo_key"])
+
+
+def _best(rows: Iterable[Row]) -> None:
+    """Of the crops of a photograph that nothing else dropped, leave the first."""
+    taken = set()
+    for row in rows:
+        if row["reason"] is None:
+            if row["photo_key"] in taken:
+                row["reason"], row["split"] = NOT_BEST, None
+            taken.add(row["photo_key"])
+
+
+def _to_split(rows: Iterable[Row], known: Mapping[str, Row]) -> list[Row]:
+    """The kept crops with an identity in the order of the source's table, whatever the shards."""
+    kept = (row for row in rows if row["reason"] is None and row["split"] is None)
+    return sorted(kept, key=lambda row: known[row["photo_key"]]["row"])
+
+
+def _drawn(known: Mapping[str, Row]) -> dict[str, str]:
+    """The published split of all photographs of the database, by their keys."""
+    ordered = sorted((row for row in known.values() if row["part"] != QUERY), key=lambda row: row["row"])
+    splits = published([row["identity"] for row in ordered])
+    return dict(zip((row["photo_key"] for row in ordered), splits, strict=True))
 
 
 def _split(
-    rows: list[Row], known: Mapping[str, Row], *, split_by: str, share: float, new_share: float, seed: int
+    kept: Sequence[Row], *, share: float, new_share: float | None, seed: int, earlier: Mapping[str, str]
 ) -> None:
-    """Put each kept crop with an identity into a split."""
-    # in the order of the source's table, which the published split depends on, whatever the shards
-    kept = sorted(
-        (row for row in rows if row["reason"] is None and row["split"] is None),
-        key=lambda row: known[row["photo_key"]]["row"],
-    )
-    if split_by == "published":
-        splits = published([row["label"] for row in kept])
+    """Put each crop into a split by time, and with a ``new_share`` by open_set."""
+    seen = [Seen(row["label"], row["dataset"], row["observation_id"], row["observed_at"]) for row in kept]
+    if new_share is None:
+        splits = by_time(seen, share=share, seed=seed, earlier=earlier)
     else:
-        seen = [Seen(row["label"], row["dataset"], row["observation_id"], row["observed_at"]) for row in kept]
-        if split_by == "time":
-            splits = by_time(seen, share=share, seed=seed)
-        else:
-            splits = open_set(seen, share=share, new_share=new_share, seed=seed)
+        splits = open_set(seen, share=share, new_share=new_share, seed=seed, earlier=earlier)
     for row, split in zip(kept, splits, strict=True):
         row["split"] = split
+
+
+def _without_crop(rows: Iterable[Row], known: Mapping[str, Row], drawn: Mapping[str, str]) -> Row:
+    """How many photographs there are, and how many of each split no crop is left of.
+
+    Where the split is not drawn before crops are dropped, a photograph of the database without one is in none.
+    """
+    kept = {row["photo_key"] for row in rows if row["reason"] is None}
+    missing = Counter(
+        QUERY if row["part"] == QUERY else drawn.get(key, "database") for key, row in known.items() if key not in kept
+    )
+    # places in the source's table of which records took no photograph
+    left_out = max((row["row"] + 1 for row in known.values()), default=0) - len(known)
+    if drawn and left_out:
+        print(
+            f"dataset: records left out {left_out} rows of the source's table, so that the published split is drawn "
+            "over the others and is another one; do not compare its figures with published ones",
+            file=sys.stderr,
+        )
+    return {"in": len(known), "without_crop": dict(sorted(missing.items())), "left_out_by_records": left_out}
 
 
 def _check(rows: Sequence[Row], crops: Path) -> None:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from instar.evaluation.counted import ABUNDANCE
-from instar.evaluation.individuals import CMC, FIGURES, MATCHES, SWEEP
+from instar.evaluation.individuals import MATCHES
 from instar.evaluation.individuals import individuals as identities
+from instar.evaluation.judging import CMC, FIGURES, SWEEP
 from instar.evaluation.stage import evaluation as species
 from instar.evaluation.submission import COLUMNS as SUBMISSION
 from instar.evaluation.taxa import ACCURACY, taxa
@@ -99,7 +100,7 @@ def evaluation(
         barcodes: table of the taxa barcoded in each sample; of a study of taxa.
         found: CSV of how many animals and crops of each size have each other; of a study of taxa.
         individuals: table of the photographs' identities; of a study of individuals.
-        local_weights: folder of LightGlue's weights; one called random.md stands for random ones.
+        local_weights: folder of LightGlue's weights; any path where local is not lightglue.
         other: CSV of another identifier's answers: photo_key and top1 to top5; a header alone compares nothing.
         synonyms: CSV with the columns name and accepted, or a backbone.jsonl, by which names are compared.
         out: gets the five best species and genera of each judged crop.

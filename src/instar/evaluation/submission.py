@@ -6,9 +6,27 @@ from typing import Any
 
 from instar.errors import InputError
 from instar.files import write_csv
+from instar.splits import name_of
 from instar.tables import NEW_INDIVIDUAL
 
 COLUMNS = ("image_id", "identity")
+
+
+def check_sample(path: Path, individuals: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that the sample asks for, in its order.
+
+    Raises:
+        InputError: if they are not all there.
+    """
+    sampled = [row for row in individuals if row["submission_row"] is not None]
+    asked = sorted(sampled, key=lambda row: row["submission_row"])
+    wanted = max((row["submission_rows"] or 0 for row in individuals), default=0)
+    if [row["submission_row"] for row in asked] != list(range(wanted)):
+        raise InputError(
+            f"{path}: the sample asks for {wanted} rows and photographs of {len(asked)} are there; put the missing "
+            "ones below the source and run records again"
+        )
+    return asked
 
 
 def write_submission(
@@ -21,7 +39,7 @@ def write_submission(
     Args:
         path: CSV to write; a header alone where nothing is asked for.
         individuals: rows of ``tables.INDIVIDUALS``.
-        answers: of queries, by image id.
+        answers: of queries, by image id, also of those that a review named.
         identities: those that may be answered.
 
     Returns:
@@ -30,20 +48,15 @@ def write_submission(
     Raises:
         InputError: if the sample's rows are not all there, or an answer is no name that may be.
     """
-    sampled = [row for row in individuals if row["submission_row"] is not None]
-    asked = sorted(sampled, key=lambda row: row["submission_row"])
-    if [row["submission_row"] for row in asked] != list(range(len(asked))):
-        raise InputError(
-            f"{path}: the sample asks for {asked[-1]['submission_row'] + 1} rows and photographs of {len(asked)} are "
-            "there; put the missing ones below the source and run records again"
-        )
+    asked = check_sample(path, individuals)
     if not asked:
         asked = sorted((row for row in individuals if row["part"] == "query"), key=lambda row: row["row"])
-    rows = [(row["image_id"], answers.get(row["image_id"], NEW_INDIVIDUAL)) for row in asked]
-    allowed = {*identities, NEW_INDIVIDUAL}
-    for image_id, answer in rows:
-        if answer not in allowed:
-            raise InputError(f"{path}: image {image_id} is answered by {answer}, which is no known individual")
+    rows = []
+    for row in asked:
+        answer = answers.get(row["image_id"], NEW_INDIVIDUAL)
+        if answer != NEW_INDIVIDUAL and answer not in identities:
+            raise InputError(f"{path}: image {row['image_id']} is answered by {answer}, which is no known individual")
+        rows.append((row["image_id"], answer if answer == NEW_INDIVIDUAL else name_of(answer, row["dataset"])))
     write_csv(path, COLUMNS, rows)
     return {
         "asked": len(rows),

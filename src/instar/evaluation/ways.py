@@ -1,6 +1,6 @@
 """The ways to tell how alike a photograph is to each known individual, side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from instar.evaluation.calibrated import Halves
 from instar.reid.fusion import Calibration, calibration, fused, validation_pairs
 from instar.reid.local import Local, local_matcher, matched, of_identities, shortlist
 from instar.reid.photographs import Known, Photographs
@@ -61,12 +62,14 @@ class Compared:
         values: float32, shape (n, n_identities), higher is more alike, -inf for one that is no candidate.
         fallback: bool, likewise: only photographs of the opposite side were there.
         match: of each the key of the most similar crop of its best individual; None without a candidate.
+        left_out: float32, shape (n, n_identities): the same if each one's own individual were not known.
     """
 
     known: Known
     values: np.ndarray
     fallback: np.ndarray
     match: list[str | None]
+    left_out: np.ndarray
 
     @property
     def fallback_share(self) -> float:
@@ -100,6 +103,12 @@ class Comparison:
     settings: Settings
     fusion: dict[str, Calibration] = field(default_factory=dict)
 
+    @property
+    def class_datasets(self) -> dict[str, str]:
+        """The data set of each individual that the network learnt, in the order of its logits."""
+        dataset_of = dict(zip(self.rows["label"], self.rows["dataset"], strict=True))
+        return {name: dataset_of[name] for name in self.classes}
+
     def single(self, part: np.ndarray, gallery: np.ndarray) -> "Single":
         """Compare some rows with the individuals of others by each way but ``fused``."""
         queries, held = (Photographs.of(self.rows.iloc[of]) for of in (part, gallery))
@@ -108,16 +117,16 @@ class Comparison:
         asked, vectors = self.vectors.embeddings[part], self.vectors.embeddings[gallery]
         rules = self.settings.rules
         pair = (asked, queries, vectors, held, known)
-        dataset_of = dict(zip(self.rows["label"], self.rows["dataset"], strict=True))
-        learnt = np.array(self.classes, object), np.array([dataset_of[name] for name in self.classes], object)
+        learnt = np.array(self.classes, object), np.array(list(self.class_datasets.values()), object)
         found = {
             "softmax": softmax(self.vectors.logits[part], queries, *learnt, known),
             "nearest": nearest(*pair, neighbours=self.settings.neighbours, weights="equal", rules=rules),
             "centroid": centroid(*pair, rules=rules),
         }
         if self.settings.local != "none":
-            similar = [similarity for _, similarity, _ in similarities(*pair, rules=rules)]
-            listed = np.concatenate([shortlist(each, self.settings.candidates) for each in similar])
+            candidates = self.settings.candidates
+            similar = similarities(*pair, rules=rules)
+            listed = np.concatenate([shortlist(similarity, candidates) for _, similarity, _ in similar])
             values = self._matched(part, gallery, listed)
             local = of_identities(listed, values, found["nearest"].values > NONE, known)
             found["local"] = Scores(local, found["nearest"].fallback)
@@ -130,20 +139,17 @@ class Comparison:
 
     def calibrate(self, single: "Single") -> None:
         """Learn what each way's score says of the probability that it is the same individual."""
-        target = single.known.columns_of(*(self.rows[name].iloc[single.part] for name in ("label", "dataset")))
-        self.fusion = {
-            way: calibration(*validation_pairs(scores.values, target)) for way, scores in single.found.items()
-        }
+        self.fusion = single.calibrations(self.rows)
 
-    def ways(self, single: "Single") -> dict[str, Compared]:
-        """What each way makes of it; ``fused`` once it is calibrated."""
+    def ways(self, single: "Single", half: np.ndarray | None = None) -> dict[str, Compared]:
+        """What each way makes of it; ``fused`` once it is calibrated, see ``Single.fused`` for ``half``."""
         values = {way: scores.values for way, scores in single.found.items()}
+        left_out = single.left_out(self.rows)
         fallback = single.found["nearest"].fallback
         if self.fusion:
-            sure = {way: self.fusion[way](of_way) for way, of_way in values.items()}
-            values["fused"] = fused(sure, dict.fromkeys(sure, 1.0))
+            values["fused"], left_out["fused"] = single.fused(self.rows, self.fusion, half)
         return {
-            way: Compared(single.known, of_way, fallback, self._matches(single, of_way))
+            way: Compared(single.known, of_way, fallback, self._matches(single, of_way), left_out[way])
             for way, of_way in values.items()
         }
 
@@ -166,3 +172,82 @@ class Single:
     gallery: np.ndarray
     known: Known
     found: dict[str, Scores]
+
+    def left_out(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+        """What each way would say if the own individual of each photograph were not known.
+
+        Probabilities are shared out among the others, as a softmax without that class would. Local features were
+        matched with a shortlist that holds photographs of the own one, so that fewer of others were looked at.
+        """
+        target = self._targets(rows)
+        there = np.flatnonzero(target >= 0)
+        found = {}
+        for way, scores in self.found.items():
+            values = scores.values.copy()
+            own = values[there, target[there]].astype(np.float64)
+            values[there, target[there]] = NONE
+            if way.endswith("softmax"):
+                rest = np.where(own > NONE, 1 - own, 1.0)[:, None]
+                candidates = (values[there] > NONE).sum(axis=1, keepdims=True)
+                # where all went to the own one the others are alike
+                even = np.where(values[there] > NONE, 1 / np.maximum(candidates, 1), NONE)
+                values[there] = np.where(rest > 1e-6, values[there] / np.maximum(rest, 1e-6), even)
+            found[way] = values
+        return found
+
+    def calibrations(self, rows: pd.DataFrame, chosen: np.ndarray | None = None) -> dict[str, Calibration]:
+        """What each way's score says of the probability that it is the same individual.
+
+        Args:
+            rows: of ``tables.IDENTITY_DATASET``.
+            chosen: bool, shape (n,), photographs to learn from; all if None.
+
+        Raises:
+            InputError: if no photograph has a candidate.
+        """
+        target = self._targets(rows)
+        used = np.ones(len(target), bool) if chosen is None else chosen
+        return {
+            way: calibration(*validation_pairs(scores.values[used], target[used])) for way, scores in self.found.items()
+        }
+
+    def fused(
+        self, rows: pd.DataFrame, fusion: Mapping[str, Calibration], half: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The mean of the ways' probabilities, and the same without each one's own individual.
+
+        Args:
+            rows: of ``tables.IDENTITY_DATASET``.
+            fusion: of each way.
+            half: int64, shape (n,): where given, each half of the photographs is fused by what the other half says of
+                the ways instead, as long as that half has pairs.
+        """
+        values, left_out = {way: scores.values for way, scores in self.found.items()}, self.left_out(rows)
+        if half is None:
+            return _mean(values, fusion), _mean(left_out, fusion)
+        whole = np.full((len(self.part), len(self.known)), NONE), np.full((len(self.part), len(self.known)), NONE)
+        for part in np.unique(half):
+            mine = half == part
+            known = self._targets(rows) >= 0
+            own = self.calibrations(rows, ~mine) if (known & ~mine).any() else fusion
+            for to, given in zip(whole, (values, left_out), strict=True):
+                to[mine] = _mean({way: of_way[mine] for way, of_way in given.items()}, own)
+        return whole
+
+    def _targets(self, rows: pd.DataFrame) -> np.ndarray:
+        return self.known.columns_of(*(rows[name].iloc[self.part] for name in ("label", "dataset")))
+
+
+def _mean(values: Mapping[str, np.ndarray], fusion: Mapping[str, Calibration]) -> np.ndarray:
+    sure = {way: fusion[way](of_way) for way, of_way in values.items()}
+    return fused(sure, dict.fromkeys(sure, 1.0))
+
+
+def halves(rows: pd.DataFrame, part: np.ndarray) -> np.ndarray:
+    """Halves of photographs by individual, within each data set and within known and new ones, int64, shape (n,)."""
+    of_part = rows.iloc[part]
+    found = np.zeros(len(part), np.int64)
+    for _, places in of_part.reset_index(drop=True).groupby(["dataset", "is_new"], dropna=False).indices.items():
+        names = of_part["label"].iloc[places]
+        found[places] = Halves(names).of(names)
+    return found

@@ -4,7 +4,7 @@ A photograph whose individual is none of the known ones is answered rightly by `
 candidate is the answer where that one's score reaches a threshold.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -69,7 +69,7 @@ def answers(
         object, shape (n,).
     """
     if isinstance(thresholds, Mapping):
-        # a data set that no threshold was chosen for has no known individual either
+        # of a data set without a threshold nothing is believed; ``thresholds`` gives one to each
         least = np.array([thresholds.get(name, np.inf) for name in dataset], np.float64)
     else:
         least = np.full(len(best), thresholds, np.float64)
@@ -249,18 +249,25 @@ def best_threshold(curve: pd.DataFrame) -> float:
     return float(middle if middle > low[starts[widest]] else above)
 
 
-def thresholds(judged: Judged, *, per_dataset: bool) -> dict[str, float]:
+def thresholds(judged: Judged, *, per_dataset: bool, datasets: Iterable[str] = ()) -> dict[str, float]:
     """The best threshold for each data set: its own, or the one that is best for the mean over all.
+
+    A data set that lacks known or new individuals here has none of its own, for its score is 0 wherever the line is
+    drawn, and takes the common one, which is best for the mean over those that have both.
 
     Args:
         judged: photographs of validation.
-        per_dataset: choose each by itself.
+        per_dataset: choose each by itself where it can be.
+        datasets: further ones that may have no photograph here.
 
     Returns:
         By the data set's name, sorted.
     """
-    names = [str(name) for name in np.unique(judged.dataset.astype(str))]
-    if not per_dataset:
-        one = best_threshold(sweep(judged))
-        return dict.fromkeys(names, one)
-    return {name: best_threshold(sweep(judged.where(judged.dataset == name))) for name in names}
+    names = sorted({*judged.dataset.astype(str), *datasets})
+    rows = {name: judged.dataset == name for name in names}
+    both = [name for name in names if 0 < judged.is_new[rows[name]].sum() < rows[name].sum()]
+    whole = judged.where(np.isin(judged.dataset.astype(str), both)) if both else judged
+    found = dict.fromkeys(names, best_threshold(sweep(whole)))
+    if per_dataset:
+        found |= {name: best_threshold(sweep(judged.where(rows[name]))) for name in both}
+    return found

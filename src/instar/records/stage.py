@@ -49,6 +49,9 @@ from instar.tables import (
 
 _NO_OBSERVATIONS = pa.schema([(name, pa.string()) for name in gbif.INATURALIST.names]).empty_table()
 
+#: In the study's copy of the source: names and hashes of the files that were read.
+MANIFEST = "manifest.csv"
+
 #: The order of records.parquet; the observation and the address decide between two rows of one photograph.
 _ORDER = ["shard", "key", "observation_id", "url"]
 
@@ -137,8 +140,8 @@ def records(
             number goes.
         name_confidence: of an answer in the source's ``backbone.jsonl``, percent; one with less places no name.
         annotation_split: observation, photograph, time_block, or given for the set's own.
-        annotation_faults: refuse a set of one's own with a wrong label, or leave_out its photograph; of trays the wrong
-            outline, and the photograph only where a whole sub-image is lost or no outline can be used.
+        annotation_faults: refuse a set of one's own with a wrong label or outline, or leave_out its photograph; of
+            trays the wrong outline, and the photograph only where a whole sub-image is lost or no outline can be used.
         annotation_validation_share: of the annotated photographs, for validation.
         annotation_test_share: of the annotated photographs, held out for the figures.
         annotation_gap_s: time_block: seconds left out at the end of a block.
@@ -158,7 +161,8 @@ def records(
     chosen = {"taxon": taxon, "licences": licences, "names": names, "work": work}
     trays = individuals = None
     if kind == "individuals":
-        individuals = read_individuals(tables, taxon=taxon, licences=licences, work=work)
+        listed = out_source / MANIFEST  # where the source was not drawn
+        individuals = read_individuals(tables, taxon=taxon, licences=licences, work=work, manifest=listed)
         gatherings = [individuals.gathering]
     elif kind == "trays":
         trays = read_trays(
@@ -188,6 +192,7 @@ def records(
         annotations = _among(trays.annotations, asked_for)
     else:
         annotations = _annotations(tables, asked_for, kind=kind, category=taxon or "animal", faults=annotation_faults)
+    outlines = None if trays else clean_outlines(annotations, faults=annotation_faults)
     splits = _splits(
         annotations,
         asked_for,
@@ -199,7 +204,6 @@ def records(
     _check_annotated(annotations, splits, by=annotation_split)
     taxa = trays.taxonomy if trays else taxonomy_rows([one.lineages for one in gatherings], sorted(flow.taxa))
     write_table(out_taxonomy, taxa, TAXONOMY)
-    outlines = None if trays else clean_outlines(annotations)
     write_coco(out_annotations, annotations, splits)
     write_table(out_barcodes, trays.barcodes if trays else [], BARCODES)
     if not trays:
@@ -275,7 +279,7 @@ def _prepare(source: Path, out_source: Path, *, kind: str, seed: int) -> Path:
         raise InputError(f"{source}: no such folder; set records.source to the folder of the source")
     with replacing(out_source) as temporary:
         temporary.mkdir()
-        with (temporary / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+        with (temporary / MANIFEST).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["file", "bytes", "sha256"])
             for path in sorted(path for path in source.rglob("*") if path.is_file() and ".part-" not in path.name):

@@ -1,12 +1,14 @@
 """The section on individuals: who was recognised, who was told to be new, and at which score the line is drawn."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from markupsafe import Markup
 
+from instar.compare.published import ANIMALCLEF25, HIDDEN_QUERIES
+from instar.compared import CLASSIFIERS, FOLDER, current, identified_by
 from instar.report.inputs import Inputs
 from instar.report.measures import Measure
 from instar.report.pictures import CROP_PX, Picture, showable, thumbnails
@@ -16,15 +18,15 @@ from instar.report.trays import Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Scores of AnimalCLEF25's private half: sqrt(BAKS · BAUS), mean over the three data sets.
-PUBLISHED = {
-    "published report, eight configurations": 0.44326,
-    "organisers' sample submission": 0.44363,
-    "winner": 0.71389,
-}
 _SWEEP = ["way", "dataset", "threshold", "baks", "baus", "score"]
 _CMC = ["way", "rank", "share"]
 _MATCHES = ["verdict", "key", "match", "label", "best", "answer", "score"]
+#: Of the kept epoch, as ``instar compare`` has it.
+TRAINED = {
+    "train_loss": "training loss",
+    "validation_loss": "validation loss",
+    "validation_accuracy": "validation accuracy",
+}
 _SIZE_PX = (340, 260)
 _NAMES = {
     "softmax": "softmax of the classifier",
@@ -66,8 +68,9 @@ def individuals(inputs: Inputs, crops: Path) -> Individuals:
         InputError: if a plot is missing or damaged.
     """
     metrics = inputs.metrics["evaluation"]
-    tables = [_ways(metrics), _datasets(metrics), _published(metrics), _splits(inputs), _epochs(inputs)]
-    return Individuals(_sentences(inputs), tables, _charts(inputs), _matches(inputs, crops))
+    compared, missing = classifiers(inputs)
+    tables = [_ways(metrics), _datasets(metrics), _published(metrics), *compared, _splits(inputs), _epochs(inputs)]
+    return Individuals([*_sentences(inputs), *missing], tables, _charts(inputs), _matches(inputs, crops))
 
 
 def score_of(metrics: dict[str, Any]) -> Measure:
@@ -94,10 +97,15 @@ def _sentences(inputs: Inputs) -> list[str]:
     text += f"photographs of {judged['individuals']:,} individuals in {judged['encounters']:,} encounters of the split "
     text += f"{judged['split']}. Intervals are from resampling encounters."
     if judged["simulated_new"]:
-        text += " No individual of this split is new, so each photograph counts a second time as new, with its own "
-        text += "individual left out of the known ones: a stand-in, since newcomers may be more alike or less."
+        text += (
+            f" No individual of this split is new in {', '.join(judged['simulated_new'])}, so each photograph there "
+        )
+        text += "counts a second time as new, with its own individual left out of the known ones: a stand-in, since "
+        text += "newcomers may be more alike or less."
     if judged["crosswise"]:
-        text += " Thresholds are chosen on the same photographs, each half of the individuals by the other half."
+        text += (
+            " Thresholds and calibrations are of the same photographs, of each half of the individuals by the other."
+        )
     if judged["judged_chose_epoch"]:
         text += " These photographs also chose the epoch whose weights were kept, so the figures are somewhat too good."
     found = [text, _leaks(made, judged)]
@@ -161,9 +169,39 @@ def _datasets(metrics: dict[str, Any]) -> Table:
 
 def _published(metrics: dict[str, Any]) -> Table:
     lines = [["this study, on its held-out photographs", score_of(metrics).short]]
-    lines += [[name, f"{100 * score:.1f} %"] for name, score in PUBLISHED.items()]
-    sentence = "The published ones are of AnimalCLEF25's hidden queries, so they compare with answers to these alone."
-    return Table("Published scores", ["answers", "score"], lines, sentence)
+    lines += [[name, f"{100 * score:.1f} %"] for name, score in ANIMALCLEF25.items()]
+    return Table("Published scores", ["answers", "score"], lines, HIDDEN_QUERIES)
+
+
+def classifiers(inputs: Inputs) -> tuple[list[Table], list[str]]:
+    """What ``instar compare individuals`` left of this data set, and a sentence where it is missing or out of date."""
+    evaluated, params = inputs.metrics["evaluation"], inputs.params
+    of = identified_by(evaluated.get("dataset_md5"), params.seed, asdict(params.evaluation))
+    rows, stale = current(inputs.plots / FOLDER / CLASSIFIERS, "preset", of)
+    told = [f"Not shown of the comparison of classifiers, since data or settings are others now: {', '.join(stale)}."]
+    missing = told if stale else [] if rows else ["Other classifiers beside this one: instar compare individuals."]
+    if not rows:
+        return [], missing
+    lines = []
+    for row in sorted(rows, key=lambda row: ("members" in row, -row["score"], row["preset"])):
+        name = f"{row['preset']} ({', '.join(row['members'])})" if "members" in row else row["preset"]
+        figures = (_of_compared(row, figure) for figure in ("score", "baks", "baus", "rank_1", "map"))
+        trained = ("–" if row[key] is None else f"{row[key]:.4f}" for key in TRAINED)
+        epoch = "–" if row["epoch"] is None else f"{row['epoch']}"
+        lines.append([name, *figures, epoch, *trained, f"{row['parameters']:,}"])
+    columns = ["classifier", "score", "BAKS", "BAUS", "rank 1", "mAP", "epoch kept", *TRAINED.values(), "parameters"]
+    sentence = "Made by instar compare individuals of the same photographs, and judged as the classifier of this page; "
+    sentence += (
+        "all together is the mean of the scores of several, calibrated. Losses and accuracy are of the kept epoch."
+    )
+    return [Table("Classifiers", columns, lines, sentence)], missing
+
+
+def _of_compared(row: dict[str, Any], figure: str) -> str:
+    if row[figure] is None:
+        return "–"
+    low, high = row["interval_95"][figure]
+    return _measured({"value": row[figure], "low": low, "high": high})
 
 
 def _splits(inputs: Inputs) -> Table:
@@ -226,7 +264,7 @@ def _sweep_chart(number: int, name: str, table: pd.DataFrame, threshold: float |
         if threshold is not None:
             axes.axvline(threshold, color=MUTED, linewidth=0.8, linestyle="--")
         axes.set(xlabel="threshold", ylabel="on validation", ylim=(0, 1.02))
-        axes.legend(loc="center left")
+        axes.legend(loc="lower center")
 
     return chart(f"openset-{number}", f"BAKS, BAUS and score of {name} over the threshold", _SIZE_PX, draw)
 

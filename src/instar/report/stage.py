@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.annotations import read_annotations
+from instar.compare.published import published_split
 from instar.files import replacing
 from instar.mask_figures import confidence as chosen_confidence
 from instar.report import classifier, detector
@@ -97,7 +98,8 @@ def _trays(inputs: Inputs, annotations: Path, images: Path, detections: Path, co
     chosen = chosen_confidence(inputs.metrics["detection_metrics"], confidence)
     annotated, _ = read_annotations(annotations)
     patches = shown_patches(annotated, showable(inputs.images), images, detections, inputs.taxa, chosen)
-    return trays(inputs, patches, chosen, read_compared(inputs, annotations, detections))
+    compared = read_compared(inputs, annotations, images, detections)
+    return trays(inputs, patches, chosen, compared, published_split(annotated))
 
 
 def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Zip files from elsewhere: unpacked below a folder, and nowhere else."""
 
+import lzma
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from instar.errors import InputError
@@ -12,6 +14,9 @@ from instar.sources import web
 
 #: What an archive unpacks to, at most, as a multiple of its own size.
 MOST_UNPACKED = 200
+
+#: What zipfile raises of a broken archive: its own error, or that of the compression of a member.
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError)
 
 
 def safe_path(name: str, place: str) -> PurePosixPath:
@@ -49,6 +54,6 @@ def unpack(archive: Path, folder: Path, link: str) -> None:
             for one, name in progress(members, f"files of {archive.stem}"):
                 with replacing(folder / name) as temporary, opened.open(one) as packed, temporary.open("wb") as file:
                     shutil.copyfileobj(packed, file, web.CHUNK_BYTES)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except _BROKEN as error:
         remove(archive)
         raise InputError(f"{link}: is no whole zip file ({error}); run the same command again") from None

@@ -14,7 +14,7 @@ AMBIGUOUS, WITHOUT_DAY, UNREAD, MISSING = "ambiguous", "without a day", "not rea
 #: Texts that stand for nothing, in lower case; wildlife-datasets writes "unknown", pandas "nan".
 NOTHING = ("", "nan", "nat", "unknown")
 
-_ISO = re.compile(r"\d{4}-?\d{2}-?\d{2}(?:[T ].*)?")
+_ISO = re.compile(r"(\d{4})([-/.]?)(\d{2})\2(\d{2})([T ].*)?", re.DOTALL)
 _EXIF = re.compile(r"(\d{4}):(\d{2}):(\d{2})(.*)", re.DOTALL)
 _WITHOUT_DAY = re.compile(r"\d{4}(?:[-/:.]\d{1,2})?(?:\.0)?")
 _NUMBERS = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T](\d{1,2}:\d{2}(?::\d{2})?))?")
@@ -23,11 +23,11 @@ _NUMBERS = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T](\d{1,2}:\d{2}(
 def read_dates(texts: Sequence[str]) -> tuple[list[datetime | None], Counter[str]]:
     """The times of a column, UTC where it tells no zone, and how many were read in which way.
 
-    ISO 8601 (``2019-07-11``, with a time or without) and EXIF (``2019:07:11 16:53:31``) have one meaning. Of the forms
-    that begin with day or month, those of one separator are judged together: where only one reading gives a date in
-    every row, it holds for all. Where both do, points mean that the day comes first; with other separators, and where
-    neither does, a row is read that has one reading, or the same day in both, and the others are ambiguous: None. A
-    date without a day is None, too, since it tells no encounter.
+    ISO 8601 (``2019-07-11``, with a time or without; slashes or points do, too) and EXIF (``2019:07:11 16:53:31``) have
+    one meaning. Of the forms that begin with day or month, those of one separator are judged together: where only one
+    reading gives a date in every row, it holds for all. Where both do, points mean that the day comes first; with other
+    separators, and where neither does, a row is read that has one reading, or the same day in both, and the others are
+    ambiguous: None. A date without a day is None, too, since it tells no encounter.
     """
     times: list[datetime | None] = []
     ways: list[str] = []
@@ -52,7 +52,8 @@ def _plain(text: str) -> tuple[datetime | None, str]:
     exif = _EXIF.fullmatch(text)
     if exif and (time := utc_time(f"{exif[1]}-{exif[2]}-{exif[3]}{exif[4]}")):
         return time, EXIF
-    if _ISO.fullmatch(text) and (time := utc_time(text)):
+    iso = _ISO.fullmatch(text)
+    if iso and (time := utc_time(f"{iso[1]}-{iso[3]}-{iso[4]}{iso[5] or ''}")):
         return time, ISO
     return None, UNREAD
 

@@ -2,19 +2,20 @@
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from instar.errors import InputError
 from instar.files import sha256_of
 from instar.licences import normalise
 from instar.progress import progress
 from instar.records.gathering import NOT_ALLOWED, Gathering
 from instar.records.individuals.dates import AMBIGUOUS, UNREAD, WITHOUT_DAY, read_dates
 from instar.records.individuals.table import (
-    ORIENTATIONS,
+    DATASET,
     SOURCE,
     SUBMISSION,
     TABLE,
@@ -27,7 +28,12 @@ from instar.records.individuals.table import (
 )
 from instar.records.names import parse
 from instar.records.taxonomy import Lineage, lineage
-from instar.splits import encounter_of
+from instar.reid.orientation import read_sides
+from instar.splits import encounter_of, individual_of
+from instar.tables import csv_rows
+
+#: Photographs that are handed on together.
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -45,18 +51,27 @@ class Individuals:
     counts: dict[str, Any]
 
 
-def read(source: Path, *, taxon: str = "", licences: list[str] | None = None, work: Path | None = None) -> Individuals:
+def read(
+    source: Path,
+    *,
+    taxon: str = "",
+    licences: list[str] | None = None,
+    work: Path | None = None,
+    manifest: Path | None = None,
+) -> Individuals:
     """Read ``<source>/metadata.csv`` in wildlife-datasets' form, or ``<source>/images/<individual>``.
 
     Of the table only identity and path must be there; paths are those of files below the source or its ``images``.
-    What is asked for stands in ``sample_submission.csv``, where there is one. An encounter is an identity and a day; a
-    photograph without either is one alone.
+    What is asked for stands in ``sample_submission.csv``, where there is one. An identity that stands in two data sets
+    is two individuals, each with its data set's name before its own (``splits.name_of``). An encounter is an individual
+    and a day; a photograph without either is one alone.
 
     Args:
         source: the folder.
         taxon: species or genus; photographs that the table says to be of another are counted and not taken.
         licences: short names of those allowed; a photograph of which the table tells no licence is taken.
         work: folder for temporary files.
+        manifest: CSV with file and sha256 of the source's files; those that it lacks are read.
 
     Raises:
         InputError: if a table cannot be read or lacks a column, there is no photograph, or two get one name.
@@ -65,8 +80,14 @@ def read(source: Path, *, taxon: str = "", licences: list[str] | None = None, wo
     asked = read_submission(source / SUBMISSION)
     times, dates = read_dates([row.date for row in rows])
     rows = list(progress(find_files(source, rows), "photographs looked for", len(rows)))
+    for row in rows:
+        row.dataset = row.dataset or DATASET
     repeated = mark_repeated(rows)
+    shared = _name_individuals(source, rows)
+    hashes = _hashes(manifest)
     gathering = Gathering(work)
+    held: list[tuple[dict[str, Any], str | None]] = []
+    unread: list[Row] = []
     taken: list[dict[str, Any]] = []
     for row, time in progress(zip(rows, times, strict=True), "photographs", len(rows)):
         found = _lineage(row.species)
@@ -79,15 +100,48 @@ def read(source: Path, *, taxon: str = "", licences: list[str] | None = None, wo
         gathering.lineages.add(found)
         one = _record(row, time, licence or "unknown", found)
         if row.reason is None:
-            one["sha256"] = sha256_of(source / row.url)
-            taken.append(_individual(row, time, one, row.dataset or source.resolve().name, asked))
-        gathering.add([(one, row.reason)])
+            one["sha256"] = hashes.get(row.url) or sha256_of(source / row.url)
+            taken.append(_individual(row, time, one, asked))
+        if licence == "unknown":
+            unread.append(row)
+        held.append((one, row.reason))
+        if len(held) == CHUNK:
+            gathering.add(held)
+            held = []
+    gathering.add(held)
     counts = {**_counts(taken), "dates": dict(sorted(dates.items())), "files_in_several_rows": repeated}
+    counts["names_in_several_datasets"] = shared
+    counts["licences_not_read"] = len(unread)
     counts["queries_with_identity"] = sum(row.had_identity for row in rows)
     counts["submission"] = _submission(asked, rows, taken)
-    for line in _warnings(source, rows, counts, dates):
+    for line in _warnings(source, rows, counts, dates, unread):
         print(line, file=sys.stderr)
     return Individuals(gathering, taken, counts)
+
+
+def _name_individuals(source: Path, rows: Iterable[Row]) -> int:
+    """Name each individual so that it is the only one; returns how many identities stand in several data sets."""
+    datasets_of: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.identity is not None:
+            datasets_of[row.identity].add(row.dataset)
+    whose: dict[str, tuple[str, str]] = {}
+    for row in rows:
+        if row.identity is None:
+            continue
+        # of a name that begins as if its data set stood before it that would be taken away again
+        alone = len(datasets_of[row.identity]) == 1 and not row.identity.startswith(f"{row.dataset}/")
+        row.individual = row.identity if alone else individual_of(row.identity, row.dataset)
+        if whose.setdefault(row.individual, (row.dataset, row.identity)) != (row.dataset, row.identity):
+            both = f"{row.identity} in {row.dataset} and {' in '.join(whose[row.individual][::-1])}"
+            raise InputError(f"{source}: identity {both} would both be {row.individual}; rename one")
+    return sum(len(datasets) > 1 for datasets in datasets_of.values())
+
+
+def _hashes(manifest: Path | None) -> Mapping[str, str]:
+    if manifest is None or not manifest.is_file():
+        return {}
+    return {row["file"]: row["sha256"] for _, row in csv_rows(manifest, ("file", "sha256"))}
 
 
 def _lineage(species: str | None) -> Lineage:
@@ -100,7 +154,7 @@ def _record(row: Row, time: datetime | None, licence: str, found: Lineage) -> di
         "key": f"{SOURCE}-{row.photo_id}",
         "source": SOURCE,
         "photo_id": row.photo_id,
-        "observation_id": encounter_of(row.identity, time, f"{SOURCE}-{row.photo_id}"),
+        "observation_id": encounter_of(row.individual, time, f"{SOURCE}-{row.photo_id}"),
         "url": row.url,
         "taxon_id": found.taxon_id,
         "observed_at": time,
@@ -111,15 +165,13 @@ def _record(row: Row, time: datetime | None, licence: str, found: Lineage) -> di
     }
 
 
-def _individual(
-    row: Row, time: datetime | None, record: dict[str, Any], dataset: str, asked: dict[str, int]
-) -> dict[str, Any]:
+def _individual(row: Row, time: datetime | None, record: dict[str, Any], asked: dict[str, int]) -> dict[str, Any]:
     return {
         "photo_key": record["key"],
         "image_id": row.image_id,
-        "identity": row.identity,
+        "identity": row.individual,
         "part": row.part,
-        "dataset": dataset,
+        "dataset": row.dataset,
         "species": row.species,
         "orientation": row.orientation,
         "date": time,
@@ -127,15 +179,12 @@ def _individual(
         "row": row.place,
         # an answer about a photograph whose individual is told would be no answer
         "submission_row": asked.get(row.image_id) if row.is_query else None,
+        "submission_rows": len(asked) or None,
     }
 
 
 def _counts(taken: list[dict[str, Any]]) -> dict[str, Any]:
     per_identity = Counter(row["identity"] for row in taken if row["identity"] is not None)
-    datasets_of = defaultdict(set)
-    for row in taken:
-        if row["identity"] is not None:
-            datasets_of[row["identity"]].add(row["dataset"])
     words = Counter(row["orientation"] for row in taken if row["orientation"])
     return {
         "photographs": len(taken),
@@ -143,10 +192,9 @@ def _counts(taken: list[dict[str, Any]]) -> dict[str, Any]:
         "datasets": {name: _of_dataset(rows) for name, rows in sorted(_by_dataset(taken).items())},
         "identities": len(per_identity),
         "seen_once": sum(count == 1 for count in per_identity.values()),
-        "identities_in_several_datasets": sum(len(names) > 1 for names in datasets_of.values()),
         "encounters": len({row["encounter"] for row in taken if row["identity"] is not None}),
         "orientations": _ordered(words),
-        "unknown_orientations": sum(count for word, count in words.items() if word not in ORIENTATIONS),
+        "unknown_orientations": sum(count for word, count in words.items() if read_sides(word) is None),
     }
 
 
@@ -180,7 +228,9 @@ def _ordered(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _warnings(source: Path, rows: list[Row], counts: dict[str, Any], dates: Counter[str]) -> Iterator[str]:
+def _warnings(
+    source: Path, rows: list[Row], counts: dict[str, Any], dates: Counter[str], unread: list[Row]
+) -> Iterator[str]:
     """What is counted and goes on, but was perhaps not meant."""
     table = source / TABLE if rows[0].line else source
     reasons: dict[str, list[Row]] = defaultdict(list)
@@ -197,11 +247,15 @@ def _warnings(source: Path, rows: list[Row], counts: dict[str, Any], dates: Coun
         if dates[way]:
             yield f"{table}: dates {way}: {dates[way]}, taken as missing; write them as 2019-07-31"
     if counts["unknown_orientations"]:
-        words = ", ".join(word for word in counts["orientations"] if word not in ORIENTATIONS)
+        words = ", ".join(word for word in counts["orientations"] if read_sides(word) is None)
         yield f"{table}: orientations of unknown words, kept as they are: {counts['unknown_orientations']} ({words})"
-    if counts["identities_in_several_datasets"]:
-        shared = counts["identities_in_several_datasets"]
-        yield f"{table}: {shared} identities stand in several datasets and are one individual each"
+    if counts["names_in_several_datasets"]:
+        shared = counts["names_in_several_datasets"]
+        such = next(row.individual for row in rows if row.individual != row.identity)
+        yield f"{table}: {shared} identities stand in several datasets; they are an individual of each, such as {such}"
+    if unread:
+        told = f"{len(unread)} licences that are not read count as unknown, such as {unread[0].licence}"
+        yield f"{table}: {told}, {_named(unread[0])}; look whether they allow what you do"
     told = counts["submission"]
     for name in ("not_in_the_table", "no_query", "query_not_taken"):
         if told[name]:

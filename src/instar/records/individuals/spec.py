@@ -28,7 +28,7 @@ class Species:
     pattern: str = MISSING  # one of PATTERNS
     orientations: list[str] = MISSING  # those of its pattern, or some of them
     individuals: int = MISSING  # that the database knows
-    seen_once: int = MISSING  # of these: with one photograph
+    seen_once: int = MISSING  # of these: with one photograph in the database and no query
     new: int = MISSING  # individuals that only queries show
     encounters: list[int] = MISSING  # fewest and most days of an individual
     photographs: list[int] = MISSING  # fewest and most of an encounter

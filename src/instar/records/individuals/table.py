@@ -13,6 +13,7 @@ from instar.errors import InputError
 from instar.formats import FORMATS
 from instar.records.folder import SUFFIXES, photo_id_of
 from instar.records.individuals.dates import NOTHING
+from instar.reid.orientation import read_sides
 from instar.tables import NEW_INDIVIDUAL, csv_rows
 
 SOURCE = "individuals"
@@ -26,9 +27,8 @@ QUERY = "query"
 COLUMNS: tuple[str, ...] = ("identity", "path", "image_id", "date", "orientation", "species", "split", "dataset")
 COLUMNS += ("licence", "license", "rights_holder", "creator")
 
-#: Sides and views that wildlife-datasets names; another word is kept as it is and counted.
-ORIENTATIONS: tuple[str, ...] = ("left", "right", "top", "bottom", "front", "back", "up", "down", "side")
-ORIENTATIONS += ("topleft", "topright", "frontleft", "frontright", "backleft", "backright", "top_left", "top_right")
+#: Of photographs whose table tells no data set.
+DATASET = "individuals"
 
 #: Why a photograph is not taken.
 NO_IDENTITY, RESERVED = "no identity", f"identity {NEW_INDIVIDUAL} is no individual's"
@@ -56,10 +56,11 @@ class Row:
     orientation: str | None = None
     species: str | None = None
     part: str | None = None
-    dataset: str | None = None
+    dataset: str = ""  # where the table tells none
     licence: str | None = None
     rights_holder: str | None = None
     creator: str | None = None
+    individual: str | None = None  # the identity, behind its data set's name where that is not enough
     had_identity: bool = False  # a query with an identity, which is not used
     url: str = ""  # of the file below the source
     reason: str | None = None
@@ -76,7 +77,8 @@ class Row:
 def read_table(path: Path) -> list[Row]:
     """The rows of a table in wildlife-datasets' form, each with the reason where what it says is no use.
 
-    Files are not looked for. A column without a name, which pandas writes first, is no fault.
+    Files are not looked for. A column without a name, which pandas writes first, is no fault. A row without an
+    image_id has its path for one, and its line behind it where that path stands in an earlier row.
 
     Raises:
         InputError: if the table cannot be read, lacks identity or path, has no row, or an image_id is there twice.
@@ -86,25 +88,38 @@ def read_table(path: Path) -> list[Row]:
     rows = [_row(line, place, told) for place, (line, told) in enumerate(csv_rows(path, columns))]
     if not rows:
         raise InputError(f"{path}: lists no photograph; fill it, or remove it for one folder per individual")
+    _name_by_path(rows)
     _check_ids(path, rows)
     return rows
 
 
-def read_folders(source: Path) -> list[Row]:
+def _name_by_path(rows: Iterable[Row]) -> None:
+    taken = {row.image_id for row in rows if row.image_id}
+    for row in rows:
+        if not row.image_id:
+            row.image_id = row.path if row.path and row.path not in taken else f"{row.path}#{row.line}"
+            taken.add(row.image_id)
+
+
+def read_folders(source: Path, *, home: Path | None = None) -> list[Row]:
     """One row for each photograph below ``images/<identity>``; those of ``images/query`` have no identity.
 
     A first folder ``database`` or ``query`` tells the part. Dates are those that cameras wrote.
 
+    Args:
+        source: whose files the rows name, by their paths below it.
+        home: that holds the folders of the individuals; ``images`` if None.
+
     Raises:
         InputError: if there is no such folder or no photograph in it, or two photographs differ in their ending alone.
     """
-    home = source / "images"
+    home = home or source / "images"
     if not home.is_dir():
         raise InputError(f"{source}: neither {TABLE} nor a folder 'images' in it; put images/<individual>/*.jpg there")
     files = [path for path in sorted(home.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not files:
         raise InputError(f"{home}: no photograph in it ({', '.join(sorted(SUFFIXES))}); put them there")
-    rows = [_of_file(place, path, source) for place, path in enumerate(files)]
+    rows = [_of_file(place, path, source, home) for place, path in enumerate(files)]
     _check_ids(home, rows)
     return rows
 
@@ -126,19 +141,19 @@ def _row(line: int, place: int, told: dict[str, str]) -> Row:
     part = (said.get("split") or "").lower() or None
     identity = said["identity"]
     orientation = said.get("orientation")
-    if orientation and orientation.lower() in ORIENTATIONS:
+    if orientation and read_sides(orientation) is not None:
         orientation = orientation.lower()
     row = Row(
         line,
         place,
-        said.get("image_id") or told["path"],
+        said.get("image_id") or "",
         identity=None if part == QUERY else identity,
         path=told["path"],
         date=told.get("date", ""),
         orientation=orientation,
         species=said.get("species"),
         part=part,
-        dataset=said.get("dataset"),
+        dataset=said.get("dataset") or "",
         licence=said.get("licence") or said.get("license"),
         rights_holder=said.get("rights_holder"),
         creator=said.get("creator"),
@@ -150,9 +165,9 @@ def _row(line: int, place: int, told: dict[str, str]) -> Row:
     return row
 
 
-def _of_file(place: int, path: Path, source: Path) -> Row:
+def _of_file(place: int, path: Path, source: Path, home: Path) -> Row:
     url = path.relative_to(source).as_posix()
-    parts = path.relative_to(source / "images").parts
+    parts = path.relative_to(home).parts
     part = parts[0].lower() if len(parts) > 1 and parts[0].lower() in ("database", QUERY) else None
     folders = parts[1:-1] if part else parts[:-1]
     told = {"identity": folders[0] if folders else "", "path": url, "date": _camera_date(path)}

@@ -18,7 +18,9 @@ from instar.records.world import drawing_pool
 from instar.records.world_plan import chosen, stable_int
 from instar.tables import NEW_INDIVIDUAL
 
-COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset")
+COLUMNS = ("image_id", "identity", "path", "date", "orientation", "species", "split", "dataset", "licence")
+#: Drawn photographs are nobody's.
+LICENCE = "cc0"
 #: Below ``truth``: who is to be seen on each query.
 SOLUTION, SOLUTION_COLUMNS = "solution.csv", ("image_id", "identity", "individual")
 #: Fewer are drawn faster than other processes start.
@@ -45,7 +47,7 @@ class Photo:
     def row(self) -> tuple[object, ...]:
         """As ``COLUMNS``."""
         identity = self.shot.individual if self.part == "database" else ""
-        told = self.day, self.shot.orientation, self.species.name, self.part, self.species.dataset
+        told = self.day, self.shot.orientation, self.species.name, self.part, self.species.dataset, LICENCE
         return self.image_id, identity, self.path, *told
 
 
@@ -101,8 +103,8 @@ def _of_species(world: World, species: Species, seed: int) -> Iterator[Photo]:
         for i, day in enumerate(met):
             last = i == len(met) - 1
             part = "query" if name in new or (name in queried and last) else "database"
-            # whoever is met on one day only has two photographs, or would be seen once
-            fewest = 1 if len(met) > 1 or name in new else 2
+            # whoever is in the database on one day only has two photographs of it, or would be seen once
+            fewest = 2 if part == "database" and len(met) - (name in queried) == 1 else 1
             count = 1 if name in once else None
             yield from _encounter(world, species, name, day, part, name in new, seed, fewest=fewest, count=count)
 

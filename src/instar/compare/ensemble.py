@@ -1,0 +1,95 @@
+"""The scores of several classifiers as one: calibrated on validation, averaged, and judged as each of them is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instar.evaluation.judging import HELD_OUT, Parts, judge
+from instar.evaluation.scored import read_scores
+from instar.evaluation.submission import write_submission
+from instar.evaluation.ways import Compared, Single
+from instar.metrics import openset
+from instar.reid.scores import best
+from instar.tables import IDENTITY_DATASET, INDIVIDUALS, read_table
+
+#: The one way that the ensemble answers by.
+WAY = "fused"
+
+
+def fused_figures(
+    scores: Mapping[str, Path],
+    dataset: Path,
+    table: Path,
+    out_submission: Path,
+    *,
+    seed: int,
+    bootstrap: int,
+    threshold_by: str,
+) -> dict[str, Any]:
+    """Judge the mean probability over all classifiers and all their ways to compare, and answer the queries by it.
+
+    Args:
+        scores: by classifier, what ``scored.write_scores`` wrote of it.
+        dataset: table of ``tables.IDENTITY_DATASET``.
+        table: of ``tables.INDIVIDUALS``.
+        out_submission: gets the answers for the queries.
+        seed: of the resampling.
+        bootstrap: number of resamples, of encounters.
+        threshold_by: all: one threshold; dataset: one for each data set.
+
+    Returns:
+        ``split`` that is judged, ``simulated_new``, ``crosswise``, ``figures`` of it as metrics/evaluation.json has
+        them of a way, and ``submission``.
+
+    Raises:
+        InputError: if scores are missing or damaged, or the sample submission asks for what is not there.
+    """
+    parts = Parts.of(read_table(dataset, IDENTITY_DATASET).to_pandas())
+    singles = _joined({name: read_scores(path, parts) for name, path in scores.items()})
+    fusion = singles[parts.chooser].calibrations(parts.rows)
+    at = {
+        split: {
+            WAY: _compared(single, *single.fused(parts.rows, fusion, parts.half if split == parts.judged else None))
+        }
+        for split, single in singles.items()
+    }
+    held_out = {split: ways for split, ways in at.items() if split in HELD_OUT}
+    found = judge(parts, held_out, threshold_by=threshold_by, bootstrap=bootstrap, seed=seed)
+    answers = _answers(parts, at["query"][WAY], found.thresholds[WAY]) if "query" in at else {}
+    asked = read_table(table, INDIVIDUALS).to_pylist()
+    return {
+        "split": parts.judged,
+        "simulated_new": found.simulated_new,
+        "crosswise": found.crosswise,
+        "figures": found.ways[WAY],
+        "submission": write_submission(out_submission, asked, answers, set(parts.rows["label"].iloc[parts.known])),
+    }
+
+
+def _joined(singles: Mapping[str, Mapping[str, Single]]) -> dict[str, Single]:
+    """Of each split the ways of all classifiers side by side."""
+    first = next(iter(singles.values()))
+    return {
+        split: Single(
+            of_first.part,
+            of_first.gallery,
+            of_first.known,
+            {f"{name} {way}": one for name, of in singles.items() for way, one in of[split].found.items()},
+        )
+        for split, of_first in first.items()
+    }
+
+
+def _compared(single: Single, values: np.ndarray, left_out: np.ndarray) -> Compared:
+    fallback = next(iter(single.found.values())).fallback
+    return Compared(single.known, values, fallback, [None] * len(values), left_out)
+
+
+def _answers(parts: Parts, compared: Compared, thresholds: Mapping[str, float]) -> dict[str, str]:
+    """Of the queries, by image id."""
+    queries = parts.rows.iloc[parts.part["query"]]
+    identity, score = best(compared.values, compared.known)
+    answer = openset.answers(identity, score, queries["dataset"].to_numpy(dtype=object), thresholds)
+    return dict(zip(queries["image_id"], map(str, answer), strict=True))

@@ -1,0 +1,203 @@
+"""The report's section on individuals."""
+
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from report_inputs import HOSTILE, write_inputs
+from test_report import Page
+
+from instar.errors import InputError
+from instar.evaluation.individuals import CMC, MATCHES, SWEEP
+from instar.files import write_json
+from instar.report.stage import report
+
+SCORE = {"value": 0.5, "low": 0.25, "high": 0.75}
+NONE = {"value": 0.0, "low": 0.0, "high": 0.0}
+RIGHT = {"value": 0.625, "low": 0.5, "high": 1.0}
+#: May be shown: 0, 4 and 6; 2 and 5 may not.
+SHOWN = [("known, named right", "inaturalist-0-000", "inaturalist-4-000", "Ada", "Ada", "Ada", 0.91)]
+SHOWN += [("new, told so", "inaturalist-4-000", "inaturalist-6-000", HOSTILE, "Bo", "new_individual", 0.125)]
+HIDDEN = [("new, told so", "inaturalist-2-000", "inaturalist-0-000", "Cy", "Bo", "new_individual", 0.125)]
+HIDDEN += [("known, named right", "inaturalist-0-000", "inaturalist-5-000", "Di", "Di", "Di", 0.9)]
+
+
+def way(datasets: dict[str, float | None], rank_1: dict[str, float] | None = RIGHT, *, new: int = 2) -> dict[str, Any]:
+    """Figures of one way; of each data set the threshold."""
+    measured = {"score": SCORE, "baks": SCORE, "baus": SCORE if new else NONE}
+    counts = {"photographs": 1200, "new_photographs": 2 * new, "known": 7, "new": new}
+    of_each = {name: {**measured, **counts, "threshold": threshold} for name, threshold in datasets.items()}
+    reid = {"queries": 10, "without_match": 0, "rank_1": rank_1, "rank_5": rank_1, "map": rank_1}
+    return {**measured, "datasets": of_each, "reid": reid}
+
+
+def write_individuals(
+    root: Path, ways: dict[str, Any], matches: list[tuple[Any, ...]], **judged: Any
+) -> dict[str, Any]:
+    """What ``report`` reads of a study of individuals; returns its keyword arguments."""
+    given = write_inputs(root, labels=False)
+    params = OmegaConf.load(given["params"])
+    params.update({"labels": ["identity"], "loss": "flat"})
+    params.records.kind = "individuals"
+    params.dataset.split_by = "time"
+    params.place = "none"
+    OmegaConf.save(params, given["params"])
+    split = {"photographs": 9, "individuals": 4, "new_individuals": 1, "encounters": 5, "without_date": 2}
+    leak = {"photographs": 1200, "encounter": 3, "near_duplicate": 2}
+    made = {"rows": {"in": 15, "out": 13, "dropped": {"no identity": 2}}, "individuals": 40, "seen_once": 6}
+    of_splits = {"train": split, "query": dict.fromkeys(split, 0)}
+    made |= {"split_by": "time", "leakage": {"test": leak}, "datasets": {"turtles": of_splits}}
+    write_json(given["metrics"] / "dataset.json", made)
+    epoch = {"epoch": 1, "train_loss": 2.5, "validation_loss": None, "validation_accuracy": None, "learning_rate": 5e-5}
+    write_json(given["metrics"] / "classifier.json", {"train_crops": 10, "table": [epoch]})
+    leaks = {
+        "encounter trains": {"photographs": 0, "rank_1": None},
+        "encounter held out": {"photographs": 9, "rank_1": 0.5},
+    }
+    found = {"split": "test", "photographs": 1200, "individuals": 9, "encounters": 11, "known_individuals": 34}
+    found |= {"answer_by": next(iter(ways)), "ways": ways, "leaks": leaks, "simulated_new": [], "crosswise": False}
+    found |= {"judged_chose_epoch": False, "submission": {"asked": 0, "new": 0, "without_crop": 0}}
+    found |= {"photographs_ranked": next(iter(ways.values()))["reid"], **judged}
+    write_json(given["metrics"] / "evaluation.json", found)
+    datasets = next(iter(ways.values()))["datasets"]
+    sweep = [(name, one, at, 1 - at, at, 0.4) for name in ways for one in ("all", *datasets) for at in (0.25, 0.75)]
+    cmc = [(name, rank, rank / 20) for name in ways for rank in range(1, 21)]
+    for file, columns, rows in (("openset", SWEEP, sweep), ("cmc", CMC, cmc), ("matches", MATCHES, matches)):
+        pd.DataFrame(rows, columns=list(columns)).to_csv(given["plots"] / f"{file}.csv", index=False)
+    return given
+
+
+def section(given: dict[str, Any]) -> Page:
+    """The section alone."""
+    report(**given)
+    page = given["out"].read_text()
+    start = page.index('<section id="individuals">')
+    return Page(page[start : page.index("</section>", start)])
+
+
+def pictures(page: Page) -> list[str]:
+    return [uri for tag, uri in page.values("src") if tag == "img"]
+
+
+def test_nothing_was_told_right_and_all_are_new(tmp_path: Path) -> None:
+    page = section(write_individuals(tmp_path, {"nearest": way({"turtles": None}, None)}, []))
+    assert "nearest photograph (answers) 50 % (25–75 %)" in page.text
+    # the threshold and the ranks of no known individual
+    assert "turtles 7 2 1,200 – 50 % (25–75 %)" in page.text
+    assert "among single photographs – – – – – –" in page.text
+    assert "1 2.5000 – – 5.00e-05" in page.text
+    assert not pictures(page) and "what they were compared with" not in page.text
+    assert "the best known individual is right" not in unescape((tmp_path / "report.html").read_text())
+
+
+def test_what_was_judged_and_how(tmp_path: Path) -> None:
+    ways = {"fused": way({"turtles": 0.5}), "softmax": way({"turtles": 0.25})}
+    given = write_individuals(tmp_path, ways, SHOWN, submission={"asked": 1100, "new": 30, "without_crop": 2})
+    page = section(given)
+    assert "40 individuals, 6 of them seen once, split by time; 34 are known to the classifier." in page.text
+    assert "1,200 photographs of 9 individuals in 11 encounters of the split test." in page.text
+    assert "Of the 1,200 judged photographs 3 are of an encounter that also trains, and 2 look nearly" in page.text
+    assert "Of 1,100 queries 30 are answered as new; 2 have no crop and are among these." in page.text
+    assert "all of these, calibrated and fused (answers)" in page.text and "softmax of the classifier" in page.text
+    assert "turtles 7 2 1,200 0.5 50 %" in page.text
+    assert "turtles, train 9 4 1 5 2" in page.text and "turtles, query" not in page.text
+    for score in ("44.3 %", "44.4 %", "71.4 %"):
+        assert score in page.text
+    for told in ("a stand-in", "each half of the individuals", "also chose the epoch", "what the leak is worth"):
+        assert told not in page.text
+    whole = " ".join(unescape(given["out"].read_text()).split())
+    assert "the score is 50 % (25–75 %), and the best known individual is right for 62 %" in whole or "62.5 %" in whole
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"simulated_new": ["turtles"]}, "in turtles, so each photograph there counts a second time as new"),
+        (
+            {"crosswise": True},
+            "Thresholds and calibrations are of the same photographs, of each half of the individuals by the other",
+        ),
+        ({"judged_chose_epoch": True}, "These photographs also chose the epoch whose weights were kept"),
+        (
+            {
+                "leaks": {
+                    name: {"photographs": 3, "rank_1": r}
+                    for name, r in [("encounter trains", 1.0), ("encounter held out", 0.5)]
+                }
+            },
+            "right for 100.0 % of the first and for 50.0 % of those whose encounter is held out",
+        ),
+    ],
+)
+def test_what_flatters_is_said(tmp_path: Path, told: dict[str, Any], says: str) -> None:
+    page = section(write_individuals(tmp_path, {"fused": way({"turtles": 0.5}, new=0)}, SHOWN, **told))
+    assert says in page.text
+    # none is new: BAUS counts as 0
+    assert "turtles 7 0 1,200 0.5 50 % (25–75 %) 50 % (25–75 %) 0 %" in page.text
+
+
+def test_a_curve_for_each_data_set(tmp_path: Path) -> None:
+    names = ["lynxes", "salamanders", HOSTILE]
+    given = write_individuals(tmp_path, {"fused": way(dict.fromkeys(names, 0.5))}, SHOWN)
+    page = section(given)
+    charts = [label for tag, label in page.values("aria-label") if tag == "svg"]
+    assert len(charts) == 4 and charts[1:] == [f"BAKS, BAUS and score of {name} over the threshold" for name in names]
+    assert f"{HOSTILE}: where to draw the line" in page.text
+    assert HOSTILE not in given["out"].read_text()
+    ids = [value for _, value in page.values("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_pictures_side_by_side_with_their_credits(tmp_path: Path) -> None:
+    page = section(write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, [*SHOWN, *HIDDEN]))
+    assert "Ada; most like Ada (0.91)" in page.text and f"{HOSTILE}; most like Bo (0.12)" in page.text
+    # those of which one may not be shown are not
+    first, second, *others = pictures(page)
+    assert len(others) == 2 and first != second
+    assert "Cy; most like" not in page.text and "Di; most like" not in page.text
+    # of both pictures of the second pair
+    assert "Holder 4" in page.text and "Holder 6" in page.text
+
+
+def test_the_judged_one_is_on_the_left(tmp_path: Path) -> None:
+    (verdict, key, match, *more), _ = SHOWN
+    pairs = [
+        pictures(
+            section(write_individuals(tmp_path / name, {"fused": way({"turtles": 0.5})}, [(verdict, *keys, *more)]))
+        )
+        for name, keys in (("as it is", (key, match)), ("swapped", (match, key)))
+    ]
+    assert pairs[0] == pairs[1][::-1]
+
+
+def test_no_picture_may_be_shown(tmp_path: Path) -> None:
+    page = section(write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, HIDDEN))
+    assert not pictures(page) and "what they were compared with" not in page.text
+
+
+def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
+    given = write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, SHOWN)
+    page = section(given)
+    assert all(uri.startswith("data:image/") for uri in pictures(page))
+    assert not any(tag in ("script", "link", "iframe") for tag, _ in page.tags)
+    first = given["out"].read_bytes()
+    report(**given)
+    assert given["out"].read_bytes() == first
+
+
+def test_a_missing_curve_is_told(tmp_path: Path) -> None:
+    given = write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, SHOWN)
+    (given["plots"] / "openset.csv").unlink()
+    with pytest.raises(InputError, match=r"openset\.csv: no such file"):
+        report(**given)
+    assert not given["out"].exists()
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_other_studies_have_no_such_section(tmp_path: Path, labels: bool) -> None:
+    given = write_inputs(tmp_path, labels=labels)
+    report(**given)
+    assert 'id="individuals"' not in given["out"].read_text()
