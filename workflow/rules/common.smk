@@ -7,7 +7,12 @@ from snakemake.exceptions import WorkflowError
 
 SHARDS = frozenset(GRAPH.params.shards)
 FOLDERS = {stage.outs[0] for stage in GRAPH.stages.values() if stage.scatter}
-FOLDERS |= {path for stage in GRAPH.stages.values() for paths in stage.named.values() for path in paths}
+FOLDERS |= {
+    path
+    for stage in GRAPH.stages.values()
+    for paths in stage.named.values()
+    for path in paths
+}
 ENVIRONMENT = f"{workflow.basedir}/envs/conda.yaml"
 
 
