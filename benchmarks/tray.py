@@ -6,8 +6,9 @@ polygons, masks. Then seconds and CPU-seconds are told: the stage from a shard's
 its list, at its default of one tile at a time and with the stage's batch; and what the stage takes beside the model's
 own forward passes, counted around each of them in the same run. Both merge by GREEDYNMM and IOS there.
 
-Quality: smaller trays, drawn with other seeds than those that the detector learned from. SAHI's merging and the
-study's get the same predictions; the confidence from which one counts is chosen for each way on other trays.
+Quality: smaller trays, drawn with other seeds than those that the detector learned from. SAHI's merging, ours by
+the same rule, and the study's get the same predictions; the confidence from which one counts is chosen for each way
+on other trays.
 
 Trays and the detector, a small one that learns from drawn tiles for some minutes, are kept in a folder below the
 system's temporary one.
@@ -44,6 +45,7 @@ from instar.metrics.overlaps import Overlaps, mask_overlaps
 from instar.metrics.seams import duplicates
 from instar.records.trays.world import draw_trays
 from instar.shards import writing
+from instar.study import compose
 from instar.tables import DETECTIONS, IMAGES, read_table, write_table
 from instar.tiles import joined, tile_boxes
 
@@ -499,7 +501,7 @@ class Raw:
 
 
 def _raw(model: Any, path: Path, size: Size, batch: int) -> Raw:
-    """With the settings of the study, but for those guesses that are weakest, which take SAHI very long."""
+    """Without the guesses that are weakest, which take SAHI very long."""
     slicing = Slicing(size.tile_px, OVERLAP, False, "greedy_nmm", "ios", 0.5, 0.0, True, batch, "float32")
     picture = decode_upright(path.read_bytes())
     (one,) = stage._predicted(model, [({"key": path.stem}, picture)], slicing, Limits(LEAST, 0.5, 1000))
@@ -510,6 +512,9 @@ def _raw(model: Any, path: Path, size: Size, batch: int) -> Raw:
 
 def _ways() -> dict[str, Callable[[Raw], Boxes]]:
     common: Any = {"rule": "greedy_nmm", "metric": "ios", "threshold": 0.5}
+    own = OmegaConf.create(compose("trays", [])).detections
+    study: Any = {"rule": own.merge, "metric": own.merge_metric, "threshold": own.merge_threshold}
+    study |= {"comparable": own.merge_comparable, "whole_first": own.merge_whole_first}
     return {
         "SAHI, GREEDYNMM, IOS": lambda raw: _by_sahi(raw, LEAST, "GREEDYNMM", "IOS"),
         "SAHI, GREEDYNMM, IOS, scores from 0.25": lambda raw: _by_sahi(raw, 0.25, "GREEDYNMM", "IOS"),
@@ -518,6 +523,7 @@ def _ways() -> dict[str, Callable[[Raw], Boxes]]:
         "instar, whole ones first": lambda raw: (
             merged(raw.found, **common, cut=raw.cut, tiles=raw.tiles, whole_first=True).boxes
         ),
+        "instar, as study trays": lambda raw: merged(raw.found, **study, cut=raw.cut, tiles=raw.tiles).boxes,
     }
 
 
