@@ -113,7 +113,7 @@ def test_searched_warns_of_a_full_detector(capsys: pytest.CaptureFixture[str]) -
 
 def test_searched_warns_once_of_a_photograph(capsys: pytest.CaptureFixture[str]) -> None:
     """Four tiles of 40 pixels."""
-    list(searched(Full(), pictures(scene((70, 70), (0, 0, 10, 10))), slicing(tile_px=40), LIMITS))
+    list(searched(Full(), pictures(scene((70, 70), (0, 0, 10, 10))), slicing(tile_px=40, whole=False), LIMITS))
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(told) == 2 and told[1] == "warning: p0: 3 more of its tiles are full"
 
