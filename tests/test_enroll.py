@@ -96,6 +96,10 @@ def test_each_candidate_against_the_threshold_of_its_data_set() -> None:
     # of a data set that was never judged: the mean of the others
     assert asked.threshold("X") == pytest.approx(0.8)
     assert answering(answer_by="softmax").threshold("L") == np.inf
+    # local features made the threshold of fused scores higher than a gallery's scores can be
+    both = {"fused": {"L": 0.5}, "fused without local": {"L": 0.2}}
+    assert answering(answer_by="fused", thresholds=both).threshold("L") == 0.2
+    assert answering(answer_by="fused").threshold("L") == 0.5
 
 
 def test_who_was_enrolled_later_is_fused_without_softmax() -> None:

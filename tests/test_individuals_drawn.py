@@ -73,7 +73,7 @@ def test_drawn_individuals_from_records_to_report(project: Project) -> None:
     judged = figures["evaluation"]
     assert judged["rows"]["in"] == figures["dataset"]["rows"]["out"]
     assert (judged["split"], judged["simulated_new"], judged["crosswise"]) == ("test", [], False)
-    assert list(judged["ways"]) == ["softmax", "nearest", "centroid", "local", "fused"]
+    assert list(judged["ways"]) == ["softmax", "nearest", "centroid", "local", "fused", "fused without local"]
     predictions = read_table(data / "predictions.parquet", IDENTITY_PREDICTIONS).to_pylist()
     of_test = [row for row in predictions if row["split"] == "test"]
     wanted = organisers((row["dataset"], row["label"], row["is_new"], row["answer"]) for row in of_test)

@@ -104,12 +104,18 @@ def test_what_was_judged_and_how(tmp_path: Path) -> None:
     assert "all of these, calibrated and fused (answers)" in page.text and "softmax of the classifier" in page.text
     assert "turtles 7 2 1,200 0.5 50 %" in page.text
     assert "turtles, train 9 4 1 5 2" in page.text and "turtles, query" not in page.text
-    for score in ("44.3 %", "44.4 %", "71.4 %"):
-        assert score in page.text
+    assert "0.44326" not in page.text  # of other animals
     for told in ("a stand-in", "each half of the individuals", "also chose the epoch", "what the leak is worth"):
         assert told not in page.text
     whole = " ".join(unescape(given["out"].read_text()).split())
     assert "the score is 50 % (25–75 %), and the best known individual is right for 62 %" in whole or "62.5 %" in whole
+
+
+def test_published_scores_stand_beside_those_of_the_same_animals(tmp_path: Path) -> None:
+    page = section(write_individuals(tmp_path, {"fused": way({"SeaTurtleID2022": 0.5})}, SHOWN))
+    for score in ("0.44326", "0.44363", "0.71389"):
+        assert score in page.text
+    assert "Figures of new ones rest on 2 individuals: too few to rely on." in page.text
 
 
 @pytest.mark.parametrize(

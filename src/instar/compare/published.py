@@ -50,6 +50,8 @@ ANIMALCLEF25 = {
     "organisers' sample submission": 0.44363,
     "winner": 0.71389,
 }
+#: The data sets that they are of.
+ANIMALCLEF25_DATASETS = {"LynxID2025", "SalamanderID2025", "SeaTurtleID2022"}
 #: What must be said beside them.
 HIDDEN_QUERIES = "The published ones are of AnimalCLEF25's hidden queries, so they compare with answers to these alone."
 #: The held-out photographs of the published partition, as in workflow/conf/trays/partition.csv.

@@ -49,7 +49,12 @@ def compare_splits(ways: list[str], out: Path | None) -> str:
     if not params.labels:
         raise InputError(f"study {params.study} has no labels, so it has no classifier to compare splits with")
     if params.labels != ["species"]:
-        raise InputError(f"study {params.study} is split as its photographs were annotated, so there is no other way")
+        told = (
+            "its individuals by dataset.split_by"
+            if params.labels == ["identity"]
+            else "as its photographs were annotated"
+        )
+        raise InputError(f"study {params.study} is split {told}; only ways to split species are compared")
     study = Path("data") / params.study
     out = out or study / "comparison"
     rows = [_row(way, params, study, out / f"split_by_{way}") for way in dict.fromkeys(ways)]

@@ -1,7 +1,7 @@
 """The ways to tell how alike a photograph is to each known individual, side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from instar.evaluation.calibrated import Halves
+from instar.reid.answering import WITHOUT_LOCAL
 from instar.reid.fusion import Calibration, calibration, fused, validation_pairs
 from instar.reid.local import Local, local_matcher, matched, of_identities, shortlist
 from instar.reid.photographs import Known, Photographs
@@ -148,6 +149,9 @@ class Comparison:
         fallback = single.found["nearest"].fallback
         if self.fusion:
             values["fused"], left_out["fused"] = single.fused(self.rows, self.fusion, half)
+        if self.fusion and "local" in single.found:
+            others = single.without("local")
+            values[WITHOUT_LOCAL], left_out[WITHOUT_LOCAL] = others.fused(self.rows, self.fusion, half)
         return {
             way: Compared(single.known, of_way, fallback, self._matches(single, of_way), left_out[way])
             for way, of_way in values.items()
@@ -172,6 +176,10 @@ class Single:
     gallery: np.ndarray
     known: Known
     found: dict[str, Scores]
+
+    def without(self, way: str) -> "Single":
+        """The same without one of the ways."""
+        return replace(self, found={name: scores for name, scores in self.found.items() if name != way})
 
     def left_out(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
         """What each way would say if the own individual of each photograph were not known.

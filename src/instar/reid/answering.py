@@ -24,6 +24,8 @@ ANSWERS = "answers.json"
 #: Ways that a gallery can be asked by; ``local`` needs the photographs themselves, which it does not hold.
 WAYS = ("softmax", "nearest", "centroid", "fused")
 SINGLE = WAYS[:3]
+#: The way ``fused`` without local features: what a gallery answers by where the study has these, too.
+WITHOUT_LOCAL = "fused without local"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class Answering:
     def threshold(self, dataset: str) -> float:
         """Of a data set; of one that was never judged the mean of the others, inf where there is none."""
         of_way = self.thresholds.get(self.way, {})
+        if self.way == "fused":
+            # scores that local features take part in are higher: their threshold would make all of these new
+            of_way = self.thresholds.get(WITHOUT_LOCAL, of_way)
         if dataset in of_way:
             return of_way[dataset]
         return float(np.mean(list(of_way.values()))) if of_way else float("inf")

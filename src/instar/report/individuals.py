@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from markupsafe import Markup
 
-from instar.compare.published import ANIMALCLEF25, HIDDEN_QUERIES
+from instar.compare.published import ANIMALCLEF25, ANIMALCLEF25_DATASETS, HIDDEN_QUERIES
 from instar.compared import CLASSIFIERS, FOLDER, current, identified_by
 from instar.report.inputs import Inputs
 from instar.report.measures import Measure
@@ -18,6 +18,8 @@ from instar.report.trays import Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: New individuals, fewer of which say little.
+FEW = 10
 _SWEEP = ["way", "dataset", "threshold", "baks", "baus", "score"]
 _CMC = ["way", "rank", "share"]
 _MATCHES = ["verdict", "key", "match", "label", "best", "answer", "score"]
@@ -34,6 +36,7 @@ _NAMES = {
     "centroid": "centroid",
     "local": "local features",
     "fused": "all of these, calibrated and fused",
+    "fused without local": "all but local features, fused: what instar identify has",
 }
 
 
@@ -69,7 +72,10 @@ def individuals(inputs: Inputs, crops: Path) -> Individuals:
     """
     metrics = inputs.metrics["evaluation"]
     compared, missing = classifiers(inputs)
-    tables = [_ways(metrics), _datasets(metrics), _published(metrics), *compared, _splits(inputs), _epochs(inputs)]
+    # scores of other animals would say nothing beside the published ones
+    is_published = set(metrics["ways"][metrics["answer_by"]]["datasets"]) <= ANIMALCLEF25_DATASETS
+    anchors = [_published(metrics)] if is_published else []
+    tables = [_ways(metrics), _datasets(metrics), *anchors, *compared, _splits(inputs), _epochs(inputs)]
     return Individuals([*_sentences(inputs), *missing], tables, _charts(inputs), _matches(inputs, crops))
 
 
@@ -95,7 +101,9 @@ def _sentences(inputs: Inputs) -> list[str]:
     )
     text += f"{judged['known_individuals']:,} are known to the classifier. Judged on {judged['photographs']:,} "
     text += f"photographs of {judged['individuals']:,} individuals in {judged['encounters']:,} encounters of the split "
-    text += f"{judged['split']}. Intervals are from resampling encounters."
+    text += f"{judged['split']}. Intervals are from resampling encounters and know nothing of another training. "
+    new = sum(found["new"] for found in judged["ways"][judged["answer_by"]]["datasets"].values())
+    text += f"Figures of new ones rest on {new:,} individuals{': too few to rely on' if new < FEW else ''}."
     if judged["simulated_new"]:
         text += (
             f" No individual of this split is new in {', '.join(judged['simulated_new'])}, so each photograph there "
@@ -152,6 +160,9 @@ def _ways(metrics: dict[str, Any]) -> Table:
     sentence += (
         "individual is the best or among the best five, whatever the threshold; mAP is the mean average precision."
     )
+    if "local" in metrics["ways"]:
+        sentence += " Local features look only at the photographs that the network finds most similar "
+        sentence += "(evaluation.local_candidates), so they depend on it."
     columns = ["compared by", "score", "BAKS", "BAUS", "rank 1", "rank 5", "mAP"]
     return Table("Ways to compare photographs", columns, lines, sentence)
 
@@ -168,8 +179,10 @@ def _datasets(metrics: dict[str, Any]) -> Table:
 
 
 def _published(metrics: dict[str, Any]) -> Table:
-    lines = [["this study, on its held-out photographs", score_of(metrics).short]]
-    lines += [[name, f"{100 * score:.1f} %"] for name, score in ANIMALCLEF25.items()]
+    own = score_of(metrics)
+    interval = "" if own.low is None or own.high is None else f" ({own.low:.5f} to {own.high:.5f})"
+    lines = [["this study, on its held-out photographs", f"{own.value:.5f}{interval}"]]
+    lines += [[name, f"{score:.5f}"] for name, score in ANIMALCLEF25.items()]
     return Table("Published scores", ["answers", "score"], lines, HIDDEN_QUERIES)
 
 
