@@ -464,7 +464,10 @@ class Yolo:
         side, n = self._image_px, len(pictures)
         if self._planes is None or len(self._planes) < n:
             self._planes = np.empty((n, 3, side, side), np.uint8)
-            self._squares = torch.empty((n, 3, side, side), device=self._device)
+            # colours side by side in memory take a third off a forward pass on a CPU; sums come in another order then,
+            # so a model without masks is left as it was
+            layout = torch.channels_last if self._model.task == "segment" else torch.contiguous_format
+            self._squares = torch.empty((n, 3, side, side), device=self._device, memory_format=layout)
         letterbox = LetterBox((side, side), auto=False)
         for planes, picture in zip(self._planes, pictures, strict=False):
             square = picture if picture.shape[:2] == (side, side) else letterbox(image=picture)
