@@ -422,7 +422,7 @@ class Yolo:
             # where torchvision is imported, ultralytics takes its NMS, 15 times as fast; boxes of equal score come in
             # another order then, so a model without masks is left as it was
             import torchvision  # noqa: F401
-        self._planes: np.ndarray | None = None
+        self._pixels: Any = None
         self._squares: Any = None
 
     def predict(self, pictures: list[np.ndarray], *, floor: float, nms_iou: float, max_boxes: int) -> list[Boxes]:
@@ -457,22 +457,21 @@ class Yolo:
 
         On a CPU the next call overwrites it: what is allocated anew costs more than filling it.
         """
-        import cv2
         import torch
         from ultralytics.data.augment import LetterBox
 
         side, n = self._image_px, len(pictures)
-        if self._planes is None or len(self._planes) < n:
-            self._planes = np.empty((n, 3, side, side), np.uint8)
+        if self._pixels is None or len(self._pixels) < n:
             # colours side by side in memory take a third off a forward pass on a CPU; sums come in another order then,
             # so a model without masks is left as it was
             layout = torch.channels_last if self._model.task == "segment" else torch.contiguous_format
+            self._pixels = torch.empty((n, 3, side, side), dtype=torch.uint8, memory_format=layout)
             self._squares = torch.empty((n, 3, side, side), device=self._device, memory_format=layout)
         letterbox = LetterBox((side, side), auto=False)
-        for planes, picture in zip(self._planes, pictures, strict=False):
+        for pixels, picture in zip(self._pixels, pictures, strict=False):
             square = picture if picture.shape[:2] == (side, side) else letterbox(image=picture)
-            cv2.split(square, list(planes))
-        return self._squares[:n].copy_(torch.from_numpy(self._planes[:n])).div_(255)
+            pixels.copy_(torch.from_numpy(square).permute(2, 0, 1))
+        return self._squares[:n].copy_(self._pixels[:n]).div_(255)
 
     def _boxes(self, found: Any, small: np.ndarray, picture: np.ndarray) -> Boxes:
         from ultralytics.utils.ops import scale_boxes
