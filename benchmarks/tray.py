@@ -79,9 +79,11 @@ SMALL = Size(1024, 768, 60, 256, 0.3, 1, 256, 0, 0, 2)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a tray of 1024×768; finishes in seconds")
+    parser.add_argument("--quarter", action="store_true", help="speed on a tray of half the width and height")
     parser.add_argument("--detector", type=Path, help="folder of a trained yolo with masks; else one is trained here")
     parser.add_argument("--batch", type=int, default=16, help="tiles through the model at a time")
     parser.add_argument("--threads", type=int, default=2, help="of the model's arithmetic")
+    parser.add_argument("--enlarge", type=int, default=1, help="tiles so many times before the model, for both sides")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of the model, for both sides")
     parser.add_argument("--only", choices=("speed", "quality", "memory"), help="one part alone")
     options = parser.parse_args()
@@ -90,7 +92,9 @@ def main() -> int:
     size = SMALL if options.small else FULL
     detector = options.detector or _trained(size)
     if options.only in (None, "speed"):
-        _speed(size, detector, options.batch, options.threads, options.device)
+        quarter = replace(size, width=size.width // 2, height=size.height // 2, insects=size.insects // 4)
+        speed = quarter if options.quarter else size
+        _speed(speed, detector, options.batch, options.threads, options.device, options.enlarge)
     if options.only in (None, "memory"):
         _memory(size, detector, options.batch)
     if options.only in (None, "quality"):
@@ -208,14 +212,15 @@ def _examples(size: Size) -> Iterator[Example]:
 # --- the whole path
 
 
-def _speed(size: Size, detector: Path, batch: int, threads: int, device: str) -> None:
+def _speed(size: Size, detector: Path, batch: int, threads: int, device: str, enlarge: int) -> None:
     import cv2
     import torch
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     path, _ = _drawn(size, 1, seed=7)[0]
-    ours = _stage(path, detector, size, batch)
+    side = enlarge * size.tile_px
+    ours = _stage(path, detector, size, batch, image_px=side)
     beside = ours.cpu - ours.forward_cpu
     print(f"{path.stem}, {size.width}×{size.height}: {ours.tiles:,} tiles, {len(ours.raw):,} predictions", flush=True)
     told = f"{ours.merged:,} insects, forward {ours.forward_cpu:.1f} CPU-s ({ours.forward_wall:.1f} s)"
@@ -226,7 +231,7 @@ def _speed(size: Size, detector: Path, batch: int, threads: int, device: str) ->
         flush=True,
     )
     for number in (batch, 1):
-        theirs = _sahi(path, detector, size, number, device)
+        theirs = _sahi(path, detector, size, number, device, side)
         print(f"{_assert_equal(ours, theirs)}", flush=True)
         print(
             f"SAHI, batch {number}: {theirs.cpu:.1f} CPU-s ({theirs.wall:.1f} s), {theirs.merged:,} insects; "
@@ -280,9 +285,12 @@ class Clock:
         return timed
 
 
-def _stage(path: Path, detector: Path, size: Size, batch: int, floor: float | None = None) -> Run:
+def _stage(
+    path: Path, detector: Path, size: Size, batch: int, floor: float | None = None, image_px: int | None = None
+) -> Run:
     """The stage, timed without loading the model, as SAHI is; the photograph is read, and the table written."""
     model: Any = detectors.load(detector)
+    model._image_px = image_px or model._image_px
     forward, predict, finish, rows = Clock(), Clock(), Clock(), Clock()
     model._model.forward = forward.around(model._model.forward)
     model.predict = predict.around(model.predict)
@@ -342,7 +350,7 @@ def _shard(root: Path, path: Path, size: Size) -> None:
     write_table(root / "s0.parquet", [row], IMAGES)
 
 
-def _sahi(path: Path, detector: Path, size: Size, batch: int, device: str) -> Run:
+def _sahi(path: Path, detector: Path, size: Size, batch: int, device: str, image_px: int) -> Run:
     from sahi.models.ultralytics import UltralyticsDetectionModel
     from sahi.postprocess.backends import set_postprocess_backend
     from sahi.predict import get_sliced_prediction
@@ -359,7 +367,7 @@ def _sahi(path: Path, detector: Path, size: Size, batch: int, device: str) -> Ru
     set_postprocess_backend("numpy")
     weights = str(detector / family.WEIGHTS)
     model = Watched(
-        model_path=weights, confidence_threshold=size.floor, device=device, image_size=size.tile_px, load_at_init=True
+        model_path=weights, confidence_threshold=size.floor, device=device, image_size=image_px, load_at_init=True
     )
     model.seen = []
     wall, cpu = time.perf_counter(), time.process_time()
