@@ -327,7 +327,7 @@ def test_a_cut_one_gives_way_to_a_whole_one_that_covers_it() -> None:
     # the better one is the cut half of the other
     found = bars((30, 10, 40, 20, 0.9), (20, 10, 40, 20, 0.6))
     result = merged(found, **SEAMS, cut=np.array([True, False]))
-    assert kept(result) == [[20, 10, 40, 20, 0.6]]
+    assert kept(result) == [[20, 10, 40, 20, 0.9]]  # there is an animal as surely as the half says
     assert (areas(result), result.members.tolist(), result.cut.tolist()) == ([200], [2], [False])
     assert len(merged(found, **SEAMS, cut=np.array([True, False]), classes=np.array([1, 2])).boxes) == 2
     # without the rule the half is the better one of two
@@ -343,7 +343,8 @@ def test_a_small_whole_one_does_not_swallow_a_large_cut_one() -> None:
 def test_a_cut_one_goes_to_the_one_that_covers_most_of_it() -> None:
     found = bars((0, 0, 14, 10, 0.9), (6, 0, 26, 10, 0.8), (10, 0, 18, 10, 0.95))
     result = merged(found, **SEAMS, cut=np.array([False, False, True]))
-    assert result.members.tolist() == [1, 2] and areas(result) == [140, 200]
+    # the score of what it took up puts the second one first
+    assert result.members.tolist() == [2, 1] and areas(result) == [200, 140]
 
 
 def test_a_neighbour_does_not_swallow_a_cut_one_whatever_the_threshold() -> None:
@@ -355,7 +356,23 @@ def test_a_neighbour_does_not_swallow_a_cut_one_whatever_the_threshold() -> None
     # a part that is covered by half gives way, however strict the threshold is
     half = bars((0, 0, 20, 10, 0.9), (10, 0, 40, 10, 0.8))
     strict = {**SEAMS, "threshold": 0.9}
-    assert kept(merged(half, **strict, cut=np.array([True, False]))) == [[10, 0, 40, 10, 0.8]]
+    assert kept(merged(half, **strict, cut=np.array([True, False]))) == [[10, 0, 40, 10, 0.9]]
+
+
+@pytest.mark.parametrize("score, left", [(0.02, [1, 2]), (0.8, [3])])
+def test_a_guess_within_the_tile_that_cuts_is_not_the_whole_animal(score: float, left: list[int]) -> None:
+    # 0-70 is longer than what both tiles show, 31-60; a fragment of it lies there
+    found = bars((0, 0, 60, 10, 0.95), (31, 0, 70, 10, 0.94), (31, 0, 60, 10, score))
+    cut, tiles = np.array([True, True, False]), np.array([(0, 0, 60, 40), (31, 0, 91, 40), (0, 0, 60, 40)])
+    result = merged(found, **{**SEAMS, "threshold": 0.3, "comparable": 0.5}, cut=cut, tiles=tiles, covered=0.4)
+    assert sorted(result.members.tolist()) == left
+
+
+def test_a_guess_that_reaches_beyond_the_tile_is_the_whole_animal() -> None:
+    found = bars((30, 0, 60, 10, 0.95), (35, 0, 75, 10, 0.03))
+    tiles = np.array([(0, 0, 60, 40), (31, 0, 91, 40)])
+    result = merged(found, **{**SEAMS, "comparable": 0.5}, cut=np.array([True, False]), tiles=tiles)
+    assert kept(result) == [[35, 0, 75, 10, 0.95]]
 
 
 def test_a_cut_one_that_no_whole_one_covers_stays() -> None:

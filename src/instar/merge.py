@@ -38,7 +38,7 @@ class Merged:
         boxes: n of them, with masks where there were masks.
         members: int64, shape (n,), how many predictions became each, the one itself included.
         cut: bool, shape (n,), whether all its members are cut off by a tile's inner edge.
-        best: int64, shape (n,), the prediction that each goes by: its score and its class.
+        best: int64, shape (n,), the prediction that each goes by: its class.
     """
 
     boxes: Boxes
@@ -71,7 +71,8 @@ def merged(
     SAHI's ``get_sliced_prediction`` therefore does NMS instead below a confidence of 0.1, without a word.
 
     With ``whole_first`` only whole predictions are merged by the rule, and grow not to the union but to what they
-    agree on, by score. One that is cut gives way to a whole one that covers ``covered`` of it. Those left are parts
+    agree on, by score. One that is cut gives way to a whole one that covers ``covered`` of it, and gives it its score
+    if that is higher; a whole one that is not comparable must reach beyond the tile that cuts. Those left are parts
     of animals that no tile shows whole, and are joined, chains of them too, where two agree by an IOU of ``threshold``
     in what both of their tiles show.
 
@@ -159,10 +160,14 @@ class _Groups:
 
 def _result(ranked: _Ranked, groups: _Groups) -> Merged:
     best = np.unique(groups.keepers)
-    boxes = Boxes(groups.boxes, ranked.found.scores[best], ranked.found.full, groups.masks)
-    members = np.bincount(groups.keepers, minlength=len(ranked.cut))[best]
+    # whole first, a weak whole one may keep a cut one that is sure: that there is an animal both say
+    scores = np.full(len(ranked.cut), -np.inf, np.float32)
+    np.maximum.at(scores, groups.keepers, ranked.found.scores)
+    boxes = Boxes(groups.boxes, scores[best], ranked.found.full, groups.masks)
+    members = np.bincount(groups.keepers, minlength=len(ranked.cut))[best].astype(np.int64)
     whole = np.bincount(groups.keepers[~ranked.cut], minlength=len(ranked.cut))[best]
-    return Merged(boxes, members.astype(np.int64), whole == 0, ranked.given[best])
+    order = np.argsort(-boxes.scores, kind="stable")
+    return Merged(boxes.take(order), members[order], (whole == 0)[order], ranked.given[best][order])
 
 
 def _order(found: Boxes, classes: np.ndarray | None) -> np.ndarray:
@@ -441,6 +446,7 @@ def _covering(ranked: _Ranked, whole: np.ndarray, cut: np.ndarray, matching: _Ma
     shapes, others = ranked.take(cut).shapes(), ranked.take(whole).shapes()
     for left, right in _near(shapes, others):
         good = ranked.classes[cut[left]] == ranked.classes[whole[right]]
+        good &= _may_be_whole(ranked, cut[left], whole[right], matching)
         left, right = left[good], right[good]
         overlap = _overlaps(shapes, others, left, right, "covered", matching.covered)
         order = np.lexsort((right, -overlap, left))
@@ -448,6 +454,19 @@ def _covering(ranked: _Ranked, whole: np.ndarray, cut: np.ndarray, matching: _Ma
         first = np.flatnonzero((np.diff(left, prepend=-1) > 0) & (overlap > 0))
         over[left[first]], most[left[first]] = whole[right[first]], overlap[first]
     return over.astype(np.int64)
+
+
+def _may_be_whole(ranked: _Ranked, cut: np.ndarray, whole: np.ndarray, matching: _Matching) -> np.ndarray:
+    """Whether a whole prediction may be what a cut one is a part of: bool, shape (k,), of pairs.
+
+    What is cut goes on beyond its tile. A guess that ends within that tile is not the whole of it, but another part;
+    of two that are comparable the cut one may have touched the edge by chance.
+    """
+    if ranked.tiles is None:
+        return np.ones(len(cut), bool)
+    scores, tiles, boxes = ranked.found.scores, ranked.tiles[cut], ranked.found.boxes_xyxy[whole]
+    beyond = (boxes[:, :2] < tiles[:, :2]).any(axis=1) | (boxes[:, 2:] > tiles[:, 2:]).any(axis=1)
+    return beyond | (scores[whole] >= matching.comparable * scores[cut])
 
 
 def _near(shapes: _Shapes, others: _Shapes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
