@@ -468,9 +468,8 @@ class Yolo:
             self._pixels = torch.empty((n, 3, side, side), dtype=torch.uint8, memory_format=layout)
             self._squares = torch.empty((n, 3, side, side), device=self._device, memory_format=layout)
         letterbox = LetterBox((side, side), auto=False)
-        for pixels, picture in zip(self._pixels, pictures, strict=False):
-            square = picture if picture.shape[:2] == (side, side) else letterbox(image=picture)
-            pixels.copy_(torch.from_numpy(square).permute(2, 0, 1))
+        for pixels, picture in zip(self._pixels.permute(0, 2, 3, 1).numpy(), pictures, strict=False):
+            pixels[...] = picture if picture.shape[:2] == (side, side) else letterbox(image=picture)
         return self._squares[:n].copy_(self._pixels[:n]).div_(255)
 
     def _boxes(self, found: Any, small: np.ndarray, picture: np.ndarray) -> Boxes:
