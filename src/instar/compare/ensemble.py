@@ -11,6 +11,7 @@ from instar.evaluation.scored import read_scores
 from instar.evaluation.submission import write_submission
 from instar.evaluation.ways import Compared, Single
 from instar.metrics import openset
+from instar.reid.fusion import Calibration
 from instar.reid.scores import best
 from instar.tables import IDENTITY_DATASET, INDIVIDUALS, read_table
 
@@ -50,9 +51,7 @@ def fused_figures(
     singles = _joined({name: read_scores(path, parts) for name, path in scores.items()})
     fusion = singles[parts.chooser].calibrations(parts.rows)
     at = {
-        split: {
-            WAY: _compared(single, *single.fused(parts.rows, fusion, parts.half if split == parts.judged else None))
-        }
+        split: {WAY: _compared(parts, single, fusion, parts.half if split == parts.judged else None)}
         for split, single in singles.items()
     }
     held_out = {split: ways for split, ways in at.items() if split in HELD_OUT}
@@ -82,7 +81,8 @@ def _joined(singles: Mapping[str, Mapping[str, Single]]) -> dict[str, Single]:
     }
 
 
-def _compared(single: Single, values: np.ndarray, left_out: np.ndarray) -> Compared:
+def _compared(parts: Parts, single: Single, fusion: Mapping[str, Calibration], half: np.ndarray | None) -> Compared:
+    values, left_out = single.fused(parts.rows, single.left_out(parts.rows), fusion, half)
     fallback = next(iter(single.found.values())).fallback
     return Compared(single.known, values, fallback, [None] * len(values), left_out)
 

@@ -148,10 +148,10 @@ class Comparison:
         left_out = single.left_out(self.rows)
         fallback = single.found["nearest"].fallback
         if self.fusion:
-            values["fused"], left_out["fused"] = single.fused(self.rows, self.fusion, half)
+            values["fused"], left_out["fused"] = single.fused(self.rows, left_out, self.fusion, half)
         if self.fusion and "local" in single.found:
             others = single.without("local")
-            values[WITHOUT_LOCAL], left_out[WITHOUT_LOCAL] = others.fused(self.rows, self.fusion, half)
+            values[WITHOUT_LOCAL], left_out[WITHOUT_LOCAL] = others.fused(self.rows, left_out, self.fusion, half)
         return {
             way: Compared(single.known, of_way, fallback, self._matches(single, of_way), left_out[way])
             for way, of_way in values.items()
@@ -203,42 +203,48 @@ class Single:
             found[way] = values
         return found
 
-    def calibrations(self, rows: pd.DataFrame, chosen: np.ndarray | None = None) -> dict[str, Calibration]:
+    def calibrations(self, rows: pd.DataFrame) -> dict[str, Calibration]:
         """What each way's score says of the probability that it is the same individual.
-
-        Args:
-            rows: of ``tables.IDENTITY_DATASET``.
-            chosen: bool, shape (n,), photographs to learn from; all if None.
 
         Raises:
             InputError: if no photograph has a candidate.
         """
         target = self._targets(rows)
-        used = np.ones(len(target), bool) if chosen is None else chosen
+        return self._calibrations(target, np.ones(len(target), bool))
+
+    def _calibrations(self, target: np.ndarray, chosen: np.ndarray) -> dict[str, Calibration]:
+        """By some of the photographs, bool, shape (n,)."""
         return {
-            way: calibration(*validation_pairs(scores.values[used], target[used])) for way, scores in self.found.items()
+            way: calibration(*validation_pairs(scores.values[chosen], target[chosen]))
+            for way, scores in self.found.items()
         }
 
     def fused(
-        self, rows: pd.DataFrame, fusion: Mapping[str, Calibration], half: np.ndarray | None
+        self,
+        rows: pd.DataFrame,
+        left_out: Mapping[str, np.ndarray],
+        fusion: Mapping[str, Calibration],
+        half: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The mean of the ways' probabilities, and the same without each one's own individual.
 
         Args:
             rows: of ``tables.IDENTITY_DATASET``.
+            left_out: of each way and perhaps others, see ``left_out``.
             fusion: of each way.
             half: int64, shape (n,): where given, each half of the photographs is fused by what the other half says of
                 the ways instead, as long as that half has pairs.
         """
-        values, left_out = {way: scores.values for way, scores in self.found.items()}, self.left_out(rows)
+        values = {way: scores.values for way, scores in self.found.items()}
+        without_own = {way: left_out[way] for way in self.found}
         if half is None:
-            return _mean(values, fusion), _mean(left_out, fusion)
+            return _mean(values, fusion), _mean(without_own, fusion)
         whole = np.full((len(self.part), len(self.known)), NONE), np.full((len(self.part), len(self.known)), NONE)
+        target = self._targets(rows)
         for part in np.unique(half):
             mine = half == part
-            known = self._targets(rows) >= 0
-            own = self.calibrations(rows, ~mine) if (known & ~mine).any() else fusion
-            for to, given in zip(whole, (values, left_out), strict=True):
+            own = self._calibrations(target, ~mine) if (target[~mine] >= 0).any() else fusion
+            for to, given in zip(whole, (values, without_own), strict=True):
                 to[mine] = _mean({way: of_way[mine] for way, of_way in given.items()}, own)
         return whole
 
