@@ -18,6 +18,7 @@ from instar.evaluation.ways import Compared, Comparison, Settings, Vectors
 from instar.files import sha256_of, write_csv, write_json
 from instar.metrics import openset, reid
 from instar.reid.answering import ANSWERS, Answering
+from instar.reid.embeddings import embedded
 from instar.reid.gallery import Source, write_gallery
 from instar.reid.photographs import Known, Photographs
 from instar.reid.scores import best, similarities
@@ -194,15 +195,9 @@ def individuals(
 
 
 def _vectors(predictor: "Predictor", crops: Path, rows: pd.DataFrame, *, flips: bool) -> Vectors:
-    """Embeddings and logits of all rows; with flips of a photograph and of its mirror image together."""
-    from instar.reid.scores import unit, with_flips
-
-    embeddings, logits = [], []
-    for _, pixels in pixels_of(predictor, crops, rows, "evaluation"):
-        views = [pixels, pixels.flip(3)] if flips else [pixels]
-        found = [tuple(each.cpu().numpy() for each in predictor.embedded(view)) for view in views]
-        embeddings.append(with_flips(found[0][0], found[1][0]) if flips else unit(found[0][0]))
-        logits.append(np.mean([each for _, each in found], axis=0))
+    """Of all rows; with flips of a photograph and of its mirror image together."""
+    batches = pixels_of(predictor, crops, rows, "evaluation")
+    embeddings, logits = zip(*(embedded(predictor, pixels, flips=flips) for _, pixels in batches), strict=True)
     return Vectors(np.concatenate(embeddings), np.concatenate(logits))
 
 
