@@ -16,7 +16,7 @@ from instar.evaluation.stage import check_dataset
 from instar.evaluation.submission import check_sample, write_submission
 from instar.evaluation.ways import Compared, Comparison, Settings, Vectors
 from instar.files import sha256_of, write_csv, write_json
-from instar.metrics import openset, reid
+from instar.metrics import reid
 from instar.reid.answering import ANSWERS, Answering
 from instar.reid.embeddings import embedded
 from instar.reid.gallery import Source, write_gallery
@@ -130,7 +130,7 @@ def individuals(
     at = {split: comparison.ways(single, parts.half if split == judged else None) for split, single in singles.items()}
     found = judge(parts, at, threshold_by=threshold_by, bootstrap=bootstrap, seed=seed)
     thresholds = found.thresholds[answer_by]
-    answered = {split: _answered(rows, part[split], of_split[answer_by], thresholds) for split, of_split in at.items()}
+    answered = {split: of_split[answer_by].answers(rows, part[split], thresholds) for split, of_split in at.items()}
     answered[judged] = found.answers[answer_by]  # by the other half's threshold where these choose for themselves
     predictions = [
         row for split in at for row in _predictions(rows, part[split], at[split][answer_by], answered[split])
@@ -208,11 +208,6 @@ def _gallery_rows(crops: Path, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.rename(columns={"label": "identity"}).assign(
         sha256=about["photo_sha256"].to_numpy(dtype=object), species=about["taxon_id"].to_numpy(dtype=object)
     )
-
-
-def _answered(rows: pd.DataFrame, part: np.ndarray, compared: Compared, thresholds: Mapping[str, float]) -> np.ndarray:
-    identity, score = best(compared.values, compared.known)
-    return openset.answers(identity, score, rows["dataset"].to_numpy(dtype=object)[part], thresholds)
 
 
 def _predictions(

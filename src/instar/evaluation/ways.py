@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from instar.evaluation.calibrated import Halves
+from instar.metrics import openset
 from instar.reid.answering import WITHOUT_LOCAL
 from instar.reid.fusion import Calibration, calibration, fused, validation_pairs
 from instar.reid.local import Local, local_matcher, matched, of_identities, shortlist
@@ -83,6 +84,11 @@ class Compared:
         """int64, shape (n,): the column of each one's own individual; -1 where it is not known."""
         of_part = rows.iloc[part]
         return self.known.columns_of(of_part["label"], of_part["dataset"])
+
+    def answers(self, rows: pd.DataFrame, part: np.ndarray, thresholds: Mapping[str, float]) -> np.ndarray:
+        """object, shape (n,): the best individual of each, or ``NEW_INDIVIDUAL``, by the thresholds of data sets."""
+        identity, score = best(self.values, self.known)
+        return openset.answers(identity, score, rows["dataset"].to_numpy(dtype=object)[part], thresholds)
 
 
 @dataclass
