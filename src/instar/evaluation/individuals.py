@@ -21,7 +21,7 @@ from instar.reid.answering import ANSWERS, Answering
 from instar.reid.embeddings import embedded
 from instar.reid.gallery import Source, write_gallery
 from instar.reid.photographs import Known, Photographs
-from instar.reid.scores import best, similarities
+from instar.reid.scores import NONE, best, similarities
 from instar.splits import hash_order
 from instar.tables import (
     CROPS,
@@ -220,7 +220,7 @@ def _predictions(
     told = of_part[columns].astype(object).where(of_part[columns].notna(), None)
     for place, (values, encounter) in enumerate(zip(told.itertuples(False), of_part["encounter"], strict=True)):
         scores = compared.values[place, order[place]]
-        there = scores > -np.inf
+        there = scores > NONE
         yield dict(zip(columns, values, strict=True)) | {
             "observation_id": encounter,
             "answer": str(answer[place]),

@@ -18,6 +18,7 @@ CHUNK = 1 << 24
 #: Photographs of a gallery whose embeddings are read at a time; one individual's are never parted.
 BLOCK_ROWS = 1 << 14
 WEIGHTS = ("equal", "harmonic")
+#: The score of what is no candidate.
 NONE = np.float32(-np.inf)
 
 
