@@ -104,7 +104,7 @@ def individuals(
 
     Raises:
         InputError: if the classifier is missing, damaged or was trained on another dataset, a crop can't be read, there
-            is no crop to judge, or the sample submission asks for what is not there.
+            is no crop to judge, LightGlue's weights are missing, or the sample submission asks for what is not there.
     """
     from instar.classifier.data import CropReader
     from instar.classifier.model import WEIGHTS
@@ -121,8 +121,9 @@ def individuals(
     rows, part, judged, known = parts.rows, parts.part, parts.judged, parts.known
     if not (rows["split"] == judged).any():
         raise InputError(f"{dataset}: no photograph is for validation or test; set dataset.split_by to time")
+    matcher = settings.matcher()  # before the network runs, so that missing weights are told at once
     vectors = _vectors(predictor, crops, rows, flips=settings.flips)
-    comparison = Comparison(rows, vectors, predictor.labels.names, CropReader(crops, rows).read, settings)
+    comparison = Comparison(rows, vectors, predictor.labels.names, CropReader(crops, rows).read, settings, matcher)
     singles = {split: comparison.single(part[split], of) for split, of in parts.galleries.items()}
     if out_scores is not None:
         write_scores(out_scores, parts, singles)

@@ -12,7 +12,7 @@ from instar.evaluation.calibrated import Halves
 from instar.metrics import openset
 from instar.reid.answering import WITHOUT_LOCAL
 from instar.reid.fusion import Calibration, calibration, fused, validation_pairs
-from instar.reid.local import Local, local_matcher, matched, of_identities, shortlist
+from instar.reid.local import Local, Matcher, local_matcher, matched, of_identities, shortlist
 from instar.reid.photographs import Known, Photographs
 from instar.reid.scores import NONE, Rules, Scores, best, centroid, nearest, similarities, softmax
 
@@ -45,6 +45,16 @@ class Settings:
     def rules(self) -> Rules:
         """Which photographs a query is compared with."""
         return Rules(orientation=self.sides)
+
+    def matcher(self) -> Matcher | None:
+        """Of local features; None where these are not asked for.
+
+        Raises:
+            InputError: if the folder of weights is missing or holds another model.
+        """
+        if self.local == "none":
+            return None
+        return local_matcher(Local(matcher=self.local, weights=str(self.weights), **_LOCAL))
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,7 @@ class Comparison:
         classes: individuals that the network learnt.
         pixels: of a row's crop, uint8 (height, width, 3), RGB.
         settings: how.
+        matcher: of ``settings``.
     """
 
     rows: pd.DataFrame
@@ -108,6 +119,7 @@ class Comparison:
     classes: Sequence[str]
     pixels: Callable[[int], np.ndarray]
     settings: Settings
+    matcher: Matcher | None
     fusion: dict[str, Calibration] = field(default_factory=dict)
 
     @property
@@ -130,17 +142,16 @@ class Comparison:
             "nearest": nearest(*pair, neighbours=self.settings.neighbours, weights="equal", rules=rules),
             "centroid": centroid(*pair, rules=rules),
         }
-        if self.settings.local != "none":
+        if self.matcher is not None:
             candidates = self.settings.candidates
             similar = similarities(*pair, rules=rules)
             listed = np.concatenate([shortlist(similarity, candidates) for _, similarity, _ in similar])
-            values = self._matched(part, gallery, listed)
+            values = self._matched(self.matcher, part, gallery, listed)
             local = of_identities(listed, values, found["nearest"].values > NONE, known)
             found["local"] = Scores(local, found["nearest"].fallback)
         return Single(part, gallery, known, found)
 
-    def _matched(self, part: np.ndarray, gallery: np.ndarray, listed: np.ndarray) -> np.ndarray:
-        matcher = local_matcher(Local(matcher=self.settings.local, weights=str(self.settings.weights), **_LOCAL))
+    def _matched(self, matcher: Matcher, part: np.ndarray, gallery: np.ndarray, listed: np.ndarray) -> np.ndarray:
         asked, held = (lambda row: self.pixels(int(part[row]))), (lambda row: self.pixels(int(gallery[row])))
         return matched(matcher, asked, held, listed)
 
