@@ -1,7 +1,7 @@
 """The ways to tell how alike a photograph is to each known individual, side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,28 @@ _LOCAL |= {"ratio": 0.8, "tolerance_px": 8.0, "least_score": 0.2}
 
 @dataclass(frozen=True)
 class Settings:
-    """How photographs are compared; keys of the section ``evaluation``.
+    """How photographs are compared; fields are keys of the section ``evaluation``.
 
     Attributes:
         neighbours: most similar photographs of an individual that nearest averages.
         flips: compare photographs and their mirror images together.
         sides: do not compare photographs of opposite sides.
         local: none, sift or lightglue.
-        candidates: photographs, most similar first, that local features are matched with.
-        weights: folder of LightGlue's weights.
+        local_candidates: photographs, most similar first, that local features are matched with.
+        local_weights: folder of LightGlue's weights.
     """
 
     neighbours: int
     flips: bool
     sides: bool
     local: str
-    candidates: int
-    weights: Path
+    local_candidates: int
+    local_weights: Path | str
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> "Settings":
+        """From the section, which has more keys."""
+        return cls(**{key.name: section[key.name] for key in fields(cls)})
 
     @property
     def rules(self) -> Rules:
@@ -54,7 +59,7 @@ class Settings:
         """
         if self.local == "none":
             return None
-        return local_matcher(Local(matcher=self.local, weights=str(self.weights), **_LOCAL))
+        return local_matcher(Local(matcher=self.local, weights=str(self.local_weights), **_LOCAL))
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ class Comparison:
             "centroid": centroid(*pair, rules=rules),
         }
         if self.matcher is not None:
-            candidates = self.settings.candidates
+            candidates = self.settings.local_candidates
             similar = similarities(*pair, rules=rules)
             listed = np.concatenate([shortlist(similarity, candidates) for _, similarity, _ in similar])
             values = self._matched(self.matcher, part, gallery, listed)
