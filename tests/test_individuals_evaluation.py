@@ -351,6 +351,11 @@ def test_a_classifier_of_another_dataset_is_refused(folder: Path, tmp_path: Path
         run(tmp_path, classifier=str(folder / "trained/classifier"))
 
 
+def test_missing_weights_of_local_features_are_told_before_a_crop_is_read(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none: LightGlue: no such folder, where its weights lie"):
+        run(folder, "none", local="lightglue", local_weights=tmp_path / "none", crops=tmp_path / "no crops")
+
+
 # submission
 
 

@@ -216,6 +216,15 @@ def test_photographs_of_an_encounter_come_together() -> None:
     assert intervals(given, given.answers(0.5), resamples=400, seed=0)["baks"] == (0, 1)
 
 
+def test_both_copies_of_an_encounter_come_together() -> None:
+    """Stand-ins: where 1 is drawn alone BAKS is 1 and BAUS 0, and where 2 is the reverse; where both are, 0.5 each."""
+    rows = [("a", False, "L", "1", "a", 0.9), ("b", False, "L", "2", "a", 0.9)]
+    again = [("a", True, "L", "1", "b", 0.9), ("b", True, "L", "2", "a", 0.1)]
+    given = judged([*rows, *again])
+    found = intervals(given, given.answers(0.5), resamples=400, seed=0)
+    assert (found["baks"], found["baus"], found["score"]) == ((0, 1), (0, 1), (0, 0.5))
+
+
 def test_individuals_weigh_the_same_in_the_intervals() -> None:
     """All in one encounter, which is always drawn whole: a is right, and b is wrong three times."""
     given = judged([("a", False, "L", "1", "a", 0.9), *[("b", False, "L", "1", "a", 0.9)] * 3])

@@ -10,8 +10,7 @@ from instar.evaluation.judging import HELD_OUT, Parts, judge
 from instar.evaluation.scored import read_scores
 from instar.evaluation.submission import write_submission
 from instar.evaluation.ways import Compared, Single
-from instar.metrics import openset
-from instar.reid.scores import best
+from instar.reid.fusion import Calibration
 from instar.tables import IDENTITY_DATASET, INDIVIDUALS, read_table
 
 #: The one way that the ensemble answers by.
@@ -50,14 +49,16 @@ def fused_figures(
     singles = _joined({name: read_scores(path, parts) for name, path in scores.items()})
     fusion = singles[parts.chooser].calibrations(parts.rows)
     at = {
-        split: {
-            WAY: _compared(single, *single.fused(parts.rows, fusion, parts.half if split == parts.judged else None))
-        }
+        split: {WAY: _compared(parts, single, fusion, parts.half if split == parts.judged else None)}
         for split, single in singles.items()
     }
     held_out = {split: ways for split, ways in at.items() if split in HELD_OUT}
     found = judge(parts, held_out, threshold_by=threshold_by, bootstrap=bootstrap, seed=seed)
-    answers = _answers(parts, at["query"][WAY], found.thresholds[WAY]) if "query" in at else {}
+    answers = {}
+    if "query" in at:
+        query = parts.part["query"]
+        answer = at["query"][WAY].answers(parts.rows, query, found.thresholds[WAY])
+        answers = dict(zip(parts.rows["image_id"].iloc[query], map(str, answer), strict=True))
     asked = read_table(table, INDIVIDUALS).to_pylist()
     return {
         "split": parts.judged,
@@ -82,14 +83,7 @@ def _joined(singles: Mapping[str, Mapping[str, Single]]) -> dict[str, Single]:
     }
 
 
-def _compared(single: Single, values: np.ndarray, left_out: np.ndarray) -> Compared:
+def _compared(parts: Parts, single: Single, fusion: Mapping[str, Calibration], half: np.ndarray | None) -> Compared:
+    values, left_out = single.fused(parts.rows, single.left_out(parts.rows), fusion, half)
     fallback = next(iter(single.found.values())).fallback
     return Compared(single.known, values, fallback, [None] * len(values), left_out)
-
-
-def _answers(parts: Parts, compared: Compared, thresholds: Mapping[str, float]) -> dict[str, str]:
-    """Of the queries, by image id."""
-    queries = parts.rows.iloc[parts.part["query"]]
-    identity, score = best(compared.values, compared.known)
-    answer = openset.answers(identity, score, queries["dataset"].to_numpy(dtype=object), thresholds)
-    return dict(zip(queries["image_id"], map(str, answer), strict=True))

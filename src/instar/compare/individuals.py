@@ -154,14 +154,6 @@ def _trained(params: Params, study: Path, out: Path) -> str:
 def _judge(params: Params, study: Path, out: Path) -> None:
     """Run the stage evaluation of individuals, which keeps its scores, too."""
     given = params.evaluation
-    settings = Settings(
-        neighbours=given.neighbours,
-        flips=given.flips,
-        sides=given.sides,
-        local=given.local,
-        candidates=given.local_candidates,
-        weights=Path(given.local_weights),
-    )
     made = study / "crops", study / "dataset.parquet", study / "individuals.parquet"
     written = ("predictions.parquet", "submission.csv", "gallery", "evaluation.json", "openset.csv", "cmc.csv")
     individuals(
@@ -170,7 +162,7 @@ def _judge(params: Params, study: Path, out: Path) -> None:
         *(out / name for name in (*written, "individuals.csv", "matches.csv")),
         seed=params.seed,
         bootstrap=given.bootstrap,
-        settings=settings,
+        settings=Settings.of(asdict(given)),
         answer_by=given.answer_by,
         threshold_by=given.threshold_by,
         out_scores=out / "scores.npz",

@@ -144,7 +144,8 @@ def evaluation(
             classifier was trained on another dataset or can't take a resolution, or a table of the other identifier
             is damaged.
     """
-    paths = {name: value for name, value in locals().items() if name in _HEADERS}
+    given = locals()
+    paths = {name: value for name, value in given.items() if name in _HEADERS}
     if labels == ["identity"]:
         identities(
             classifier,
@@ -161,14 +162,7 @@ def evaluation(
             out_matches,
             seed=seed,
             bootstrap=bootstrap,
-            settings=Settings(
-                neighbours=neighbours,
-                flips=flips,
-                sides=sides,
-                local=local,
-                candidates=local_candidates,
-                weights=local_weights,
-            ),
+            settings=Settings.of(given),
             answer_by=answer_by,
             threshold_by=threshold_by,
         )

@@ -16,11 +16,12 @@ from instar.evaluation.stage import check_dataset
 from instar.evaluation.submission import check_sample, write_submission
 from instar.evaluation.ways import Compared, Comparison, Settings, Vectors
 from instar.files import sha256_of, write_csv, write_json
-from instar.metrics import openset, reid
+from instar.metrics import reid
 from instar.reid.answering import ANSWERS, Answering
+from instar.reid.embeddings import embedded
 from instar.reid.gallery import Source, write_gallery
 from instar.reid.photographs import Known, Photographs
-from instar.reid.scores import best, similarities
+from instar.reid.scores import NONE, best, similarities
 from instar.splits import hash_order
 from instar.tables import (
     CROPS,
@@ -103,7 +104,7 @@ def individuals(
 
     Raises:
         InputError: if the classifier is missing, damaged or was trained on another dataset, a crop can't be read, there
-            is no crop to judge, or the sample submission asks for what is not there.
+            is no crop to judge, LightGlue's weights are missing, or the sample submission asks for what is not there.
     """
     from instar.classifier.data import CropReader
     from instar.classifier.model import WEIGHTS
@@ -120,8 +121,9 @@ def individuals(
     rows, part, judged, known = parts.rows, parts.part, parts.judged, parts.known
     if not (rows["split"] == judged).any():
         raise InputError(f"{dataset}: no photograph is for validation or test; set dataset.split_by to time")
+    matcher = settings.matcher()  # before the network runs, so that missing weights are told at once
     vectors = _vectors(predictor, crops, rows, flips=settings.flips)
-    comparison = Comparison(rows, vectors, predictor.labels.names, CropReader(crops, rows).read, settings)
+    comparison = Comparison(rows, vectors, predictor.labels.names, CropReader(crops, rows).read, settings, matcher)
     singles = {split: comparison.single(part[split], of) for split, of in parts.galleries.items()}
     if out_scores is not None:
         write_scores(out_scores, parts, singles)
@@ -129,7 +131,7 @@ def individuals(
     at = {split: comparison.ways(single, parts.half if split == judged else None) for split, single in singles.items()}
     found = judge(parts, at, threshold_by=threshold_by, bootstrap=bootstrap, seed=seed)
     thresholds = found.thresholds[answer_by]
-    answered = {split: _answered(rows, part[split], of_split[answer_by], thresholds) for split, of_split in at.items()}
+    answered = {split: of_split[answer_by].answers(rows, part[split], thresholds) for split, of_split in at.items()}
     answered[judged] = found.answers[answer_by]  # by the other half's threshold where these choose for themselves
     predictions = [
         row for split in at for row in _predictions(rows, part[split], at[split][answer_by], answered[split])
@@ -194,15 +196,9 @@ def individuals(
 
 
 def _vectors(predictor: "Predictor", crops: Path, rows: pd.DataFrame, *, flips: bool) -> Vectors:
-    """Embeddings and logits of all rows; with flips of a photograph and of its mirror image together."""
-    from instar.reid.scores import unit, with_flips
-
-    embeddings, logits = [], []
-    for _, pixels in pixels_of(predictor, crops, rows, "evaluation"):
-        views = [pixels, pixels.flip(3)] if flips else [pixels]
-        found = [tuple(each.cpu().numpy() for each in predictor.embedded(view)) for view in views]
-        embeddings.append(with_flips(found[0][0], found[1][0]) if flips else unit(found[0][0]))
-        logits.append(np.mean([each for _, each in found], axis=0))
+    """Of all rows; with flips of a photograph and of its mirror image together."""
+    batches = pixels_of(predictor, crops, rows, "evaluation")
+    embeddings, logits = zip(*(embedded(predictor, pixels, flips=flips) for _, pixels in batches), strict=True)
     return Vectors(np.concatenate(embeddings), np.concatenate(logits))
 
 
@@ -215,11 +211,6 @@ def _gallery_rows(crops: Path, rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _answered(rows: pd.DataFrame, part: np.ndarray, compared: Compared, thresholds: Mapping[str, float]) -> np.ndarray:
-    identity, score = best(compared.values, compared.known)
-    return openset.answers(identity, score, rows["dataset"].to_numpy(dtype=object)[part], thresholds)
-
-
 def _predictions(
     rows: pd.DataFrame, part: np.ndarray, compared: Compared, answer: np.ndarray
 ) -> Iterator[dict[str, Any]]:
@@ -230,7 +221,7 @@ def _predictions(
     told = of_part[columns].astype(object).where(of_part[columns].notna(), None)
     for place, (values, encounter) in enumerate(zip(told.itertuples(False), of_part["encounter"], strict=True)):
         scores = compared.values[place, order[place]]
-        there = scores > -np.inf
+        there = scores > NONE
         yield dict(zip(columns, values, strict=True)) | {
             "observation_id": encounter,
             "answer": str(answer[place]),

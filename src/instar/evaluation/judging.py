@@ -117,7 +117,7 @@ def judge(
         )
     chooser = parts.chooser
     settings: dict[str, Any] = {"per_dataset": threshold_by == "dataset", "datasets": sorted(set(rows["dataset"]))}
-    simulated = Choice.of(rows, part[judged], next(iter(at[judged].values())), **settings).simulated
+    simulated = _without_new(rows, part[judged])
     found = Judgement({}, {}, {}, {}, simulated, chooser == judged, [], [], [])
     for way in at[judged]:
         chosen = Choice.of(rows, part[chooser], at[chooser][way], **settings)
@@ -145,28 +145,24 @@ class Choice:
         half: int64, shape (n,), of its individual.
         thresholds: that are best for all of them, by data set.
         per_dataset: whether each data set has its own.
-        simulated: data sets whose photographs come a second time.
     """
 
     judged: openset.Judged
     half: np.ndarray
     thresholds: dict[str, float]
     per_dataset: bool
-    simulated: list[str]
 
     @classmethod
     def of(
         cls, rows: pd.DataFrame, part: np.ndarray, compared: Compared, *, per_dataset: bool, datasets: list[str]
     ) -> "Choice":
         own, half = _judged(rows, part, compared, compared.values), halves(rows, part)
-        with_new = set(own.dataset[own.is_new])
-        simulated = sorted(set(own.dataset) - with_new)
-        again = np.isin(own.dataset.astype(str), simulated)
+        again = np.isin(own.dataset.astype(str), _without_new(rows, part))
         if again.any():
             own = _with_new(own, _judged(rows, part, compared, compared.left_out).where(again))
             half = np.concatenate([half, half[again]])
         thresholds = openset.thresholds(own, per_dataset=per_dataset, datasets=datasets)
-        return cls(own, half, thresholds, per_dataset, simulated)
+        return cls(own, half, thresholds, per_dataset)
 
     def crosswise(self) -> np.ndarray:
         """Answers with the thresholds that are best for the other half of the individuals, object, shape (n,)."""
@@ -178,6 +174,12 @@ class Choice:
             chosen = openset.thresholds(other, per_dataset=self.per_dataset, datasets=self.thresholds)
             found[of_half] = self.judged.where(of_half).answers(chosen)
         return found
+
+
+def _without_new(rows: pd.DataFrame, part: np.ndarray) -> list[str]:
+    """Data sets of some rows that have no new individual among these, sorted."""
+    of_part = rows.iloc[part]
+    return sorted(set(of_part["dataset"]) - set(of_part["dataset"][of_part["is_new"].to_numpy(bool)]))
 
 
 def _judged(rows: pd.DataFrame, part: np.ndarray, compared: Compared, values: np.ndarray) -> openset.Judged:

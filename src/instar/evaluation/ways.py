@@ -1,7 +1,7 @@
 """The ways to tell how alike a photograph is to each known individual, side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from instar.evaluation.calibrated import Halves
+from instar.metrics import openset
 from instar.reid.answering import WITHOUT_LOCAL
 from instar.reid.fusion import Calibration, calibration, fused, validation_pairs
-from instar.reid.local import Local, local_matcher, matched, of_identities, shortlist
+from instar.reid.local import Local, Matcher, local_matcher, matched, of_identities, shortlist
 from instar.reid.photographs import Known, Photographs
 from instar.reid.scores import NONE, Rules, Scores, best, centroid, nearest, similarities, softmax
 
@@ -22,28 +23,43 @@ _LOCAL |= {"ratio": 0.8, "tolerance_px": 8.0, "least_score": 0.2}
 
 @dataclass(frozen=True)
 class Settings:
-    """How photographs are compared; keys of the section ``evaluation``.
+    """How photographs are compared; fields are keys of the section ``evaluation``.
 
     Attributes:
         neighbours: most similar photographs of an individual that nearest averages.
         flips: compare photographs and their mirror images together.
         sides: do not compare photographs of opposite sides.
         local: none, sift or lightglue.
-        candidates: photographs, most similar first, that local features are matched with.
-        weights: folder of LightGlue's weights.
+        local_candidates: photographs, most similar first, that local features are matched with.
+        local_weights: folder of LightGlue's weights.
     """
 
     neighbours: int
     flips: bool
     sides: bool
     local: str
-    candidates: int
-    weights: Path
+    local_candidates: int
+    local_weights: Path | str
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> "Settings":
+        """From the section, which has more keys."""
+        return cls(**{key.name: section[key.name] for key in fields(cls)})
 
     @property
     def rules(self) -> Rules:
         """Which photographs a query is compared with."""
         return Rules(orientation=self.sides)
+
+    def matcher(self) -> Matcher | None:
+        """Of local features; None where these are not asked for.
+
+        Raises:
+            InputError: if the folder of weights is missing or holds another model.
+        """
+        if self.local == "none":
+            return None
+        return local_matcher(Local(matcher=self.local, weights=str(self.local_weights), **_LOCAL))
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,11 @@ class Compared:
         of_part = rows.iloc[part]
         return self.known.columns_of(of_part["label"], of_part["dataset"])
 
+    def answers(self, rows: pd.DataFrame, part: np.ndarray, thresholds: Mapping[str, float]) -> np.ndarray:
+        """object, shape (n,): the best individual of each, or ``NEW_INDIVIDUAL``, by the thresholds of data sets."""
+        identity, score = best(self.values, self.known)
+        return openset.answers(identity, score, rows["dataset"].to_numpy(dtype=object)[part], thresholds)
+
 
 @dataclass
 class Comparison:
@@ -95,6 +116,7 @@ class Comparison:
         classes: individuals that the network learnt.
         pixels: of a row's crop, uint8 (height, width, 3), RGB.
         settings: how.
+        matcher: of ``settings``.
     """
 
     rows: pd.DataFrame
@@ -102,6 +124,7 @@ class Comparison:
     classes: Sequence[str]
     pixels: Callable[[int], np.ndarray]
     settings: Settings
+    matcher: Matcher | None
     fusion: dict[str, Calibration] = field(default_factory=dict)
 
     @property
@@ -124,17 +147,16 @@ class Comparison:
             "nearest": nearest(*pair, neighbours=self.settings.neighbours, weights="equal", rules=rules),
             "centroid": centroid(*pair, rules=rules),
         }
-        if self.settings.local != "none":
-            candidates = self.settings.candidates
+        if self.matcher is not None:
+            candidates = self.settings.local_candidates
             similar = similarities(*pair, rules=rules)
             listed = np.concatenate([shortlist(similarity, candidates) for _, similarity, _ in similar])
-            values = self._matched(part, gallery, listed)
+            values = self._matched(self.matcher, part, gallery, listed)
             local = of_identities(listed, values, found["nearest"].values > NONE, known)
             found["local"] = Scores(local, found["nearest"].fallback)
         return Single(part, gallery, known, found)
 
-    def _matched(self, part: np.ndarray, gallery: np.ndarray, listed: np.ndarray) -> np.ndarray:
-        matcher = local_matcher(Local(matcher=self.settings.local, weights=str(self.settings.weights), **_LOCAL))
+    def _matched(self, matcher: Matcher, part: np.ndarray, gallery: np.ndarray, listed: np.ndarray) -> np.ndarray:
         asked, held = (lambda row: self.pixels(int(part[row]))), (lambda row: self.pixels(int(gallery[row])))
         return matched(matcher, asked, held, listed)
 
@@ -148,10 +170,10 @@ class Comparison:
         left_out = single.left_out(self.rows)
         fallback = single.found["nearest"].fallback
         if self.fusion:
-            values["fused"], left_out["fused"] = single.fused(self.rows, self.fusion, half)
+            values["fused"], left_out["fused"] = single.fused(self.rows, left_out, self.fusion, half)
         if self.fusion and "local" in single.found:
             others = single.without("local")
-            values[WITHOUT_LOCAL], left_out[WITHOUT_LOCAL] = others.fused(self.rows, self.fusion, half)
+            values[WITHOUT_LOCAL], left_out[WITHOUT_LOCAL] = others.fused(self.rows, left_out, self.fusion, half)
         return {
             way: Compared(single.known, of_way, fallback, self._matches(single, of_way), left_out[way])
             for way, of_way in values.items()
@@ -203,42 +225,48 @@ class Single:
             found[way] = values
         return found
 
-    def calibrations(self, rows: pd.DataFrame, chosen: np.ndarray | None = None) -> dict[str, Calibration]:
+    def calibrations(self, rows: pd.DataFrame) -> dict[str, Calibration]:
         """What each way's score says of the probability that it is the same individual.
-
-        Args:
-            rows: of ``tables.IDENTITY_DATASET``.
-            chosen: bool, shape (n,), photographs to learn from; all if None.
 
         Raises:
             InputError: if no photograph has a candidate.
         """
         target = self._targets(rows)
-        used = np.ones(len(target), bool) if chosen is None else chosen
+        return self._calibrations(target, np.ones(len(target), bool))
+
+    def _calibrations(self, target: np.ndarray, chosen: np.ndarray) -> dict[str, Calibration]:
+        """By some of the photographs, bool, shape (n,)."""
         return {
-            way: calibration(*validation_pairs(scores.values[used], target[used])) for way, scores in self.found.items()
+            way: calibration(*validation_pairs(scores.values[chosen], target[chosen]))
+            for way, scores in self.found.items()
         }
 
     def fused(
-        self, rows: pd.DataFrame, fusion: Mapping[str, Calibration], half: np.ndarray | None
+        self,
+        rows: pd.DataFrame,
+        left_out: Mapping[str, np.ndarray],
+        fusion: Mapping[str, Calibration],
+        half: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The mean of the ways' probabilities, and the same without each one's own individual.
 
         Args:
             rows: of ``tables.IDENTITY_DATASET``.
+            left_out: of each way and perhaps others, see ``left_out``.
             fusion: of each way.
             half: int64, shape (n,): where given, each half of the photographs is fused by what the other half says of
                 the ways instead, as long as that half has pairs.
         """
-        values, left_out = {way: scores.values for way, scores in self.found.items()}, self.left_out(rows)
+        values = {way: scores.values for way, scores in self.found.items()}
+        without_own = {way: left_out[way] for way in self.found}
         if half is None:
-            return _mean(values, fusion), _mean(left_out, fusion)
+            return _mean(values, fusion), _mean(without_own, fusion)
         whole = np.full((len(self.part), len(self.known)), NONE), np.full((len(self.part), len(self.known)), NONE)
+        target = self._targets(rows)
         for part in np.unique(half):
             mine = half == part
-            known = self._targets(rows) >= 0
-            own = self.calibrations(rows, ~mine) if (known & ~mine).any() else fusion
-            for to, given in zip(whole, (values, left_out), strict=True):
+            own = self._calibrations(target, ~mine) if (target[~mine] >= 0).any() else fusion
+            for to, given in zip(whole, (values, without_own), strict=True):
                 to[mine] = _mean({way: of_way[mine] for way, of_way in given.items()}, own)
         return whole
 

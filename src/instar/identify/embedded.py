@@ -15,8 +15,8 @@ from instar.identify.identifier import batch_of
 from instar.identify.inputs import Picture
 from instar.identify.models import Models, settings_of
 from instar.identify.search import Seen, seen
+from instar.reid import embeddings
 from instar.reid.gallery import MANIFEST, Gallery, Source
-from instar.reid.scores import unit, with_flips
 
 
 @dataclass(frozen=True)
@@ -134,19 +134,11 @@ def _best(boxes: Boxes, min_crop_px: int) -> tuple[int | None, str | None]:
 
 def _embedded(network: Network, waiting: list[tuple[Seen, int | None, str | None]], flips: bool) -> Iterator[Embedded]:
     views = [one.views[place] for one, place, _ in waiting if place is not None]
-    found = iter(zip(*_vectors(network, views, flips=flips), strict=True)) if views else iter(())
+    predictor = network.models.predictor
+    found = iter(zip(*embeddings.embedded(predictor, batch_of(views), flips=flips), strict=True)) if views else iter(())
     empty = np.zeros(0, np.float32)
     for one, place, reason in waiting:
         if place is None:
             yield Embedded(one.name, one.problem, None if one.problem else reason, empty, empty, empty)
         else:
             yield Embedded(one.name, None, None, one.boxes.boxes_xyxy[place], *next(found))
-
-
-def _vectors(network: Network, views: list[np.ndarray], *, flips: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings and logits, as the stage evaluation makes them."""
-    pixels = batch_of(views)
-    each = [pixels, pixels.flip(3)] if flips else [pixels]
-    found = [tuple(part.cpu().numpy() for part in network.models.predictor.embedded(view)) for view in each]
-    embeddings = with_flips(found[0][0], found[1][0]) if flips else unit(found[0][0])
-    return embeddings, np.mean([logits for _, logits in found], axis=0)

@@ -144,7 +144,8 @@ def intervals(judged: Judged, answer: np.ndarray, *, resamples: int, seed: int) 
     """95 % intervals of ``figures`` by the bootstrap over encounters.
 
     An encounter is one individual on one day, so it is of one data set and known or new: each of these parts is drawn
-    for itself, as many encounters as it has, see ``metrics.bootstrap``.
+    for itself, as many encounters as it has, see ``metrics.bootstrap``. In a data set whose new ones are the known ones
+    a second time, as stand-ins, both copies of an encounter are drawn together.
 
     Returns:
         As ``figures``, with (low, high) in the place of ``baks``, ``baus`` and ``score`` and without the numbers. A
@@ -154,14 +155,17 @@ def intervals(judged: Judged, answer: np.ndarray, *, resamples: int, seed: int) 
     drawn = {}
     for place, name in enumerate(np.unique(judged.dataset.astype(str))):
         means = {}
+        of_one = judged.dataset == name
+        encounters = [set(judged.encounter[of_one & chosen]) for chosen in (~judged.is_new, judged.is_new)]
+        copies = encounters[0] == encounters[1]
         for kind, (right, chosen) in enumerate(((known, ~judged.is_new), (new, judged.is_new))):
-            rows = chosen & (judged.dataset == name)
+            rows = chosen & of_one
             means["baus" if kind else "baks"] = (
                 resampled_means(
                     right[rows].astype(np.float64),
                     judged.encounter[rows].astype(str),
                     resamples=resamples,
-                    seed=(seed, place, kind),
+                    seed=(seed, place, 0 if copies else kind),  # the same draws of the same encounters
                     groups=judged.identity[rows].astype(str),
                 )
                 if rows.any()

@@ -127,9 +127,9 @@ class Answering:
         if not values.shape[1]:
             return np.full(len(values), -1, np.int64)
         # in float64, see openset.answers
-        reached = np.where(values >= self.thresholds_of(gallery, threshold), values.astype(np.float64), -np.inf)
+        reached = np.where(values >= self.thresholds_of(gallery, threshold), values.astype(np.float64), NONE)
         best = reached.argmax(axis=1)
-        return np.where(reached[np.arange(len(best)), best] > -np.inf, best, -1)
+        return np.where(reached[np.arange(len(best)), best] > NONE, best, -1)
 
     def thresholds_of(self, gallery: Gallery, threshold: float | None) -> np.ndarray:
         """float64, shape (n_identities,): the threshold of each individual's data set, or the one that is asked for."""

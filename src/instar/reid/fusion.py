@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from instar.errors import InputError
+from instar.reid.scores import NONE
 
 #: Fewer pairs than this, of the same individual or of two, make a calibration that is told as weak.
 FEW = 20
 #: Isotonic regression makes steps, and two individuals on one step would be equal: so much of a probability goes by the
 #: score itself.
 TILT = 1e-3
-NONE = np.float32(-np.inf)
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,4 @@ def fused(probabilities: Mapping[str, np.ndarray], weights: Mapping[str, float])
         there = given > NONE
         sums += weights[kind] * there
         total += weights[kind] * np.where(there, given, 0)
-    return np.divide(total, sums, out=np.full(shape, -np.inf), where=sums > 0).astype(np.float32)
+    return np.divide(total, sums, out=np.full(shape, NONE, np.float64), where=sums > 0).astype(np.float32)

@@ -17,6 +17,7 @@ import numpy as np
 from instar.errors import InputError
 from instar.progress import progress
 from instar.reid.photographs import Known
+from instar.reid.scores import NONE
 
 MATCHERS = ("sift", "lightglue")
 GEOMETRIES = ("homography", "fundamental", "none")
@@ -27,7 +28,6 @@ FEWEST = {"homography": 4, "fundamental": 8, "none": 1}
 KEPT = 1024
 #: The name of a path that other models take for random weights.
 RANDOM = "random.md"
-NONE = np.float32(-np.inf)
 
 
 class Matcher(Protocol):
@@ -203,7 +203,7 @@ def shortlist(similarity: np.ndarray, candidates: int) -> np.ndarray:
         int64, shape (n_queries, min(candidates, n_gallery)); -1 where there are fewer that count.
     """
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :candidates]
-    return np.where(np.take_along_axis(similarity, order, axis=1) > -np.inf, order, -1)
+    return np.where(np.take_along_axis(similarity, order, axis=1) > NONE, order, -1)
 
 
 def matched(

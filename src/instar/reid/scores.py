@@ -4,7 +4,7 @@ Scores are float32 of shape (n_queries, n_identities), higher is more alike, and
 individual is no candidate: it is of another data set, or all that there is of it is left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ CHUNK = 1 << 24
 #: Photographs of a gallery whose embeddings are read at a time; one individual's are never parted.
 BLOCK_ROWS = 1 << 14
 WEIGHTS = ("equal", "harmonic")
+#: The score of what is no candidate.
 NONE = np.float32(-np.inf)
 
 
@@ -102,16 +103,13 @@ def nearest(
     """
     if weights not in WEIGHTS or neighbours < 1:
         raise ValueError(f"neighbours = {neighbours}, weights = {weights}: at least 1, and one of {', '.join(WEIGHTS)}")
-    values = np.full((len(queries), len(known)), NONE)
-    fallback = np.zeros(values.shape, bool)
-    for rows, starts, columns in _blocks(known):
-        block, of_block = gallery_embeddings[rows].T, gallery.take(rows)
-        for part in _query_parts(len(queries), len(rows)):
-            taken, fell = _taken(queries.take(part), of_block, starts, rules)
-            similarity = np.where(taken, embeddings[part] @ block, NONE)
-            values[part, columns] = _best_of_each(similarity, starts, neighbours, weights)
-            fallback[part, columns] = fell
-    return Scores(values, fallback)
+
+    def scored(
+        asked: np.ndarray, _: Photographs, block: np.ndarray, taken: np.ndarray, starts: np.ndarray
+    ) -> np.ndarray:
+        return _best_of_each(np.where(taken, asked @ block.T, NONE), starts, neighbours, weights)
+
+    return _by_blocks(scored, embeddings, queries, gallery_embeddings, gallery, known, rules)
 
 
 def _best_of_each(similarity: np.ndarray, starts: np.ndarray, neighbours: int, weights: str) -> np.ndarray:
@@ -148,16 +146,7 @@ def centroid(
     Returns:
         Values in [-1, 1]; 0 where the photographs cancel each other out.
     """
-    values = np.full((len(queries), len(known)), NONE)
-    fallback = np.zeros(values.shape, bool)
-    for rows, starts, columns in _blocks(known):
-        block, of_block = gallery_embeddings[rows], gallery.take(rows)
-        for part in _query_parts(len(queries), len(rows)):
-            of_part = queries.take(part)
-            taken, fell = _taken(of_part, of_block, starts, rules)
-            values[part, columns] = _to_means(embeddings[part], of_part, block, taken, starts)
-            fallback[part, columns] = fell
-    return Scores(values, fallback)
+    return _by_blocks(_to_means, embeddings, queries, gallery_embeddings, gallery, known, rules)
 
 
 def _to_means(
@@ -276,6 +265,33 @@ def _taken(
         lengths = np.diff(np.append(starts, allowed.shape[1]))
         fit |= allowed & np.repeat(fell, lengths, axis=1)
     return fit, fell
+
+
+def _by_blocks(
+    scored: Callable[[np.ndarray, Photographs, np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    embeddings: np.ndarray,
+    queries: Photographs,
+    gallery_embeddings: Embeddings,
+    gallery: Photographs,
+    known: Known,
+    rules: Rules,
+) -> Scores:
+    """Scores of some queries at a time to some whole individuals at a time.
+
+    Args:
+        scored: gives float32, shape (n, n_starts), of queries' embeddings, what is known of them, a block of the
+            gallery's embeddings, which of these each query takes, bool (n, n_block), and where individuals begin.
+        embeddings: and all others as those of ``nearest``.
+    """
+    values = np.full((len(queries), len(known)), NONE)
+    fallback = np.zeros(values.shape, bool)
+    for rows, starts, columns in _blocks(known):
+        block, of_block = gallery_embeddings[rows], gallery.take(rows)
+        for part in _query_parts(len(queries), len(rows)):
+            of_part = queries.take(part)
+            taken, fallback[part, columns] = _taken(of_part, of_block, starts, rules)
+            values[part, columns] = scored(embeddings[part], of_part, block, taken, starts)
+    return Scores(values, fallback)
 
 
 def _blocks(known: Known) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
