@@ -26,12 +26,13 @@ def identify_individuals(options: argparse.Namespace, study: Params) -> int:
     from instar.identify.asked import Asked, complain
     from instar.identify.embedded import check_source, embedded, load_network
     from instar.identify.inputs import read_all
-    from instar.identify.who import ask, remarks
+    from instar.identify.who import ask, check_given, remarks
     from instar.photographs import THREADS
 
     asked = Asked(options.photographs)
     if not asked.paths:
         return 1
+    check_given(options.gallery)
     folder = options.gallery or Path("data") / study.study / "gallery"
     who = ask(
         folder,
