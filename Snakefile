@@ -43,7 +43,6 @@ localrules:
     records,
     tally,
     report,
-    ablations,
 
 
 rule all:

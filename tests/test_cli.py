@@ -7,6 +7,7 @@ import pytest
 from project import ROOT
 
 from instar.cli import COMMANDS
+from instar.compare.command import compare
 
 
 def instar(*words: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +38,30 @@ def test_every_command_explains_itself(name: str) -> None:
     assert f"usage: instar {name}" in done.stdout, done.stderr
     assert "HEAVY []" in done.stdout
     assert len(done.stdout) > 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("detectors", "It costs a training of the stage detector for each preset"),
+        ("splits", "It costs a training of the stage classifier for each way"),
+        ("zooms", "Its cost grows with the square of the zoom"),
+        ("individuals", "It costs a training of the stage classifier for each preset"),
+    ],
+)
+def test_every_comparison_says_what_it_writes_and_costs(
+    kind: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit):
+        compare([kind, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert told in shown and " Writes " in shown and " train" in shown.lower()
+
+
+def test_what_world_draws_is_said() -> None:
+    shown = " ".join(instar("world", "--help").stdout.split())
+    assert "Ants alone" in shown and "instar study trays_drawn, or individuals_drawn" in shown
 
 
 def test_an_unknown_command_is_one_line() -> None:

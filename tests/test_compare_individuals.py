@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from individuals_study import photograph
 from project import ROOT
 from test_individuals_dataset import run
@@ -183,6 +184,22 @@ def test_a_study_of_species_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         InputError, match="study demo has labels = species, and individuals are compared in one of iden"
     ):
         compare(["individuals", "config1"])
+
+
+def test_a_study_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = compose("individuals_drawn", ["study=mine", "evaluation.neighbours=3"])
+    (tmp_path / "params.yaml").write_text(given)
+    found = module._with_preset(load(tmp_path / "params.yaml"), "config1", ["classifier.flip=none"])
+    assert (found.study, found.loss, found.evaluation.neighbours) == ("mine", "flat", 3)
+    config1 = yaml.safe_load(compose("individuals", ["classifier.flip=none"]))
+    assert asdict(found.classifier) == config1["classifier"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "workflow").symlink_to(ROOT / "workflow")
+    with pytest.raises(InputError, match="--ensemble of config1 alone"):
+        compare(["individuals", "config1", "--ensemble"])
+    assert "study mine stands under a name of its own: classifiers are as their presets say" in capsys.readouterr().err
 
 
 def test_a_variant_has_a_folder_below() -> None:

@@ -150,6 +150,8 @@ def test_lines_and_csv(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--orientation", "sideways"], "--orientation sideways: is no side|no side"),
         (["--overlay", "drawn"], "--overlay is of studies of species"),
         (["--gallery", "nowhere"], "nowhere: no gallery"),
+        (["--gallery", "nowhere"], "nowhere: no gallery at this path; 'instar enroll FOLDER --gallery nowhere' makes"),
+        (["--orientation", "up"], "--orientation up: no photograph of the gallery data.* show no side that is told;"),
     ],
 )
 def test_what_does_not_fit_is_told(root: Path, words: list[str], told: str) -> None:
@@ -193,8 +195,13 @@ def test_what_is_there_and_what_is_bad_is_told_and_passed_over(root: Path, capsy
     shutil.copyfile("new/stranger/0.png", "new/stranger/twice.png")
     (root / "new/stranger/bad.jpg").write_bytes(b"no picture")
     save(root / "new/t1/9.png", "t1", 900)
+    (root / "new/stranger/notes.txt").write_text("seen from the left")
+    (root / "new/stranger/.hidden").touch()
     assert enroll(["new", "--dataset", "turtles"]) == 1
     told = capsys.readouterr()
+    passed = "1 files passed over, since their endings are of no photograph, such as new/stranger/notes.txt"
+    assert passed in told.err and "photographs enrolled" not in told.err
+    assert "photographs looked at: 2/2" in told.err
     assert "1 photographs enrolled, of 0 new individuals, 1 known ones; 6 were not" in told.out
     assert "4 not enrolled: enrolled already, such as new/stranger/0.png" in told.err
     assert "1 not enrolled: enrolled already as t1 of turtles, such as new/stranger/old.png" in told.err
@@ -217,6 +224,13 @@ def test_a_table_tells_more(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert second["encounter"] == second["photo_key"] == f"enrolled-{second['sha256'][:32]}"
     assert identify(["photographs/101.png", "--gallery", "own/whales", "--dataset", "whales"]) == 0
     assert "whales has no threshold of its own" in capsys.readouterr().err
+    # one of its photographs tells its side
+    words = ["photographs/101.png", "--gallery", "own/whales", "--orientation"]
+    assert identify([*words, "Top-Left"]) == 0
+    with pytest.raises(InputError, match=r"--orientation up: no photograph of the gallery own/whales .* show left; "):
+        identify([*words, "up"])
+    with pytest.raises(InputError, match="show no side that is told"):
+        identify([*words, "left", "--dataset", "turtles"])
 
 
 def test_the_data_set_must_be_told_where_there_are_several(root: Path) -> None:
@@ -227,15 +241,46 @@ def test_the_data_set_must_be_told_where_there_are_several(root: Path) -> None:
     assert ({one.dataset for one in taken}, left) == ({"turtles"}, [])
 
 
+def test_a_new_data_set_must_be_said_to_be_new(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"--dataset turtels: the gallery data.* has lynxes, turtles; .*--new-dataset"):
+        enroll(["new", "--dataset", "turtels"])
+    assert not GROWN.exists()
+    with pytest.raises(SystemExit):
+        enroll(["new", "--new-dataset"])
+    words = ["new", "--dataset", "whales", "--new-dataset"]
+    assert enroll(words) == 0
+    assert "the data set whales is new to the gallery" in capsys.readouterr().err
+    assert enroll(words) == 0  # a run that is repeated
+    assert "; 3 were not" in capsys.readouterr().out
+    assert set(open_gallery(GROWN).rows["dataset"]) == {"lynxes", "turtles", "whales"}
+
+
+def test_a_photograph_of_two_names_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("new/stranger")
+    (root / "new/t2").mkdir()
+    shutil.copyfile("photographs/0.png", "new/t2/0.png")  # of t1
+    assert enroll(["new", "--dataset", "turtles"]) == 1
+    told = capsys.readouterr()
+    assert "1 not enrolled: enrolled already as t1 of turtles, such as new/t2/0.png" in told.err
+    assert f"{GROWN}: 0 photographs enrolled" in told.out
+    assert not GROWN.parent.exists()  # nothing is made of nothing
+    (root / "new/metadata.csv").write_text("identity,path\nt1,t2/0.png\nt2,t2/0.png\n")
+    assert enroll(["new", "--dataset", "turtles"]) == 1
+    assert "2 not enrolled: listed twice, differently" in capsys.readouterr().err
+
+
 def test_the_studys_own_gallery_is_never_changed(root: Path) -> None:
     before = contents(OWN)
     with pytest.raises(InputError, match="is the study's own, which is never changed"):
         enroll(["new", "--dataset", "turtles", "--gallery", str(OWN)])
     with pytest.raises(InputError, match="nowhere: no such folder"):
         enroll(["nowhere"])
+    with pytest.raises(InputError, match=r"0\.png: is a file; name a folder with a folder for each individual in it"):
+        enroll(["new/stranger/0.png"])
     (root / "other").mkdir()
-    with pytest.raises(InputError, match="other: no gallery"):
-        enroll(["new", "--dataset", "turtles", "--gallery", "other"])
+    for other in ("other", "params.yaml"):
+        with pytest.raises(InputError, match=f"{other}: no gallery, and something else is there; name a new path"):
+            enroll(["new", "--dataset", "turtles", "--gallery", other])
     assert contents(OWN) == before
 
 

@@ -28,6 +28,7 @@ from instar.detectors import Boxes
 from instar.errors import InputError
 from instar.files import write_json
 from instar.identify.answers import best_of_rank, sure_answer, told
+from instar.identify.asked import FEW, Asked
 from instar.identify.command import identify
 from instar.identify.identifier import Found, Identifier
 from instar.identify.inputs import NOWHERE, Picture, exif_place, paths_of, read_picture
@@ -40,7 +41,7 @@ from instar.identify.models import (
     settings_of,
     write_settings,
 )
-from instar.identify.output import percent
+from instar.identify.output import Json, percent
 from instar.identify.overlay import COLOURS, Overlays, drawn
 from instar.tables import CROPS, read_table
 
@@ -466,3 +467,22 @@ def test_a_place_far_from_training_is_told_once(root: Path, capsys: pytest.Captu
         assert (f"photos/upright.jpg: its place 0.000, {longitude}.000 {about}" in printed) == bool(times)
     assert identify(["photos", "--csv"]) == 0
     assert "outside" not in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_told_and_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = io.StringIO()
+    assert Asked([]).answer([], Json(written, {})) == 0 and "photographs" in written.getvalue()
+    paths = [tmp_path / f"{n}.jpg" for n in range(FEW + 1)]
+    for path in paths:
+        path.touch()
+    asked = Asked([*paths, tmp_path / "none"])
+    rows = [{"photograph": path.name, "problem": None if path is paths[3] else "empty file"} for path in paths]
+    assert asked.answer(asked.shown(rows), Json(written, {})) == 1
+    told = capsys.readouterr().err.splitlines()
+    said = [line.partition("instar identify: ")[2] for line in told if line.startswith("instar identify: ")]
+    assert said[0] == f"{tmp_path / 'none'}: no such photograph or folder"
+    assert said[1:-1] == [f"{path.name}: empty file" for path in paths if path is not paths[3]]
+    assert said[-1] == "11 of the photographs and folders named could not be read"
+    assert any(line.startswith("photographs: 11/11") for line in told)
+    few = Asked(paths[:FEW])
+    assert few.shown(rows) is rows

@@ -73,6 +73,11 @@ def test_the_pairs_of_held_out_photographs_and_queries_by_hand() -> None:
     assert found["other_identity"].tolist() == ["b", "b", "a"]
 
 
+def test_a_gallery_that_is_not_there(root: Path) -> None:
+    with pytest.raises(InputError, match="--gallery nowhere: no gallery at this path; 'instar enroll FOLDER --gallery"):
+        pairs(["--gallery", "nowhere"])
+
+
 def test_without_a_calibration_there_is_nothing_to_choose_by() -> None:
     with pytest.raises(InputError, match="no calibration of nearest; run the stage evaluation again"):
         candidates(predicted(), gallery(), Answering("nearest", 1, False, True, {}, {}, {}))

@@ -91,6 +91,13 @@ def test_every_study_dry_runs(project: Project) -> None:
         assert {"records", "images", "detector", "detections", "crops", "report"} <= set(due)
 
 
+def test_ablations_are_a_rule_of_studies_of_species_alone(project: Project) -> None:
+    for name, target in (("individuals_drawn", "records"), ("demo", "ablations")):
+        project.run("instar", "study", name, "--force")
+        shown = project.run("snakemake", "-n", target)
+        assert f"rule {target}:" in shown and "localrules" not in shown
+
+
 def test_a_study_under_another_name() -> None:
     given = yaml.safe_load(
         compose("ants", ["study=moths", "records.taxon=Noctuidae", "detector.options={mosaic: 0.5}"])

@@ -29,7 +29,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "tally": ("instar.tally", "tally", "count what became of the rows of a scattered stage"),
     "study": ("instar.study", "study", "write params.yaml from a preset: instar study ants beta=0.999"),
     "source": ("instar.sources.command", "source", "fetch records: instar source backbone; see instar source --help"),
-    "compare": ("instar.compare.command", "compare", "detectors, zooms of one, or ways to split"),
+    "compare": (
+        "instar.compare.command",
+        "compare",
+        "detectors, zooms of one, classifiers, or ways to split",
+    ),
     "identify": ("instar.identify.command", "identify", "name the animals on photographs"),
     "enroll": ("instar.enroll.command", "enroll", "make individuals known without training anew"),
     "pairs": ("instar.pairs.command", "pairs", "pairs of photographs that a person should compare, as a page"),
@@ -39,12 +43,17 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "record": ("instar.workflow", "record", "record in DVC what snakemake all made; runs nothing"),
     "sync": ("instar.workflow", "sync", "dvc pull, then tell Snakemake that nothing is to be done"),
     "job": ("instar.job", "job", "run a command whose outputs appear whole or not at all"),
-    "world": ("instar.records.world", "draw_world", "draw a world, with its truth for tests"),
+    "world": ("instar.records.world", "draw_world", "draw a world of ants, with its truth for tests"),
     "prune": ("instar.store", "prune", "delete what the store and the spool keep and no run has used for some days"),
 }
 
 #: commands that read their words themselves
 RAW = {"study", "source", "compare", "identify", "enroll", "pairs", "tray", "export", "job"}
+#: what the docstring of a command's function leaves to be said of the command
+NOTES = {
+    "world": "Ants alone, as study demo has them. The trays and individuals of the other descriptions below "
+    "workflow/conf/world are drawn by the stage records: instar study trays_drawn, or individuals_drawn."
+}
 #: commands whose arguments are given by place, not by name
 POSITIONAL = {"run"}
 
@@ -83,7 +92,7 @@ def _dispatch(name: str, words: list[str]) -> int:
         return int(call(words) or 0)
     from jsonargparse import auto_cli
 
-    result = auto_cli(call, args=words, as_positional=name in POSITIONAL, prog=f"instar {name}")
+    result = auto_cli(call, args=words, as_positional=name in POSITIONAL, prog=f"instar {name}", epilog=NOTES.get(name))
     return result if isinstance(result, int) else 0
 
 

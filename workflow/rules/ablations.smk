@@ -1,4 +1,8 @@
 # The classifier of params.yaml against variants of it: `snakemake ablations`. No part of `all`, and not DVC's.
+localrules:
+    ablations,
+
+
 rule whole_photographs:
     input:
         images=GRAPH.inputs("detector")["images"],

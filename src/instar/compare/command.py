@@ -7,6 +7,25 @@ from pathlib import Path
 from instar.dataset.choice import WAYS
 from instar.study import names
 
+_DETECTORS = """Train presets of the group detector on the study's annotated photographs, judge each on validation and
+test, and time it on this machine. Writes comparison.md, .csv and .json to OUT, the model and what it found to
+OUT/<preset>, and rows that the next report shows. It costs a training of the stage detector for each preset that is
+trained, at the preset's epochs (detector.epochs=… changes them), and a search of both splits with each; an interrupted
+training goes on, and a preset that was judged on the same before is only timed."""
+_SPLITS = """Split the crops of a study of species in several ways, train the classifier of params.yaml on each and
+judge it: which accuracy a looser split would claim. Writes splits.csv to OUT, and data set, classifier and figures to
+OUT/split_by_<way>. It costs a training of the stage classifier for each way, on the demo two minutes on two cores."""
+_ZOOMS = """Search the annotated photographs of validation with the study's detector, on tiles of several sides, and
+judge each zoom: which detections.tile_px to choose. Trains nothing. Writes zooms.md, .csv, .json and .png to OUT, what
+was found to OUT/zoom_<zoom>, and rows that the next report shows. Its cost grows with the square of the zoom: 1 2 4 6 8
+together look at about 121 times as many tiles as 1 alone."""
+_INDIVIDUALS = """Train presets of the group classifier on the known individuals of a study, and judge what each answers
+on validation and test. Writes comparison.md, .csv and .json to OUT; model, epochs, figures, submission.csv and gallery
+of each to OUT/<preset>; figures and submission.csv of --ensemble to OUT/all_together; and rows that the next report
+shows. It costs a training of the stage classifier for each preset, at its epochs (classifier.epochs=… changes them); an
+interrupted one goes on. Judging each takes little beside it, an ensemble seconds. Where the study has a name of its
+own, classifiers are as their presets say, without what a preset of study changes."""
+
 
 def compare(words: list[str]) -> int:
     """Read the words of ``instar compare``, make the comparison and print it as a table."""
@@ -16,7 +35,9 @@ def compare(words: list[str]) -> int:
         "data/<study>/comparison. What was trained on the same before is not trained again.",
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
-    presets = kinds.add_parser("detectors", help="train presets of the group detector; an interrupted one goes on")
+    presets = kinds.add_parser(
+        "detectors", help="train presets of the group detector; an interrupted one goes on", description=_DETECTORS
+    )
     presets.add_argument("presets", nargs="+", metavar="preset", help=f"of {', '.join(names('detector'))}")
     presets.add_argument(
         "--set",
@@ -26,9 +47,13 @@ def compare(words: list[str]) -> int:
         help="keys of the section detector, for all presets, for example detector.epochs=20, or for one, for example "
         "maskrcnn.weights=models/maskrcnn_coco.pth",
     )
-    splits = kinds.add_parser("splits", help="train the classifier on looser splits: which accuracy each would claim")
+    splits = kinds.add_parser(
+        "splits", help="train the classifier on looser splits: which accuracy each would claim", description=_SPLITS
+    )
     splits.add_argument("ways", nargs="*", default=list(WAYS[:3]), metavar="way", help=f"of {', '.join(WAYS)}")
-    zooms = kinds.add_parser("zooms", help="search the validation photographs with tiles of several sides")
+    zooms = kinds.add_parser(
+        "zooms", help="search the validation photographs with tiles of several sides", description=_ZOOMS
+    )
     zooms.add_argument(
         "zooms",
         nargs="*",
@@ -36,7 +61,9 @@ def compare(words: list[str]) -> int:
         metavar="zoom",
         help="detector.image_px by the side of a tile; 1 2 4 6 8 if none is given",
     )
-    identities = kinds.add_parser("individuals", help="train presets of the classifier of individuals")
+    identities = kinds.add_parser(
+        "individuals", help="train presets of the classifier of individuals", description=_INDIVIDUALS
+    )
     identities.add_argument(
         "presets",
         nargs="+",

@@ -56,6 +56,9 @@ def compare_individuals(presets: list[str], overrides: list[str], out: Path | No
             "write its parameters with 'instar study individuals'"
         )
     chosen = {name: _with_preset(params, name, overrides) for name in dict.fromkeys(presets)}
+    if params.study not in names("study"):
+        told = "classifiers are as their presets say, without what a preset of study changes; see --set"
+        print(f"study {params.study} stands under a name of its own: {told}", file=sys.stderr)
     if ensemble and len(chosen) < 2:
         raise InputError(f"--ensemble of {', '.join(chosen) or 'nothing'} alone; name two presets or more")
     study = Path("data") / params.study
@@ -75,7 +78,10 @@ def _folder(name: str) -> str:
 
 
 def _with_preset(params: Params, name: str, overrides: list[str]) -> Params:
-    """The parameters in params.yaml with the classifier as the study, a preset and overrides make it, checked."""
+    """The parameters in params.yaml with the classifier as the study, a preset and overrides make it, checked.
+
+    A study of one's own changes no preset.
+    """
     preset, *own = name.split(",")
     if preset not in names("classifier"):
         raise InputError(f"{preset}: no such preset; workflow/conf/classifier has {', '.join(names('classifier'))}")
@@ -86,7 +92,9 @@ def _with_preset(params: Params, name: str, overrides: list[str]) -> Params:
             raise InputError(f"{override}: {allowed}; the others stand in params.yaml")
     kept = [f"{key}={getattr(params, key)}" for key in SWEPT]
     words = [f"classifier={preset}", "labels=[identity]", *kept, *overrides, *own]
-    composed: Any = OmegaConf.create(compose(params.study, words))
+    # the preset that changes no key of the section classifier
+    base = params.study if params.study in names("study") else "individuals"
+    composed: Any = OmegaConf.create(compose(base, words))
     changed: Any = {key: composed[key] for key in (*SWEPT, "classifier")}
     found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(params), changed))
     assert isinstance(found, Params)

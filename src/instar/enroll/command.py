@@ -15,6 +15,8 @@ from instar.errors import InputError
 from instar.files import replacing, sha256_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from instar.enroll.folder import Photograph
     from instar.identify.embedded import Embedded, Network
     from instar.reid.answering import Answering
@@ -25,7 +27,9 @@ of photographs for each individual, itself or below 'images', or metadata.csv in
 and path, and where it tells them date, orientation, species and dataset). The study's own gallery, which the stage
 evaluation made, is never changed: the first time it is copied to --gallery. Ask that with
 'instar identify --gallery'. Photographs that are there already, by their bytes, are passed over, so that a run that was
-stopped can be repeated; what can't be read is told, and the exit status is then 1."""
+stopped can be repeated; what can't be read, or is there as another individual, is told, and the exit status is then 1.
+Nothing is made where nothing is enrolled."""
+PROG = "instar enroll"
 #: Where galleries that grow lie, by the name of their study.
 HOME = Path("galleries")
 #: Photographs that are added at a time: what a run that is stopped loses at most.
@@ -33,22 +37,27 @@ PART = 1024
 
 
 def enroll(words: list[str]) -> int:
-    """Read the words of ``instar enroll`` and grow the gallery; 1 if a photograph could not be read."""
-    parser = argparse.ArgumentParser(prog="instar enroll", description=_DESCRIPTION)
+    """Read the words of ``instar enroll`` and grow the gallery; 1 if a photograph is bad, see ``Growth``."""
+    parser = argparse.ArgumentParser(prog=PROG, description=_DESCRIPTION)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="with the photographs")
     parser.add_argument("--gallery", type=Path, metavar="FOLDER", help=f"to grow; {HOME}/<study> if not given")
     told = "of the individuals, where metadata.csv tells none; the gallery's only one if not given"
     parser.add_argument("--dataset", help=told)
+    parser.add_argument(
+        "--new-dataset", action="store_true", help="let --dataset be one that the gallery does not have"
+    )
     parser.add_argument("--batch", type=int, default=None, help="photographs through the network at a time")
     options = parser.parse_args(words)
     if options.batch is not None and options.batch < 1:
         parser.error(f"--batch {options.batch} is less than 1")
-    return _enroll(options.folder, options.gallery, options.dataset, options.batch)
+    if options.new_dataset and options.dataset is None:
+        parser.error("--new-dataset says that the one of --dataset is new; give both")
+    return _enroll(options)
 
 
-def _enroll(folder: Path, gallery: Path | None, dataset: str | None, batch: int | None) -> int:
+def _enroll(options: argparse.Namespace) -> int:
     from instar import params
-    from instar.enroll.folder import counted, read_photographs
+    from instar.enroll.folder import clashes, counted, passed_over, read_photographs
     from instar.identify.embedded import check_individuals, check_source, load_network
     from instar.reid.answering import read_answering
     from instar.reid.gallery import open_gallery
@@ -56,16 +65,19 @@ def _enroll(folder: Path, gallery: Path | None, dataset: str | None, batch: int 
     study = params.load()
     check_individuals(study)
     own = Path("data") / study.study / "gallery"
-    gallery = gallery or HOME / study.study
+    gallery = options.gallery or HOME / study.study
     if gallery.resolve() == own.resolve():
         raise InputError(f"--gallery {gallery}: is the study's own, which is never changed; name another folder")
-    there = open_gallery(gallery if gallery.is_dir() else own)
+    before = _before(gallery, own)
+    there = open_gallery(before)
     known = sorted(set(there.known.dataset))
-    photographs, left = read_photographs(folder, dataset=dataset, known=known)
-    network = load_network(study, batch=batch)
-    check_source(gallery if gallery.is_dir() else own, there, network)
-    start_gallery(gallery, own)
-    growth = Growth(gallery, network, read_answering(gallery))
+    _check_dataset(options.dataset, before, known, new=options.new_dataset)
+    photographs, left = read_photographs(options.folder, dataset=options.dataset, known=known)
+    if passed := passed_over(options.folder):
+        _complain(f"{len(passed)} files passed over, since their endings are of no photograph, such as {passed[0]}")
+    network = load_network(study, batch=options.batch)
+    check_source(before, there, network)
+    growth = Growth(gallery, own, network, read_answering(before))
     growth.add(photographs)
     for line in counted([*left, *growth.left]):
         _complain(line)
@@ -73,7 +85,25 @@ def _enroll(folder: Path, gallery: Path | None, dataset: str | None, batch: int 
         _complain(f"the data set {name} is new to the gallery: evaluation found no threshold of its own for it")
     names = f"{len(growth.new)} new individuals, {len(growth.met)} known ones"
     print(f"{gallery}: {growth.enrolled} photographs enrolled, of {names}; {len(left) + len(growth.left)} were not")
-    return 1 if growth.bad else 0
+    return 1 if growth.bad or clashes(left) else 0
+
+
+def _before(gallery: Path, own: Path) -> Path:
+    """The gallery as it is before it grows: the study's own where there is none yet."""
+    from instar.reid.gallery import MANIFEST
+
+    if not gallery.exists():
+        return own
+    if not (gallery / MANIFEST).is_file():
+        told = f"no gallery, and something else is there; name a new path, or a gallery that {PROG} made"
+        raise InputError(f"--gallery {gallery}: {told}")
+    return gallery
+
+
+def _check_dataset(name: str | None, gallery: Path, known: list[str], *, new: bool) -> None:
+    if name is not None and name not in known and not new:
+        told = f"the gallery {gallery} has {', '.join(known) or 'none'}; name one of these, or add --new-dataset"
+        raise InputError(f"--dataset {name}: {told}")
 
 
 def start_gallery(gallery: Path, own: Path) -> None:
@@ -104,17 +134,19 @@ class Growth:
     """Photographs on their way into a gallery.
 
     Attributes:
-        gallery: its folder.
+        gallery: its folder, which is made when the first photographs are added.
+        own: the study's gallery, which it starts from.
         network: that makes the embeddings.
         answering: of the gallery.
         left: photographs that are not enrolled, each with the reason.
         new: individuals, each with its data set, that were not there before.
         met: those that were.
         enrolled: photographs.
-        bad: photographs that could not be read.
+        bad: photographs that could not be read, or are there as another individual.
     """
 
     gallery: Path
+    own: Path
     network: "Network"
     answering: "Answering"
     left: list[tuple[str, str]] = field(default_factory=list)
@@ -131,13 +163,13 @@ class Growth:
         from instar.progress import progress
         from instar.reid.gallery import open_gallery
 
-        before = open_gallery(self.gallery).known
-        individuals = set(zip(before.identity, before.dataset, strict=True))
-        fresh = {str(one.path): (one, sha) for one, sha in self._fresh(photographs)}
+        before = open_gallery(_before(self.gallery, self.own))
+        individuals = set(zip(before.known.identity, before.known.dataset, strict=True))
+        fresh = {str(one.path): (one, sha) for one, sha in self._fresh(photographs, before.rows)}
         pictures = read_all([one.path for one, _ in fresh.values()], None, threads=THREADS)
         found = embedded(self.network, pictures, flips=self.answering.flips)
         part: list[tuple[Photograph, str, Embedded]] = []
-        for one in progress(found, "photographs enrolled", len(fresh)):
+        for one in progress(found, "photographs looked at", len(fresh)):
             if one.problem or one.reason:
                 self.left.append((one.name, str(one.problem or one.reason)))
                 self.bad += one.problem is not None
@@ -148,11 +180,8 @@ class Growth:
                 part = []
         self._grow(part, individuals)
 
-    def _fresh(self, photographs: "list[Photograph]") -> "Iterator[tuple[Photograph, str]]":
-        """Those whose bytes are not there yet, with their sha256."""
-        from instar.reid.gallery import open_gallery
-
-        rows = open_gallery(self.gallery).rows
+    def _fresh(self, photographs: "list[Photograph]", rows: "pd.DataFrame") -> "Iterator[tuple[Photograph, str]]":
+        """Those whose bytes are not among a gallery's rows yet, with their sha256."""
         there = dict(zip(rows["sha256"], zip(rows["identity"], rows["dataset"], strict=True), strict=True))
         for one in photographs:
             try:
@@ -169,6 +198,7 @@ class Growth:
                 self.left.append((str(one.path), "enrolled already"))
             else:
                 self.left.append((str(one.path), f"enrolled already as {who[0]} of {who[1]}"))
+                self.bad += 1
 
     def _grow(self, part: "list[tuple[Photograph, str, Embedded]]", individuals: set[tuple[str, str]]) -> None:
         import pandas as pd
@@ -178,6 +208,7 @@ class Growth:
         if not part:
             return
         rows = pd.DataFrame([_row(one, sha) for one, sha, _ in part], columns=GALLERY.names, dtype=object)
+        start_gallery(self.gallery, self.own)
         grow_gallery(self.gallery, self.network.source, rows, np.stack([one.embedding for *_, one in part]))
         who = {(one.identity, one.dataset) for one, *_ in part}
         self.new |= who - individuals
@@ -201,4 +232,4 @@ def _row(one: "Photograph", sha: str) -> dict[str, str | None]:
 
 
 def _complain(text: str) -> None:
-    print(f"instar enroll: {text}", file=sys.stderr, flush=True)
+    print(f"{PROG}: {text}", file=sys.stderr, flush=True)

@@ -5,8 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instar.errors import InputError
+from instar.records.folder import SUFFIXES
 from instar.records.individuals.dates import read_dates
-from instar.records.individuals.table import TABLE, Row, find_files, mark_repeated, read_folders, read_table
+from instar.records.individuals.table import (
+    DIFFERENTLY,
+    TABLE,
+    Row,
+    find_files,
+    mark_repeated,
+    read_folders,
+    read_table,
+)
 from instar.splits import encounter_of
 
 
@@ -45,7 +54,8 @@ def read_photographs(
         InputError: if there is no photograph, the table can't be read, or a data set must be named.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; name one with a folder for each individual, or with {TABLE}")
+        told = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {told}; name a folder with a folder for each individual in it, or with {TABLE}")
     rows = read_table(folder / TABLE) if (folder / TABLE).is_file() else read_folders(folder, home=_home(folder))
     rows = list(find_files(folder, rows))
     mark_repeated(rows)
@@ -71,6 +81,20 @@ def _only(folder: Path, row: Row, known: list[str]) -> str:
         told = ", ".join(known) or "none"
         raise InputError(f"{folder}: {row.path} tells no data set, and the gallery has {told}; name one with --dataset")
     return known[0]
+
+
+def passed_over(folder: Path) -> list[Path]:
+    """Files that have no photograph's ending, hidden ones left out; none where a table names the photographs."""
+    if (folder / TABLE).is_file():
+        return []
+    home = _home(folder)
+    files = (path for path in sorted(home.rglob("*")) if path.suffix.lower() not in SUFFIXES and path.is_file())
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(home).parts)]
+
+
+def clashes(reasons: list[tuple[str, str]]) -> bool:
+    """Whether a photograph is not taken since it has two names."""
+    return any(reason == DIFFERENTLY for _, reason in reasons)
 
 
 def counted(reasons: list[tuple[str, str]]) -> list[str]:

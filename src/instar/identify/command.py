@@ -3,10 +3,10 @@
 import argparse
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instar.errors import InputError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from instar.identify.inputs import Place
     from instar.identify.models import Models
     from instar.identify.output import Output
+    from instar.identify.overlay import Overlays
     from instar.params import Params
 
 _DESCRIPTION = """Find the animals on photographs and name them: a line for each photograph on standard output, and one
@@ -27,8 +28,6 @@ params.yaml has a study of individuals, each photograph is answered with the kno
 new_individual, by its best animal and by what evaluation found: the individual with the highest score that reaches the
 threshold of its data set. Without --dataset individuals of all data sets are candidates, each against the threshold of
 its own."""
-#: Progress is shown above so many photographs.
-FEW = 10
 
 
 def identify(words: list[str]) -> int:
@@ -128,39 +127,38 @@ def _of_individuals(options: argparse.Namespace) -> "Params | None":
 
 
 def _identify(options: argparse.Namespace, place: "Place | None") -> int:
-    from instar.identify.answers import told
+    from instar.identify.asked import Asked, complain
     from instar.identify.identifier import Identifier
-    from instar.identify.inputs import paths_of, read_all
+    from instar.identify.inputs import read_all
     from instar.identify.overlay import Overlays
     from instar.photographs import THREADS
 
-    paths, problems = paths_of(options.photographs)
-    for problem in problems:
-        _complain(problem)
-    if not paths:
+    asked = Asked(options.photographs)
+    if not asked.paths:
         return 1
-    overlays = Overlays(options.overlay, paths) if options.overlay else None
+    overlays = Overlays(options.overlay, asked.paths) if options.overlay else None
     models = _models(options)
-    labels, counted = models.predictor.labels, models.settings.photo_boxes
-    output, far = _output(options, models), _Far(models)
+    output = _output(options, models)
     if place is not None and not models.predictor.description.takes_place:
-        _complain("--lat and --lon are ignored: the classifier was trained without places")
+        complain("--lat and --lon are ignored: the classifier was trained without places")
     identifier = Identifier(models, keep_pixels=overlays is not None)
-    bad = len(problems)
-    for found in _shown(identifier.found(read_all(paths, place, threads=THREADS)), len(paths)):
-        row = told(found, labels, threshold=models.settings.threshold, top=options.top, counted=counted)
+    found = asked.shown(identifier.found(read_all(asked.paths, place, threads=THREADS)))
+    return asked.answer(_rows(found, models, overlays, options.top), output)
+
+
+def _rows(
+    found: "Iterable[Found]", models: "Models", overlays: "Overlays | None", top: int
+) -> Iterator[dict[str, Any]]:
+    """Photographs as ``--json`` gives them; drawn over, too, where that is asked for."""
+    from instar.identify.answers import told
+
+    labels, settings, far = models.predictor.labels, models.settings, _Far(models)
+    for one in found:
+        row = told(one, labels, threshold=settings.threshold, top=top, counted=settings.photo_boxes)
         if overlays:
-            drawn = None if found.pixels is None else str(overlays.write(found.pixels, row))
-            row["overlay"] = drawn
-        far.look(found)
-        if found.problem:
-            bad += 1
-            _complain(f"{found.name}: {found.problem}")
-        output.add(row)
-    output.close()
-    if bad:
-        _complain(f"{bad} of the photographs and folders named could not be read")
-    return 1 if bad else 0
+            row["overlay"] = None if one.pixels is None else str(overlays.write(one.pixels, row))
+        far.look(one)
+        yield row
 
 
 class _Far:
@@ -177,6 +175,7 @@ class _Far:
     def look(self, found: "Found") -> None:
         """Look at a photograph's place."""
         from instar.classifier.place import degrees_outside
+        from instar.identify.asked import complain
 
         if self._told or self._box is None or math.isnan(found.place[0]):
             return
@@ -185,25 +184,16 @@ class _Far:
             self._told = True
             south, west, north, east = self._box
             latitude, longitude = found.place
-            _complain(
+            complain(
                 f"{found.name}: its place {latitude:.3f}, {longitude:.3f} lies {outside:.0f} degrees outside those of "
                 f"training (latitude {south:.1f} to {north:.1f}, longitude {west:.1f} to {east:.1f}): animals there "
                 "may be of no class that is known; other photographs may be far outside, too"
             )
 
 
-def _complain(text: str) -> None:
-    print(f"instar identify: {text}", file=sys.stderr, flush=True)
-
-
-def _shown(found: "Iterator[Found]", count: int) -> "Iterator[Found]":
-    from instar.progress import progress
-
-    return progress(found, "photographs", count) if count > FEW else found
-
-
 def _models(options: argparse.Namespace) -> "Models":
     from instar import params
+    from instar.identify.asked import complain
     from instar.identify.models import calibration_of, load_exported, load_models, settings_of
 
     if options.model is not None:
@@ -217,7 +207,7 @@ def _models(options: argparse.Namespace) -> "Models":
         calibration = calibration_of(root / "metrics" / "evaluation.json")
         models = load_models(root / "detector", root / "classifier", settings_of(study, calibration))
         if calibration is None:
-            _complain(f"{root}/metrics/evaluation.json tells no temperature: probabilities are not calibrated")
+            complain(f"{root}/metrics/evaluation.json tells no temperature: probabilities are not calibrated")
     return replace(models, settings=models.settings.asked(batch=options.batch, threshold=options.threshold))
 
 

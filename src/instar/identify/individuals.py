@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 
 from instar.errors import InputError
 from instar.params import Params
-from instar.progress import progress
 
 if TYPE_CHECKING:
     from instar.identify.embedded import Embedded
     from instar.identify.output import Output
     from instar.identify.who import Who
 
-#: Progress is shown above so many photographs.
-FEW = 10
 #: Options of a study of species, by their name.
 _OF_SPECIES = {"overlay": "--overlay", "lat": "--lat"}
 
@@ -26,16 +23,16 @@ def identify_individuals(options: argparse.Namespace, study: Params) -> int:
     for name, word in _OF_SPECIES.items():
         if getattr(options, name) is not None:
             raise InputError(f"{word} is of studies of species, and {study.study} is one of individuals; leave it out")
+    from instar.identify.asked import Asked, complain
     from instar.identify.embedded import check_source, embedded, load_network
-    from instar.identify.inputs import paths_of, read_all
-    from instar.identify.who import ask, remarks
+    from instar.identify.inputs import read_all
+    from instar.identify.who import ask, check_given, remarks
     from instar.photographs import THREADS
 
-    paths, problems = paths_of(options.photographs)
-    for problem in problems:
-        _complain(problem)
-    if not paths:
+    asked = Asked(options.photographs)
+    if not asked.paths:
         return 1
+    check_given(options.gallery)
     folder = options.gallery or Path("data") / study.study / "gallery"
     who = ask(
         folder,
@@ -48,25 +45,11 @@ def identify_individuals(options: argparse.Namespace, study: Params) -> int:
     network = load_network(study, batch=options.batch)
     check_source(folder, who.gallery, network)
     for line in remarks(who):
-        _complain(line)
-    output, bad = _output(options, who), len(problems)
-    found = embedded(network, read_all(paths, None, threads=THREADS), flips=who.answering.flips)
-    if len(paths) > FEW:
-        found = iter(progress(found, "photographs", len(paths)))
-    for part in _parts(found, network.models.settings.slicing.batch):
-        for row in who.told(part):
-            if row["problem"]:
-                bad += 1
-                _complain(f"{row['photograph']}: {row['problem']}")
-            output.add(row)
-    output.close()
-    if bad:
-        _complain(f"{bad} of the photographs and folders named could not be read")
-    return 1 if bad else 0
-
-
-def _complain(text: str) -> None:
-    print(f"instar identify: {text}", file=sys.stderr, flush=True)
+        complain(line)
+    output = _output(options, who)
+    found = embedded(network, read_all(asked.paths, None, threads=THREADS), flips=who.answering.flips)
+    parts = _parts(asked.shown(found), network.models.settings.slicing.batch)
+    return asked.answer((row for part in parts for row in who.told(part)), output)
 
 
 def _parts(found: "Iterable[Embedded]", size: int) -> "Iterator[list[Embedded]]":

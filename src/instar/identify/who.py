@@ -1,6 +1,6 @@
 """Who is on photographs: the best known individuals of a gallery, or a new one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,8 @@ import numpy as np
 from instar.errors import InputError
 from instar.identify.embedded import Embedded
 from instar.reid.answering import Answering, named, read_answering
-from instar.reid.gallery import Gallery, open_gallery
-from instar.reid.orientation import read_sides
+from instar.reid.gallery import MANIFEST, Gallery, open_gallery
+from instar.reid.orientation import SIDES, read_sides, sides
 
 Row = dict[str, Any]
 
@@ -114,7 +114,7 @@ def ask(
         top: candidates that are listed.
 
     Raises:
-        InputError: if there is no gallery, or the data set or the side is none that is known.
+        InputError: if there is no gallery, or the data set or the side is none that it has.
     """
     gallery, answering = open_gallery(folder), read_answering(folder).asked(way)
     names = sorted(set(gallery.known.dataset))
@@ -122,9 +122,31 @@ def ask(
         raise InputError(f"{folder}: holds no photograph; enroll some with instar enroll")
     if dataset is not None and dataset not in names:
         raise InputError(f"--dataset {dataset}: the gallery {folder} has {', '.join(names)}; name one of these")
-    if side is not None and not read_sides(side):
+    datasets = [dataset] if dataset else names
+    if side is not None:
+        _check_side(side, folder, gallery.rows["orientation"][gallery.rows["dataset"].isin(datasets)])
+    return Who(gallery, answering, datasets, side, threshold, top)
+
+
+def _check_side(side: str, folder: Path, orientations: Iterable[str | None]) -> None:
+    asked, there = read_sides(side), int(np.bitwise_or.reduce(sides(orientations)))
+    if not asked:
         raise InputError(f"--orientation {side}: is no side; say left, right, top, bottom, front or back")
-    return Who(gallery, answering, [dataset] if dataset else names, side, threshold, top)
+    if not asked & there:
+        shown = ", ".join(word for bit, word in enumerate(SIDES) if there >> bit & 1) or "no side that is told"
+        told = f"no photograph of the gallery {folder} shows it; they show {shown}; name one of these, or leave it out"
+        raise InputError(f"--orientation {side}: {told}")
+
+
+def check_given(gallery: Path | None) -> None:
+    """Refuse a path of the command line at which there is no gallery.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if gallery is not None and not (gallery / MANIFEST).is_file():
+        told = f"no gallery at this path; 'instar enroll FOLDER --gallery {gallery}' makes one where nothing is yet"
+        raise InputError(f"--gallery {gallery}: {told}; the study's own is taken if none is given")
 
 
 def remarks(who: Who) -> list[str]:

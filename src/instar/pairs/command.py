@@ -36,9 +36,11 @@ def pairs(words: list[str]) -> int:
     options = parser.parse_args(words)
     from instar import params
     from instar.identify.embedded import check_individuals
+    from instar.identify.who import check_given
 
     study = params.load()
     check_individuals(study)
+    check_given(options.gallery)
     found, crops = chosen_pairs(study, options.gallery, pairs=options.pairs, per_individual=options.per_individual)
     write_pairs(options.out, study, found, crops)
     print(f"{options.out}: {len(found)} pairs; open it in a browser. {_table(options.out)}: the same as a table")
