@@ -15,6 +15,8 @@ from test_report import Page
 from instar.errors import InputError
 from instar.evaluation.individuals import CMC, MATCHES, SWEEP
 from instar.files import write_json
+from instar.report.individuals import individuals
+from instar.report.inputs import read_inputs
 from instar.report.stage import report
 
 SCORE = {"value": 0.5, "low": 0.25, "high": 0.75}
@@ -91,6 +93,18 @@ def section(given: dict[str, Any]) -> Page:
     page = given["out"].read_text()
     start = page.index('<section id="individuals">')
     return Page(page[start : page.index("</section>", start)])
+
+
+def told(given: dict[str, Any]) -> str:
+    """Texts and charts of the section, without the page."""
+    names = ("records", "taxonomy", "images", "detections", "crops", "metrics", "plots", "params")
+    inputs = read_inputs(*(given[name] for name in names), shards=given["shards"], confidence=given["confidence"])
+    found = individuals(inputs, given["crops"])
+    texts = [text for one in found.charts for text in (one.title, one.svg, one.sentence)]
+    texts += [match.text for matches in found.matches.values() for match in matches]
+    return " ".join([*found.sentences, *(table.sentence for table in found.tables), *texts]).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
 
 
 def pictures(page: Page) -> list[str]:
@@ -184,29 +198,28 @@ def test_a_curve_for_each_data_set(tmp_path: Path) -> None:
 
 def test_a_common_threshold_has_the_curve_of_the_mean(tmp_path: Path) -> None:
     ways = {"fused": way({"lynxes": 0.5, "turtles": 0.5})}
-    page = section(write_individuals(tmp_path, ways, SHOWN, threshold_by="all"))
+    text = told(write_individuals(tmp_path, ways, SHOWN, threshold_by="all"))
     titles = [f"{name}: where to draw the line" for name in ("mean over data sets", "lynxes", "turtles")]
-    assert all(title in page.text for title in titles)
-    assert "dashed is the threshold in use, the best for the mean over data sets." in page.text
+    assert all(title in text for title in titles)
+    assert "dashed is the threshold in use, the best for the mean over data sets." in text
 
 
 @pytest.mark.parametrize(
-    ("individuals", "last", "told"),
+    ("individuals", "last", "candidates"),
     [(4, 4, "4 candidates"), (300, 20, "300 candidates")],
 )
-def test_how_far_the_ranks_go(tmp_path: Path, individuals: int, last: int, told: str) -> None:
+def test_how_far_the_ranks_go(tmp_path: Path, individuals: int, last: int, candidates: str) -> None:
     given = write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, SHOWN)
     path = given["metrics"] / "dataset.json"
     made = json.loads(path.read_text())
     made["datasets"]["turtles"]["train"]["individuals"] = individuals
     write_json(path, made)
-    assert f"of 10 photographs of known individuals, to rank {last}. A photograph has {told}" in section(given).text
+    assert f"of 10 photographs of known individuals, to rank {last}. A photograph has {candidates}" in told(given)
 
 
 def test_each_way_has_a_curve(tmp_path: Path) -> None:
     names = ["fused", "softmax", "nearest", "centroid", "local", "fused without local"]
-    section(write_individuals(tmp_path, {name: way({"turtles": 0.5}) for name in names}, SHOWN))
-    whole = (tmp_path / "report.html").read_text()
+    whole = told(write_individuals(tmp_path, {name: way({"turtles": 0.5}) for name in names}, SHOWN))
     assert all(re.search(rf"<text[^>]*>{name}</text>", whole) for name in names)
 
 
@@ -222,20 +235,20 @@ def test_what_validation_of_the_training_means(
     params.classifier.keep = keep
     OmegaConf.save(params, given["params"])
     write_json(given["metrics"] / "classifier.json", trained(accuracies))
-    page = section(given)
-    assert f"The weights of epoch {kept} are kept (classifier.keep = {keep})." in page.text
-    assert "the share of 4 validation photographs of known individuals" in page.text
-    assert "Guessing is right for 12.5 %, at a loss of 2.08." in page.text
-    assert ("No epoch is better than that: in 1,500 steps" in page.text) == too_little
+    text = told(given)
+    assert f"The weights of epoch {kept} are kept (classifier.keep = {keep})." in text
+    assert "the share of 4 validation photographs of known individuals" in text
+    assert "Guessing is right for 12.5 %, at a loss of 2.08." in text
+    assert ("No epoch is better than that: in 1,500 steps" in text) == too_little
 
 
 def test_each_answer_is_told(tmp_path: Path) -> None:
     wrong = "known, named wrong or taken for new"
     keys = ("inaturalist-0-000", "inaturalist-4-000")
     matches = [(wrong, *keys, "Ada", "Bo", answer, 0.5) for answer in ("Bo", "new_individual")]
-    page = section(write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, matches))
-    assert "Ada, named Bo; most like Bo (0.50)" in page.text
-    assert "Ada, told to be new; most like Bo (0.50)" in page.text
+    text = told(write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, matches))
+    assert "Ada, named Bo; most like Bo (0.50)" in text
+    assert "Ada, told to be new; most like Bo (0.50)" in text
 
 
 def test_pictures_side_by_side_with_their_credits(tmp_path: Path) -> None:
