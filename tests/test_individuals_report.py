@@ -1,5 +1,7 @@
 """The report's section on individuals."""
 
+import json
+import re
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from test_report import Page
 from instar.errors import InputError
 from instar.evaluation.individuals import CMC, MATCHES, SWEEP
 from instar.files import write_json
+from instar.report.individuals import individuals
+from instar.report.inputs import read_inputs
 from instar.report.stage import report
 
 SCORE = {"value": 0.5, "low": 0.25, "high": 0.75}
@@ -34,6 +38,16 @@ def way(datasets: dict[str, float | None], rank_1: dict[str, float] | None = RIG
     return {**measured, "datasets": of_each, "reid": reid}
 
 
+def trained(accuracies: list[float | None]) -> dict[str, Any]:
+    """Figures of a classifier with 4 photographs for validation and 8 classes; of each epoch the accuracy."""
+    rows = [
+        {"epoch": n, "train_loss": 2.5, "validation_loss": one, "validation_accuracy": one, "learning_rate": 5e-5}
+        for n, one in enumerate(accuracies, 1)
+    ]
+    counts = {"train_crops": 10, "validation_crops": 4, "classes": 8, "epochs": len(rows), "steps": 1500}
+    return {**counts, "best_epoch": 2, "table": rows}
+
+
 def write_individuals(
     root: Path, ways: dict[str, Any], matches: list[tuple[Any, ...]], **judged: Any
 ) -> dict[str, Any]:
@@ -51,15 +65,18 @@ def write_individuals(
     of_splits = {"train": split, "query": dict.fromkeys(split, 0)}
     made |= {"split_by": "time", "leakage": {"test": leak}, "datasets": {"turtles": of_splits}}
     write_json(given["metrics"] / "dataset.json", made)
-    epoch = {"epoch": 1, "train_loss": 2.5, "validation_loss": None, "validation_accuracy": None, "learning_rate": 5e-5}
-    write_json(given["metrics"] / "classifier.json", {"train_crops": 10, "table": [epoch]})
+    write_json(given["metrics"] / "classifier.json", trained([None]))
     leaks = {
         "encounter trains": {"photographs": 0, "rank_1": None},
         "encounter held out": {"photographs": 9, "rank_1": 0.5},
     }
     found = {"split": "test", "photographs": 1200, "individuals": 9, "encounters": 11, "known_individuals": 34}
     found |= {"answer_by": next(iter(ways)), "ways": ways, "leaks": leaks, "simulated_new": [], "crosswise": False}
-    found |= {"judged_chose_epoch": False, "submission": {"asked": 0, "new": 0, "without_crop": 0}}
+    found |= {
+        "threshold_by": "dataset",
+        "judged_chose_epoch": False,
+        "submission": {"asked": 0, "new": 0, "without_crop": 0},
+    }
     found |= {"photographs_ranked": next(iter(ways.values()))["reid"], **judged}
     write_json(given["metrics"] / "evaluation.json", found)
     datasets = next(iter(ways.values()))["datasets"]
@@ -78,6 +95,18 @@ def section(given: dict[str, Any]) -> Page:
     return Page(page[start : page.index("</section>", start)])
 
 
+def told(given: dict[str, Any]) -> str:
+    """Texts and charts of the section, without the page."""
+    names = ("records", "taxonomy", "images", "detections", "crops", "metrics", "plots", "params")
+    inputs = read_inputs(*(given[name] for name in names), shards=given["shards"], confidence=given["confidence"])
+    found = individuals(inputs, given["crops"])
+    texts = [text for one in found.charts for text in (one.title, one.svg, one.sentence)]
+    texts += [match.text for matches in found.matches.values() for match in matches]
+    return " ".join([*found.sentences, *(table.sentence for table in found.tables), *texts]).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+
+
 def pictures(page: Page) -> list[str]:
     return [uri for tag, uri in page.values("src") if tag == "img"]
 
@@ -86,9 +115,10 @@ def test_nothing_was_told_right_and_all_are_new(tmp_path: Path) -> None:
     page = section(write_individuals(tmp_path, {"nearest": way({"turtles": None}, None)}, []))
     assert "nearest photograph (answers) 50 % (25–75 %)" in page.text
     # the threshold and the ranks of no known individual
-    assert "turtles 7 2 1,200 – 50 % (25–75 %)" in page.text
+    assert "turtles 7 1,196 2 4 – 50 % (25–75 %)" in page.text
     assert "among single photographs – – – – – –" in page.text
     assert "1 2.5000 – – 5.00e-05" in page.text
+    assert "No photograph of a known individual is for validation." in page.text
     assert not pictures(page) and "what they were compared with" not in page.text
     assert "the best known individual is right" not in unescape((tmp_path / "report.html").read_text())
 
@@ -97,18 +127,26 @@ def test_what_was_judged_and_how(tmp_path: Path) -> None:
     ways = {"fused": way({"turtles": 0.5}), "softmax": way({"turtles": 0.25})}
     given = write_individuals(tmp_path, ways, SHOWN, submission={"asked": 1100, "new": 30, "without_crop": 2})
     page = section(given)
-    assert "40 individuals, 6 of them seen once, split by time; 34 are known to the classifier." in page.text
-    assert "1,200 photographs of 9 individuals in 11 encounters of the split test." in page.text
+    assert "40 individuals, 6 of them seen once. By dataset.split_by = time, of each individual its last" in page.text
+    assert (
+        "34 individuals are known: the classifier learnt them, and what is judged is compared with their 9" in page.text
+    )
+    assert "1,200 photographs of 9 individuals in 11 encounters of the split test: 1,196 photographs of 7" in page.text
+    assert "known individuals and 4 photographs of 2 new ones." in page.text
+    assert "Rank 1 and 5 are shares of 10 photographs of known individuals" in page.text
+    assert "The last line ranks single photographs" in page.text
     assert "Of the 1,200 judged photographs 3 are of an encounter that also trains, and 2 look nearly" in page.text
-    assert "Of 1,100 queries 30 are answered as new; 2 have no crop and are among these." in page.text
+    assert "Of 1,100 queries, photographs whose individual nobody told, 30 are answered as new; 2 have no" in page.text
     assert "all of these, calibrated and fused (answers)" in page.text and "softmax of the classifier" in page.text
-    assert "turtles 7 2 1,200 0.5 50 %" in page.text
+    assert "turtles 7 1,196 2 4 0.5 50 %" in page.text
+    assert "mean over data sets" not in page.text  # there is one
     assert "turtles, train 9 4 1 5 2" in page.text and "turtles, query" not in page.text
     assert "0.44326" not in page.text  # of other animals
     for told in ("a stand-in", "each half of the individuals", "also chose the epoch", "what the leak is worth"):
         assert told not in page.text
     whole = " ".join(unescape(given["out"].read_text()).split())
-    assert "the score is 50 % (25–75 %), and the best known individual is right for 62 %" in whole or "62.5 %" in whole
+    assert "; 34 individuals are known, and on 1,200 photographs of known and new ones the score is 50 %" in whole
+    assert "the best known individual is right for 62 % (50–100 %) of 10 photographs of known ones." in whole
 
 
 def test_published_scores_stand_beside_those_of_the_same_animals(tmp_path: Path) -> None:
@@ -142,7 +180,7 @@ def test_what_flatters_is_said(tmp_path: Path, told: dict[str, Any], says: str) 
     page = section(write_individuals(tmp_path, {"fused": way({"turtles": 0.5}, new=0)}, SHOWN, **told))
     assert says in page.text
     # none is new: BAUS counts as 0
-    assert "turtles 7 0 1,200 0.5 50 % (25–75 %) 50 % (25–75 %) 0 %" in page.text
+    assert "turtles 7 1,200 0 0 0.5 50 % (25–75 %) 50 % (25–75 %) 0 %" in page.text
 
 
 def test_a_curve_for_each_data_set(tmp_path: Path) -> None:
@@ -150,6 +188,7 @@ def test_a_curve_for_each_data_set(tmp_path: Path) -> None:
     given = write_individuals(tmp_path, {"fused": way(dict.fromkeys(names, 0.5))}, SHOWN)
     page = section(given)
     charts = [label for tag, label in page.values("aria-label") if tag == "svg"]
+    assert "mean over data sets – – – – – 50 % (25–75 %)" in page.text
     assert len(charts) == 4 and charts[1:] == [f"BAKS, BAUS and score of {name} over the threshold" for name in names]
     assert f"{HOSTILE}: where to draw the line" in page.text
     assert HOSTILE not in given["out"].read_text()
@@ -157,13 +196,71 @@ def test_a_curve_for_each_data_set(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_a_common_threshold_has_the_curve_of_the_mean(tmp_path: Path) -> None:
+    ways = {"fused": way({"lynxes": 0.5, "turtles": 0.5})}
+    text = told(write_individuals(tmp_path, ways, SHOWN, threshold_by="all"))
+    titles = [f"{name}: where to draw the line" for name in ("mean over data sets", "lynxes", "turtles")]
+    assert all(title in text for title in titles)
+    assert "dashed is the threshold in use, the best for the mean over data sets." in text
+
+
+@pytest.mark.parametrize(
+    ("individuals", "last", "candidates"),
+    [(4, 4, "4 candidates"), (300, 20, "300 candidates")],
+)
+def test_how_far_the_ranks_go(tmp_path: Path, individuals: int, last: int, candidates: str) -> None:
+    given = write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, SHOWN)
+    path = given["metrics"] / "dataset.json"
+    made = json.loads(path.read_text())
+    made["datasets"]["turtles"]["train"]["individuals"] = individuals
+    write_json(path, made)
+    assert f"of 10 photographs of known individuals, to rank {last}. A photograph has {candidates}" in told(given)
+
+
+def test_each_way_has_a_curve(tmp_path: Path) -> None:
+    names = ["fused", "softmax", "nearest", "centroid", "local", "fused without local"]
+    whole = told(write_individuals(tmp_path, {name: way({"turtles": 0.5}) for name in names}, SHOWN))
+    assert all(re.search(rf"<text[^>]*>{name}</text>", whole) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "keep", "kept", "too_little"),
+    [([0.0, 0.125], "last", 2, True), ([0.0, 0.25, 0.0], "best_top1", 2, False), ([0.25, 0.0, 0.0], "last", 3, False)],
+)
+def test_what_validation_of_the_training_means(
+    tmp_path: Path, accuracies: list[float | None], keep: str, kept: int, too_little: bool
+) -> None:
+    given = write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, SHOWN)
+    params = OmegaConf.load(given["params"])
+    params.classifier.keep = keep
+    OmegaConf.save(params, given["params"])
+    write_json(given["metrics"] / "classifier.json", trained(accuracies))
+    text = told(given)
+    assert f"The weights of epoch {kept} are kept (classifier.keep = {keep})." in text
+    assert "the share of 4 validation photographs of known individuals" in text
+    assert "Guessing is right for 12.5 %, at a loss of 2.08." in text
+    assert ("No epoch is better than that: in 1,500 steps" in text) == too_little
+
+
+def test_each_answer_is_told(tmp_path: Path) -> None:
+    wrong = "known, named wrong or taken for new"
+    keys = ("inaturalist-0-000", "inaturalist-4-000")
+    matches = [(wrong, *keys, "Ada", "Bo", answer, 0.5) for answer in ("Bo", "new_individual")]
+    text = told(write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, matches))
+    assert "Ada, named Bo; most like Bo (0.50)" in text
+    assert "Ada, told to be new; most like Bo (0.50)" in text
+
+
 def test_pictures_side_by_side_with_their_credits(tmp_path: Path) -> None:
     page = section(write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, [*SHOWN, *HIDDEN]))
-    assert "Ada; most like Ada (0.91)" in page.text and f"{HOSTILE}; most like Bo (0.12)" in page.text
+    assert (
+        "Ada, named right; most like Ada (0.91)" in page.text
+        and f"{HOSTILE}, told to be new; most like Bo (0.12)" in page.text
+    )
     # those of which one may not be shown are not
     first, second, *others = pictures(page)
     assert len(others) == 2 and first != second
-    assert "Cy; most like" not in page.text and "Di; most like" not in page.text
+    assert "Cy, " not in page.text and "Di, " not in page.text
     # of both pictures of the second pair
     assert "Holder 4" in page.text and "Holder 6" in page.text
 

@@ -150,6 +150,7 @@ def test_answers_in_a_browser_become_decisions_of_the_dataset(root: Path, tmp_pa
     made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     found = re.search(r'data-csv="([^"]*)"', made.stdout)
     assert found is not None, made.stderr[-2000:]
+    assert re.search(r"calibrated score [01]\.\d\d of 1\b", made.stdout)
     assert "4 answered, " in made.stdout and f"Pair {len(rows)} of {len(rows)}" in made.stdout
     decisions = tmp_path / "decisions.csv"
     decisions.write_text(html.unescape(found[1]))

@@ -23,6 +23,7 @@ from instar.report.figures import class_sizes, confusion, label_places, training
 from instar.report.flow import steps
 from instar.report.maps import maps
 from instar.report.measures import Measure
+from instar.report.names import taxa_by_id
 from instar.report.pictures import licence_name, may_be_shown, sample, showable
 from instar.report.provenance import licence_counts, weights_licences
 from instar.report.stage import report
@@ -261,8 +262,19 @@ def test_study_without_labels_has_no_classifier(unlabelled: str) -> None:
     assert "This study ends after the crops" in page.text
     anchors = {value for tag, value in page.values("id") if tag == "section"}
     assert anchors == {"flow", "photographs", "crops", "detector", "map", "making"}
-    assert "A random sample of 15 crops." in page.text
+    shown = [value for tag, value in page.values("alt") if value.startswith("crop of")]
+    # two of photograph 2, one of 5 and two of 8 may not be shown
+    assert len(shown) == 10 and "A random sample: 10 of 15 crops." in page.text
     assert "label_smoothing" not in page.text
+
+
+def test_a_licence_without_a_rights_holder_stands_alone(unlabelled: str) -> None:
+    text = Page(unlabelled).text
+    assert text.count("rights holder not named") == 1  # in the list of credits
+    assert "rights holder not named: CC0" in text and "Holder 4: CC BY (2)" in text
+    assert "Without a named rights holder: 1 of 12 photographs; beside these stands the licence alone." in text
+    titles = [value for tag, value in Page(unlabelled).values("title") if tag == "img"]
+    assert "CC0" in titles and "Holder 4, CC BY" in titles
 
 
 def test_nothing_to_show(tmp_path: Path) -> None:
@@ -284,6 +296,9 @@ def test_detector_that_needs_no_training(tmp_path: Path) -> None:
     write_json(path, figures)
     page = written(given)
     assert "Nothing was trained" in page.text
+    # of boxes that are the photographs there is nothing to draw
+    assert not [value for _, value in page.values("class") if value.startswith("box")]
+    assert "no box" not in page.text and "Boxes have" not in page.text
     assert "the detector finds 0 % of the annotated animals" in page.text
 
 
@@ -477,6 +492,12 @@ def test_labels_without_room_are_left_out() -> None:
     assert [(index, dx < 0) for index, dx, _ in at_edges] == [(0, False), (1, True)]
     grid = np.stack(np.meshgrid(np.arange(9.0), np.arange(9.0)), axis=2).reshape(-1, 2)
     assert len(label_places(50 + 8 * grid, ["a long name"] * 81, 500.0)) < 20
+
+
+def test_scientific_names_alone_are_italic() -> None:
+    given = [("1", "Lynx lynx", "species"), ("2", "lynx", "species"), ("3", "Felidae", "family"), ("4", "", "genus")]
+    table = pd.DataFrame([(*row, None) for row in given], columns=["taxon_id", "name", "rank", "genus"])
+    assert [taxon.italic for taxon in taxa_by_id(table).values()] == [True, False, False, False]
 
 
 def test_maps_of_nothing() -> None:

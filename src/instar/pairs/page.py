@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from instar.pages import script_json, template
 from instar.report.pictures import Picture, thumbnails
 
 
@@ -23,24 +24,16 @@ def page(
         folder: of the tars of the crops.
         longest_px: longer side of a photograph.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     keys = sorted({*pairs["key"], *pairs["other_key"]})
     rows = crops.loc[keys]
     pictures = thumbnails(rows, folder, {}, longest_px)
     shown = {row.key: _shown(row, picture, sides) for row, picture in zip(rows.itertuples(), pictures, strict=True)}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     listed = [_told(row) for row in pairs.itertuples()]
     # answers that a browser keeps are those of this list
     name = sha256(json.dumps([[one["left"], one["right"]] for one in listed]).encode()).hexdigest()[:16]
     data = {"name": name, "pairs": listed, "photographs": shown}
-    return environment.get_template("pairs.html.jinja").render(data=_json(data), count=len(listed))
+    page_of = template(Path(__file__).with_name("pairs.html.jinja"))
+    return page_of.render(data=script_json(data), count=len(listed))
 
 
 def _shown(row: Any, picture: Picture, sides: Mapping[str, str | None]) -> dict[str, Any]:
@@ -49,7 +42,7 @@ def _shown(row: Any, picture: Picture, sides: Mapping[str, str | None]) -> dict[
         "sha256": row.sha256,
         "date": "" if pd.isna(row.observed_at) else f"{row.observed_at:%Y-%m-%d}",
         "orientation": sides.get(row.key) or "",
-        "credit": f"{picture.holder}, {picture.licence}",
+        "credit": picture.credit,
     }
 
 
@@ -63,11 +56,3 @@ def _told(row: Any) -> dict[str, Any]:
         "probability": round(float(row.probability), 4),
         "would": row.would,
     }
-
-
-def _json(data: Any) -> str:
-    """JSON that no text in it can end the script element with."""
-    from markupsafe import Markup
-
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c"))

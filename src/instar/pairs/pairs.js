@@ -36,7 +36,7 @@ function show() {
     element(`${side}_told`).textContent = told(pair[side], identity);
   }
   const would = WOULD[pair.would] ? `: ${WOULD[pair.would]}` : "";
-  const sure = `calibrated score ${pair.probability}`;
+  const sure = `calibrated score ${pair.probability.toFixed(2)} of 1`;
   element("state").textContent = `Pair ${place + 1} of ${data.pairs.length}, ${pair.dataset}: ${sure}${would}`;
   for (const answer of Object.values(KEYS)) {
     element(answer).setAttribute("aria-pressed", String((answers[place] || [])[0] === answer));

@@ -1,6 +1,8 @@
 """The section on individuals: who was recognised, who was told to be new, and at which score the line is drawn."""
 
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +12,11 @@ from markupsafe import Markup
 from instar.compare.published import ANIMALCLEF25, ANIMALCLEF25_DATASETS, HIDDEN_QUERIES
 from instar.compared import CLASSIFIERS, FOLDER, current, identified_by
 from instar.report.inputs import Inputs
-from instar.report.measures import Measure
+from instar.report.measures import Measure, percent
+from instar.report.parts import Chart, Table
 from instar.report.pictures import CROP_PX, Picture, showable, thumbnails
 from instar.report.svg import MUTED, SERIES, chart
-from instar.report.trays import Table
+from instar.tables import NEW_INDIVIDUAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +33,13 @@ TRAINED = {
     "validation_accuracy": "validation accuracy",
 }
 _SIZE_PX = (340, 260)
+_COLOURS = (*SERIES, "#cc79a7", "#e69f00")
+#: How photographs were held out, as dataset.split_by names it.
+SPLIT_BY = {
+    "published": "of each individual seen twice or more a fifth of its photographs is held out, drawn at random",
+    "time": "of each individual its last encounters are held out",
+    "open_set": "some individuals are held out wholly, so that they are new, and of the others the last encounters",
+}
 _NAMES = {
     "softmax": "softmax of the classifier",
     "nearest": "nearest photograph",
@@ -56,7 +66,7 @@ class Individuals:
 
     sentences: list[str]
     tables: list[Table]
-    charts: list[tuple[str, Markup]]
+    charts: list[Chart]
     matches: dict[str, list[Match]]
 
 
@@ -96,13 +106,34 @@ def rank_1_of(metrics: dict[str, Any]) -> Measure | None:
 
 def _sentences(inputs: Inputs) -> list[str]:
     made, judged = inputs.metrics["dataset"], inputs.metrics["evaluation"]
+    found = [_split(made, judged), _judged(judged), _answering(judged), _leaks(made, judged)]
+    if asked := judged["submission"]["asked"]:
+        told = judged["submission"]
+        text = f"Of {asked:,} queries, photographs whose individual nobody told, {told['new']:,} are answered as new"
+        if told["without_crop"]:
+            text += f"; {told['without_crop']:,} have no crop and are among these"
+        found.append(f"{text}. The answers are in submission.csv.")
+    return [one for one in found if one]
+
+
+def _split(made: dict[str, Any], judged: dict[str, Any]) -> str:
+    trained = sum(of["train"]["photographs"] for of in made["datasets"].values() if "train" in of)
+    text = f"{made['individuals']:,} individuals, {made['seen_once']:,} of them seen once. By dataset.split_by = "
+    text += f"{made['split_by']}, {SPLIT_BY[made['split_by']]}. {judged['known_individuals']:,} individuals are known: "
+    return f"{text}the classifier learnt them, and what is judged is compared with their {trained:,} photographs."
+
+
+def _judged(judged: dict[str, Any]) -> str:
+    of_each = list(judged["ways"][judged["answer_by"]]["datasets"].values())
+    known = sum(found["known"] for found in of_each)
+    of_known = sum(found["photographs"] - found["new_photographs"] for found in of_each)
     text = (
-        f"{made['individuals']:,} individuals, {made['seen_once']:,} of them seen once, split by {made['split_by']}; "
+        f"Judged on {judged['photographs']:,} photographs of {judged['individuals']:,} individuals in "
+        f"{judged['encounters']:,} encounters of the split {judged['split']}: {of_known:,} photographs of {known:,} "
+        f"known individuals and {judged['photographs'] - of_known:,} photographs of {judged['individuals'] - known:,} "
+        "new ones. Intervals are from resampling encounters and know nothing of another training. "
     )
-    text += f"{judged['known_individuals']:,} are known to the classifier. Judged on {judged['photographs']:,} "
-    text += f"photographs of {judged['individuals']:,} individuals in {judged['encounters']:,} encounters of the split "
-    text += f"{judged['split']}. Intervals are from resampling encounters and know nothing of another training. "
-    new = sum(found["new"] for found in judged["ways"][judged["answer_by"]]["datasets"].values())
+    new = sum(found["new"] for found in of_each)
     text += f"Figures of new ones rest on {new:,} individuals{': too few to rely on' if new < FEW else ''}."
     if judged["simulated_new"]:
         text += (
@@ -116,14 +147,19 @@ def _sentences(inputs: Inputs) -> list[str]:
         )
     if judged["judged_chose_epoch"]:
         text += " These photographs also chose the epoch whose weights were kept, so the figures are somewhat too good."
-    found = [text, _leaks(made, judged)]
-    if asked := judged["submission"]["asked"]:
-        told = judged["submission"]
-        found.append(
-            f"Of {asked:,} queries {told['new']:,} are answered as new; {told['without_crop']:,} have no crop and are "
-            "among these. The answers are in submission.csv."
-        )
-    return [one for one in found if one]
+    return text
+
+
+def _answering(judged: dict[str, Any]) -> str:
+    where = "the judged photographs" if judged["crosswise"] else "validation"
+    best = "the mean over data sets" if judged["threshold_by"] == "all" else "the data set"
+    return (
+        "A photograph is compared with the known individuals of its data set. The best candidate is the answer where "
+        "its similarity reaches the threshold; below it the animal is told to be new. BAKS is the balanced accuracy on "
+        "known individuals: the share of each one's photographs that is named right, and the mean of these. BAUS is "
+        "the same of new individuals told to be new. The score is sqrt(BAKS · BAUS) of each data set, and the mean of "
+        f"these. The charts of thresholds show them on {where}; dashed is the threshold in use, the best for {best}."
+    )
 
 
 def _leaks(made: dict[str, Any], judged: dict[str, Any]) -> str:
@@ -154,11 +190,12 @@ def _ways(metrics: dict[str, Any]) -> Table:
         ["among single photographs", "–", "–", "–", *(_measured(ranked[k]) for k in ("rank_1", "rank_5", "map"))]
     )
     sentence = (
-        "BAKS is the balanced accuracy on known individuals, BAUS on new ones, the score is sqrt(BAKS · BAUS) of "
-    )
-    sentence += "each data set and their mean. Rank 1 and 5 are shares of known individuals' photographs whose right "
-    sentence += (
-        "individual is the best or among the best five, whatever the threshold; mAP is the mean average precision."
+        f"Rank 1 and 5 are shares of {ranked['queries']:,} photographs of known individuals whose right individual is "
+        "the best or among the best five candidates, whatever the threshold; mAP is the mean average precision, here "
+        "the mean of 1 / rank. The last line ranks single photographs, by the network's embedding, in place of "
+        "individuals: at rank 1 the most similar photograph shows the right individual, and mAP asks for all "
+        "photographs of it. Softmax is what the classifier says; the other ways compare with photographs: with the "
+        "most similar one, with the mean of all of an individual, or point by point of the pattern."
     )
     if "local" in metrics["ways"]:
         sentence += " Local features look only at the photographs that the network finds most similar "
@@ -171,11 +208,21 @@ def _datasets(metrics: dict[str, Any]) -> Table:
     lines = []
     for name, found in metrics["ways"][metrics["answer_by"]]["datasets"].items():
         threshold = "–" if found["threshold"] is None else f"{found['threshold']:.3g}"
-        counts = [f"{found['known']:,}", f"{found['new']:,}", f"{found['photographs']:,}"]
-        lines.append([name, *counts, threshold, *(_measured(found[key]) for key in ("score", "baks", "baus"))])
-    columns = ["data set", "known", "new", "photographs", "threshold", "score", "BAKS", "BAUS"]
+        shown = found["photographs"] - found["new_photographs"]
+        counts = [found["known"], shown, found["new"], found["new_photographs"]]
+        figures = (_measured(found[key]) for key in ("score", "baks", "baus"))
+        lines.append([name, *(f"{count:,}" for count in counts), threshold, *figures])
+    of_all = metrics["ways"][metrics["answer_by"]]
+    if len(lines) > 1:
+        lines.append(
+            ["mean over data sets", *["–"] * 5, *(_measured(of_all[key]) for key in ("score", "baks", "baus"))]
+        )
+    columns = ["data set", "known individuals", "their photographs", "new individuals", "their photographs"]
+    columns += ["threshold", "score", "BAKS", "BAUS"]
     caption = f"By data set, compared by {_NAMES[metrics['answer_by']]}"
-    return Table(caption, columns, lines, "A best candidate with a score below the threshold is answered as new.")
+    return Table(
+        caption, columns, lines, "A best candidate whose similarity is below the threshold is answered as new."
+    )
 
 
 def _published(metrics: dict[str, Any]) -> Table:
@@ -225,9 +272,12 @@ def _splits(inputs: Inputs) -> Table:
                 keys = ("photographs", "individuals", "new_individuals", "encounters", "without_date")
                 lines.append([f"{name}, {split}", *(f"{found[key]:,}" for key in keys)])
     columns = ["data set and split", "photographs", "individuals", "new", "encounters", "photographs without date"]
-    return Table(
-        "Splits", columns, lines, "New are individuals of which nothing trains; of queries no individual is known."
+    sentence = (
+        "What trains is learnt and compared with; validation chooses thresholds and calibrations, and the test is "
+        "judged, or validation where there is no test. New are individuals of which nothing trains; of queries no "
+        "individual is known."
     )
+    return Table("Splits", columns, lines, sentence)
 
 
 def _epochs(inputs: Inputs) -> Table:
@@ -241,42 +291,87 @@ def _epochs(inputs: Inputs) -> Table:
         for row in inputs.metrics["classifier"]["table"]
     ]
     columns = ["epoch", "training loss", "validation loss", "validation accuracy", "learning rate"]
-    return Table("Training of the classifier", columns, lines, "Validation is of known individuals alone.")
+    return Table("Training of the classifier", columns, lines, _of_training(inputs))
 
 
-def _charts(inputs: Inputs) -> list[tuple[str, Markup]]:
+def _of_training(inputs: Inputs) -> str:
+    """What the figures of validation are of, and what guessing would reach."""
+    trained, keep = inputs.metrics["classifier"], inputs.params.classifier.keep
+    accuracies = [row["validation_accuracy"] for row in trained["table"] if row["validation_accuracy"] is not None]
+    kept = trained["best_epoch"] if accuracies and keep != "last" else trained["epochs"]
+    text = f"The weights of epoch {kept} are kept (classifier.keep = {keep}). "
+    if not accuracies:
+        return f"{text}No photograph of a known individual is for validation."
+    guess = 1 / trained["classes"]
+    text += (
+        f"Validation accuracy is the share of {trained['validation_crops']:,} validation photographs of known "
+        f"individuals that the softmax names right, among all {trained['classes']:,} that it learnt; new ones are left "
+        f"out. Guessing is right for {percent(guess, 1)}, at a loss of {-log(guess):.2f}."
+    )
+    if max(accuracies) <= guess:
+        text += (
+            f" No epoch is better than that: in {trained['steps']:,} steps the network learnt too little to tell these "
+            "individuals apart, so that what rests on it alone is poor."
+        )
+    return text
+
+
+def _charts(inputs: Inputs) -> list[Chart]:
     metrics = inputs.metrics["evaluation"]
-    sweep, cmc = inputs.curve("openset.csv", _SWEEP), inputs.curve("cmc.csv", _CMC)
-    found = [("Ways to compare: the right individual among the best", _cmc_chart(cmc))]
+    sweep = inputs.curve("openset.csv", _SWEEP)
     own = sweep[sweep["way"] == metrics["answer_by"]]
     datasets = metrics["ways"][metrics["answer_by"]]["datasets"]
-    for number, (name, of_one) in enumerate(datasets.items()):
+    thresholds = {name: of_one["threshold"] for name, of_one in datasets.items()}
+    if metrics["threshold_by"] == "all":
+        thresholds = {"all": next(iter(thresholds.values()), None), **thresholds}
+    split = metrics["split"] if metrics["crosswise"] else "validation"
+    found = [_cmc(inputs)]
+    for number, (name, threshold) in enumerate(thresholds.items()):
         part = own[own["dataset"].astype(str) == name]
-        found.append((f"{name}: where to draw the line", _sweep_chart(number, name, part, of_one["threshold"])))
+        of = name if name in datasets else "mean over data sets"
+        told = "No threshold." if threshold is None else f"Threshold {threshold:.3g}."
+        drawn = _sweep_chart(number, of, part, threshold, split)
+        found.append(Chart(f"{of}: where to draw the line", drawn, told))
     return found
+
+
+def _cmc(inputs: Inputs) -> Chart:
+    metrics, table = inputs.metrics["evaluation"], inputs.curve("cmc.csv", _CMC)
+    counts = [of["train"]["individuals"] for of in inputs.metrics["dataset"]["datasets"].values() if "train" in of]
+    least, most = min(counts, default=0), max(counts, default=0)
+    table = table[table["rank"] <= max(most, 1)]  # behind the last candidate every curve is 1
+    candidates = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    told = f"CMC (cumulative match characteristic) of {metrics['photographs_ranked']['queries']:,} photographs of "
+    told += f"known individuals, to rank {table['rank'].max()}. A photograph has {candidates} candidates, the known "
+    told += "individuals of its data set."
+    return Chart("Ways to compare: the right individual among the best", _cmc_chart(table), told)
 
 
 def _cmc_chart(table: pd.DataFrame) -> Markup:
     def draw(axes: "Axes") -> None:
-        for way, colour in zip(table["way"].unique(), [*SERIES, "#cc79a7"], strict=False):
+        ways = table["way"].unique()
+        # later ones are thinner: curves of one course are all seen
+        for number, (way, colour) in enumerate(zip(ways, islice(cycle(_COLOURS), len(ways)), strict=True)):
             part = table[table["way"] == way]
-            axes.plot(part["rank"], part["share"], color=colour, marker=".", label=way)
-        axes.set(xlabel="among the best so many", ylabel="share of photographs", ylim=(0, 1.02))
+            width = 1 + 0.5 * (len(ways) - 1 - number)
+            axes.plot(part["rank"], part["share"], color=colour, marker=".", linewidth=width, label=way)
+        axes.set(xlabel="rank", ylabel="share of photographs", ylim=(0, 1.02))
         axes.locator_params(axis="x", integer=True)
         axes.legend(loc="lower right")
 
     return chart("cmc", "Share of photographs whose right individual is among the best candidates", _SIZE_PX, draw)
 
 
-def _sweep_chart(number: int, name: str, table: pd.DataFrame, threshold: float | None) -> Markup:
+def _sweep_chart(number: int, name: str, table: pd.DataFrame, threshold: float | None, split: str) -> Markup:
     table = table.sort_values("threshold", kind="stable")
 
     def draw(axes: "Axes") -> None:
-        for column, colour, label in zip(("baks", "baus", "score"), SERIES, ("BAKS", "BAUS", "score"), strict=False):
-            axes.step(table["threshold"], table[column], where="pre", color=colour, label=label)
+        figures = zip(("baks", "baus", "score"), SERIES, ("BAKS", "BAUS", "score"), (3.4, 2.2, 1), strict=False)
+        for column, colour, label, width in figures:
+            axes.step(table["threshold"], table[column], where="pre", color=colour, label=label, linewidth=width)
         if threshold is not None:
             axes.axvline(threshold, color=MUTED, linewidth=0.8, linestyle="--")
-        axes.set(xlabel="threshold", ylabel="on validation", ylim=(0, 1.02))
+        axes.set(xlabel="threshold", ylabel=f"on {split}", ylim=(0, 1.02))
         axes.legend(loc="lower center")
 
     return chart(f"openset-{number}", f"BAKS, BAUS and score of {name} over the threshold", _SIZE_PX, draw)
@@ -293,6 +388,12 @@ def _matches(inputs: Inputs, folder: Path) -> dict[str, list[Match]]:
     ]
     found: dict[str, list[Match]] = {}
     for row, asked, other in zip(table.itertuples(), *sides, strict=True):
-        text = f"{row.label}; most like {row.best} ({row.score:.2f})"
+        text = f"{row.label}, {_answer(row)}; most like {row.best} ({row.score:.2f})"
         found.setdefault(str(row.verdict), []).append(Match(str(row.verdict), asked, other, text))
     return found
+
+
+def _answer(row: Any) -> str:
+    if row.answer == NEW_INDIVIDUAL:
+        return "told to be new"
+    return "named right" if row.answer == row.label else f"named {row.answer}"

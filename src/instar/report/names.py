@@ -15,8 +15,12 @@ class Taxon:
 
     @property
     def italic(self) -> bool:
-        """By custom the names of genera and of what is below them are italic, those of families are not."""
-        return self.rank in ("genus", "subgenus", "species", "subspecies", "variety", "form")
+        """By custom the scientific names of genera and of what is below them are italic, and those alone.
+
+        A source may give a common name in place of one; a scientific one begins with a capital.
+        """
+        below_family = ("genus", "subgenus", "species", "subspecies", "variety", "form")
+        return self.rank in below_family and self.name[:1].isupper()
 
 
 def taxa_by_id(taxonomy: pd.DataFrame) -> dict[str, Taxon]:

@@ -32,8 +32,13 @@ class Picture:
     height: int
     taxon: Taxon | None
     licence: str
-    holder: str
+    holder: str  # empty where nobody is named
     link: str  # empty where the record has none that begins with http
+
+    @property
+    def credit(self) -> str:
+        """Rights holder and licence, or the licence alone."""
+        return f"{self.holder}, {self.licence}" if self.holder else self.licence
 
 
 @dataclass(frozen=True)
@@ -155,11 +160,7 @@ def _attributed(image: Image.Image, row: Any, taxa: dict[str, Taxon], **options:
         image.save(file, "JPEG", optimize=True, **options)
         uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
     link = row.reference if isinstance(row.reference, str) and row.reference.startswith(("https://", "http://")) else ""
-    holder = (
-        row.rights_holder
-        if isinstance(row.rights_holder, str) and row.rights_holder.strip()
-        else "rights holder not named"
-    )
+    holder = row.rights_holder if isinstance(row.rights_holder, str) and row.rights_holder.strip() else ""
     taxon = taxa.get(row.taxon_id) if isinstance(row.taxon_id, str) else None
     return Picture(uri, image.width, image.height, taxon, licence_name(row.licence), holder, link)
 

@@ -1,5 +1,6 @@
 """Stage ``report``: one self-contained HTML page about a study, for people who want to know what came out."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from instar.annotations import read_annotations
 from instar.compare.published import published_split
 from instar.files import replacing
 from instar.mask_figures import confidence as chosen_confidence
+from instar.pages import template
 from instar.report import classifier, detector
 from instar.report.compared import read_compared
 from instar.report.flow import steps
@@ -124,6 +126,7 @@ def _context(inputs: Inputs, confidence: float) -> dict[str, Any]:
         **(_judged(inputs) if inputs.has_labels else {}),
         "maps": maps(places),
         "mapped": int(places[["latitude", "longitude"]].notna().all(axis=1).sum()),
+        "unnamed": int((inputs.images["rights_holder"].fillna("").str.strip() == "").sum()),
         "licences": licence_counts(inputs.records, inputs.crops),
         "weights": weights_licences(inputs.params),
         "packages": packages(),
@@ -149,12 +152,12 @@ def _judged(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _credits(sheet: Sheet | None, sample: list[Picture]) -> dict[str, list[Picture]]:
-    """The crops on the page by rights holder."""
+def _credits(sheet: Sheet | None, sample: list[Picture]) -> dict[str, Counter[tuple[str, str]]]:
+    """Licences and links of the crops on the page, and how many have the same, by rights holder."""
     lines = [line for genus in sheet.genera.values() for line in genus] if sheet else []
-    found: dict[str, list[Picture]] = {}
+    found: dict[str, Counter[tuple[str, str]]] = {}
     for picture in [*sample, *(picture for line in lines for picture in line.pictures)]:
-        found.setdefault(picture.holder, []).append(picture)
+        found.setdefault(picture.holder, Counter())[picture.licence, picture.link] += 1
     return dict(sorted(found.items()))
 
 
@@ -177,11 +180,4 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _page(**context: Any) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = "{:,}".format
-    return environment.get_template("template.html.jinja").render(**context, contents=_contents(context))
+    return template(Path(__file__).with_name("template.html.jinja")).render(**context, contents=_contents(context))

@@ -33,10 +33,14 @@ def sentence(inputs: Inputs, confidence: float) -> str:
     if inputs.has_individuals:
         judged = inputs.metrics["evaluation"]
         text += (
-            f"; of {judged['known_individuals']:,} known individuals and new ones the score is {score_of(judged).short}"
+            f"; {judged['known_individuals']:,} individuals are known, and on {judged['photographs']:,} photographs of "
+            f"known and new ones the score is {score_of(judged).short}"
         )
         if rank_1 := rank_1_of(judged):
-            text += f", and the best known individual is right for {rank_1.short}"
+            queries = judged["ways"][judged["answer_by"]]["reid"]["queries"]
+            text += (
+                f", and the best known individual is right for {rank_1.short} of {queries:,} photographs of known ones"
+            )
     return f"{text}."
 
 
@@ -65,7 +69,11 @@ def tiles(inputs: Inputs, confidence: float) -> list[Tile]:
         judged = metrics["evaluation"]
         found.insert(
             2,
-            Tile(f"{judged['known_individuals']:,}", "known individuals", f"of {metrics['dataset']['individuals']:,}"),
+            Tile(
+                f"{judged['known_individuals']:,}",
+                "known individuals",
+                f"of {metrics['dataset']['individuals']:,} individuals",
+            ),
         )
         found.append(Tile(score_of(judged).value_text, "score, known and new", score_of(judged).interval_text))
         if rank_1 := rank_1_of(judged):

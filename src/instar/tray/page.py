@@ -1,7 +1,6 @@
 """The page itself: one HTML file that needs no network and no other file."""
 
 import base64
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from instar.errors import InputError
 from instar.masks import Masks
 from instar.outcomes import Outcomes, outcomes
+from instar.pages import script_json, template
 from instar.tray.pyramid import TILE_PX, pyramid
 from instar.tray.shapes import frames, outlines, packed
 
@@ -70,27 +70,17 @@ def page(tray: Tray, *, max_bytes: int) -> str:
     Raises:
         InputError: if it does not fit at the lowest quality.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     data = _data(tray)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = "{:,}".format
-    template = environment.get_template("tray.html.jinja")
-    told = {"tray": tray, "data": _json(data), "judged": data["judged"], "counts": _counts(tray)}
-    rest = len(template.render(**told, tiles="[]", overview="").encode())
+    page_of = template(Path(__file__).with_name("tray.html.jinja"))
+    told = {"tray": tray, "data": script_json(data), "judged": data["judged"], "counts": _counts(tray)}
+    rest = len(page_of.render(**told, tiles="[]", overview="").encode())
     try:
         levels = pyramid(tray.picture, max_bytes=int(0.98 * (max_bytes - rest) / _BASE64))
     except InputError as error:
         raise InputError(f"{tray.key}: {error}") from None
     sizes = [{"width": level.width, "height": level.height} for level in levels]
     tiles = {"side": TILE_PX, "levels": sizes, "jpeg": [[_text(tile) for tile in level.tiles] for level in levels]}
-    return template.render(**told, tiles=_json(tiles), overview=_text(levels[-1].tiles[0]))
+    return page_of.render(**told, tiles=script_json(tiles), overview=_text(levels[-1].tiles[0]))
 
 
 def _data(tray: Tray) -> dict[str, Any]:
@@ -142,11 +132,3 @@ def _counts(tray: Tray) -> dict[str, int]:
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _json(data: Any) -> str:
-    """JSON that no text in it can end the script element with."""
-    from markupsafe import Markup
-
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c"))
