@@ -232,7 +232,7 @@ def _speed(size: Size, detector: Path, batch: int, threads: int, device: str, en
     )
     for number in (batch, 1):
         theirs = _sahi(path, detector, size, number, device, side)
-        print(f"{_assert_equal(ours, theirs)}", flush=True)
+        print(f"{_assert_equal(ours, theirs, exact=enlarge == 1)}", flush=True)
         print(
             f"SAHI, batch {number}: {theirs.cpu:.1f} CPU-s ({theirs.wall:.1f} s), {theirs.merged:,} insects; "
             f"instar takes {theirs.cpu / ours.cpu:.2f}× less CPU ({theirs.wall / ours.wall:.2f}× less time)",
@@ -400,8 +400,11 @@ def _sahi(path: Path, detector: Path, size: Size, batch: int, device: str, image
     )
 
 
-def _assert_equal(ours: Run, theirs: Run) -> str:
-    """Every prediction has its like; strays may fall out by the last bit, or since SAHI has no outline for them."""
+def _assert_equal(ours: Run, theirs: Run, *, exact: bool) -> str:
+    """Every prediction has its like; strays may fall out by the last bit, or since SAHI has no outline for them.
+
+    Of enlarged tiles SAHI works masks out at the network's size and shrinks them: outlines are near, not ``exact``.
+    """
     from scipy.spatial import cKDTree  # type: ignore[import-untyped]
 
     assert ours.corners == theirs.corners
@@ -414,13 +417,14 @@ def _assert_equal(ours: Run, theirs: Run) -> str:
     there, place = cKDTree(yours).query(mine, p=np.inf)
     here, _ = cKDTree(mine).query(yours, p=np.inf)
     odd = int((there > 1.5).sum() + (here > 1.5).sum())
-    assert odd <= 0.002 * len(mine), (odd, len(mine), mine[there > 1.5][:5], yours[here > 1.5][:5])
+    assert odd <= (0.002 if exact else 0.05) * len(mine), (odd, len(mine), mine[there > 1.5][:5], yours[here > 1.5][:5])
     assert np.abs(mine - yours[place])[there <= 1.5, 4].max() < 0.05, "scores differ"
     pairs = [(outlines[n], theirs.polygons[k]) for n, k in zip(drawn, place, strict=True)]
     same = sum(one == other for one, other in pairs)
     # the same sums in another order of arithmetic: a pixel whose value is 0 but for rounding falls on either side
     pixels = [_pixels(*pair) for pair in pairs]
-    assert sum(odd for odd, _ in pixels) <= 1e-3 * sum(total for _, total in pixels), "masks differ"
+    differing = sum(odd for odd, _ in pixels) / sum(total for _, total in pixels)
+    assert differing <= (1e-3 if exact else 0.1), f"masks differ in {differing:.2%} of their pixels"
     told = f"equal to SAHI's: {len(yours):,} predictions there, {len(outlines) - len(drawn)} of ours have no outline"
     return f"{told}, {odd} are not found in both, outlines are equal in {same / len(drawn):.1%}"
 
