@@ -215,3 +215,21 @@ def test_a_photograph_in_two_exports(tmp_path: Path, source: Path) -> None:
     outputs = insects(source, tmp_path / "out")
     assert boxes(outputs) == {"trays-B": [[5, 5, 10, 10]]}
     assert left_out(outputs) == {"annotated twice": 1}
+
+
+def test_annotated_in_another_size(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "AB":
+        picture(source / f"images/{name}.jpg")
+    path = coco(source / "result.json", ["A.jpg", "B.jpg"], [outline(i, i, [INSECT], None) for i in (0, 1)])
+    told = json.loads(path.read_text())
+    told["images"][0] |= {"width": 40, "height": 100}  # before it was turned
+    path.write_text(json.dumps(told))
+    assert list(boxes(insects(source, tmp_path / "out"))) == ["trays-B"]
+    assert "photograph A: annotated in another size, 40×100, and has upright 100×40 pixels" in capsys.readouterr().err
+
+
+def test_a_wrong_category_is_told_where_other_outlines_are_wrong(tmp_path: Path, source: Path) -> None:
+    picture(source / "images/A.jpg")
+    coco(source / "result.json", ["A.jpg"], [outline(1, 0, [INSECT], None), outline(2, 0, [[1, 1]], None)])
+    with pytest.raises(InputError, match=r"no outline of the categories b \(insect: 2\)"):
+        stage(source, tmp_path / "out")

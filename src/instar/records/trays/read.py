@@ -203,7 +203,8 @@ class _Reading:
             if why or tray is None or tray.size is None:
                 count = sum(outlined.outlines.counts[one.id] for one in shown)
                 self.found.left_out[why or ""] += 1
-                self._drop(LEFT_OUT.format(why), count, f"{outlined.path}: photograph {name}: {why}")
+                told = f"{why}{_sizes(tray, shown)}"
+                self._drop(LEFT_OUT.format(why), count, f"{outlined.path}: photograph {name}: {told}")
                 continue
             places = self._windows(tray, shown)
             theirs = [(labelled, one) for one in called.get(tray_name, ("", []))[1]] if labelled else []
@@ -341,6 +342,14 @@ def _unusable(tray: Tray | None, shown: list[Picture]) -> str | None:
     if shown[0].tile is None and shown[0].size not in (None, tray.size):
         return "annotated in another size"
     return None
+
+
+def _sizes(tray: Tray | None, shown: list[Picture]) -> str:
+    """Both sizes where they differ."""
+    if tray is None or tray.size is None or shown[0].size in (None, tray.size):
+        return ""
+    (width, height), (width_px, height_px) = shown[0].size or (0, 0), tray.size
+    return f", {width}×{height}, and has upright {width_px}×{height_px} pixels; annotate it as it is shown"
 
 
 def _region(one: Insects, size: tuple[int, int], margin_px: int) -> list[int] | None:
