@@ -233,3 +233,15 @@ def test_a_wrong_category_is_told_where_other_outlines_are_wrong(tmp_path: Path,
     coco(source / "result.json", ["A.jpg"], [outline(1, 0, [INSECT], None), outline(2, 0, [[1, 1]], None)])
     with pytest.raises(InputError, match=r"no outline of the categories b \(insect: 2\)"):
         stage(source, tmp_path / "out")
+
+
+def test_names_in_other_scripts_and_long_ones(tmp_path: Path, source: Path) -> None:
+    names = ["皿一", "皿二", "plate 1", "x" * 120]
+    for name in names:
+        picture(source / f"images/{name}.JPG")
+    drawn = [outline(i, i, [ring(5 * i, 5, 5 * i + 10, 15)], None) for i in range(4)]
+    coco(source / "result.json", [f"{name}.JPG" for name in names], drawn)
+    found = boxes(insects(source, tmp_path / "out"))
+    assert sorted(one[0][0] for one in found.values()) == [0, 5, 10, 15]
+    assert found["trays-plate_1"] == [[10, 5, 10, 10]]
+    assert all(len(key) <= 90 and key.isascii() for key in found)

@@ -16,7 +16,7 @@ from instar.errors import InputError
 from instar.files import sha256_of
 from instar.licences import LICENCES, normalise
 from instar.progress import progress
-from instar.records.folder import SUFFIXES, upright_size
+from instar.records.folder import LONGEST, SUFFIXES, photo_id_of, upright_size
 from instar.records.gathering import NOT_ALLOWED, Gathering, coordinates, utc_time
 from instar.records.trays.taxa import table
 
@@ -76,7 +76,9 @@ class Tray:
 
     @property
     def photo_id(self) -> str:
-        return _SAFE.sub("_", self.name.replace("/", "-"))
+        plain = _SAFE.sub("_", self.name.replace("/", "-"))
+        # of names in other scripts nothing but their length would be left
+        return plain if self.name.isascii() and len(plain) <= LONGEST else photo_id_of(self.name)
 
     @property
     def key(self) -> str:
