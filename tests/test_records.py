@@ -624,6 +624,14 @@ def test_split_by_observation() -> None:
     assert [list(few.values()).count(name) for name in ("train", "validation", "test")] == [4, 2, 1]
     backwards = dict(reversed(observations.items()))
     assert split_by_observation(backwards, **shares) == splits
+    # of so few that a share is less than half an observation, one each
+    for n in (3, 4):
+        one_each = split_by_observation(
+            {str(i): str(i) for i in range(n)}, validation_share=0.15, test_share=0.2, seed=0
+        )
+        assert sorted(one_each.values()) == ["test", *["train"] * (n - 2), "validation"]
+    two = split_by_observation({"a": "a", "b": "b"}, validation_share=0.15, test_share=0.2, seed=0)
+    assert sorted(two.values()) == ["train", "validation"]
     assert split_by_observation(observations, **(shares | {"seed": 1})) != splits
 
 

@@ -63,7 +63,7 @@ def annotations(source: Path, urls: dict[str, str], *, category: str, faults: st
     elif voc:
         found = _read_voc(source, voc, urls, problems)
     else:
-        names = _class_names(source) if yolo else {}
+        names = class_names(source) if yolo else {}
         boxes = partial(_yolo_boxes, names=names)
         found = _read_labels(source, yolo, urls, _one_name(names.values(), category), boxes, problems)
     if problems and faults != "leave_out":
@@ -127,7 +127,7 @@ def _read_labels(
     return found
 
 
-def _class_names(source: Path) -> dict[str, str]:
+def class_names(source: Path) -> dict[str, str]:
     """The set's classes, name by number as the labels write it; empty where it does not name them.
 
     Raises:

@@ -284,7 +284,7 @@ def split_by_observation(
     """Test, validation or train for each photograph, all of an observation in the same one.
 
     The observations stand in an order of their hashes and are cut where the shares of photographs are reached, each
-    to the side where more of its photographs lie.
+    to the side where more of its photographs lie. Of three observations and more at least one is in each.
 
     Args:
         observations: observation id by photograph's key.
@@ -298,11 +298,15 @@ def split_by_observation(
     sizes = Counter(observations.values())
     total, before = len(observations), 0
     splits: dict[str, str] = {}
-    for observation in hash_order(seed, sizes):
+    order = list(hash_order(seed, sizes))
+    for observation in order:
         middle = (before + sizes[observation] / 2) / total
         held = middle <= test_share + validation_share
         splits[observation] = "test" if middle <= test_share else "validation" if held else "train"
         before += sizes[observation]
+    if len(order) >= len(SPLITS) and len(set(splits.values())) < len(SPLITS):
+        # so few, or so uneven, that one of the shares is less than half an observation
+        splits = dict.fromkeys(order, "train") | {order[0]: "test", order[1]: "validation"}
     return {key: splits[observation] for key, observation in observations.items()}
 
 

@@ -33,7 +33,8 @@ COLUMNS = ["file", "taxon", "observation", "observer", "licence", "rights_holder
 COLUMNS += ["latitude", "longitude", "observed_at"]
 _SAME = {"species": "taxon", "license": "licence"}
 
-_LONGEST = 80  # characters of a photo id; a tar's names have 100
+#: Characters of a photo id; a tar's names have 100.
+LONGEST = 80
 
 
 @dataclass
@@ -296,9 +297,9 @@ def _files(source: Path) -> list[Path]:
 def photo_id_of(name: str) -> str:
     """A name for files from a path; one that had to be changed or shortened ends in a hash of the path."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name.replace("/", "-"))
-    if safe == name.replace("/", "-") and len(safe) <= _LONGEST:
+    if safe == name.replace("/", "-") and len(safe) <= LONGEST:
         return safe
-    return f"{safe[: _LONGEST - 17]}-{short_hash(name)}"
+    return f"{safe[: LONGEST - 17]}-{short_hash(name)}"
 
 
 def _time(name: str) -> datetime | None:

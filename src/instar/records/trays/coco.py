@@ -2,7 +2,7 @@
 
 import pickle
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -65,12 +65,14 @@ class Picture:
         photograph: the name of the photograph without its ending; for a photograph in a folder with it.
         tile: the number of the sub-image; None for a whole photograph.
         size: width and height in pixels where the file tells them.
+        folder: in which its file says that it lies, if it does.
     """
 
     id: Hashable
     photograph: str
     tile: int | None
     size: tuple[int, int] | None
+    folder: str = ""
 
 
 @dataclass
@@ -83,6 +85,7 @@ class Coco:
         categories: name by id.
         outlines: annotations by the id of their picture.
         read: how many annotations there are.
+        brushed: how many masks are called crowds and are one animal each.
     """
 
     path: Path
@@ -90,6 +93,7 @@ class Coco:
     categories: dict[Hashable, str] = field(default_factory=dict)
     outlines: Store = field(default_factory=Store)
     read: int = 0
+    brushed: int = 0
 
     @property
     def photographs(self) -> dict[str, list[Picture]]:
@@ -105,18 +109,19 @@ class Coco:
         return sum(count for key, count in self.outlines.counts.items() if key not in self.pictures)
 
 
-def read_coco(path: Path, work: Path | None = None) -> Coco:
+def read_coco(path: Path, work: Path | None = None, given: Iterable[tuple[str, Any]] | None = None) -> Coco:
     """Read a COCO JSON, its annotations into a temporary file.
 
     Args:
         path: of the file; pictures have ``toras_path`` or ``file_name``, sub-images are ``<photograph>_tile_<i>``.
         work: folder for the temporary file; the system's by default.
+        given: its elements, each with its key, where they are not to be read from the file.
 
     Raises:
         InputError: if the file is no COCO JSON, lists no images, or two with one id.
     """
     found = Coco(path, outlines=Store(work))
-    for key, one in progress(elements(path), f"elements of {path.name}"):
+    for key, one in progress(elements(path) if given is None else given, f"elements of {path.name}"):
         if key not in ("images", "categories", "annotations"):
             continue
         try:
@@ -132,7 +137,12 @@ def read_coco(path: Path, work: Path | None = None) -> Coco:
 def _take(found: Coco, key: str, one: dict[str, Any]) -> None:
     if key == "annotations":
         found.read += 1
-        found.outlines.add(one.get("image_id"), {name: one[name] for name in _KEPT if name in one})
+        kept = {name: one[name] for name in _KEPT if name in one}
+        # CVAT and Datumaro, who add attributes, call every mask of pixels a crowd, as COCO's crowds have no polygon
+        if one.get("iscrowd") and "attributes" in one and isinstance(one.get("segmentation"), dict):
+            found.brushed += 1
+            del kept["iscrowd"]
+        found.outlines.add(one.get("image_id"), kept)
     elif key == "categories":
         found.categories[one["id"]] = str(one["name"])
     else:
@@ -151,4 +161,4 @@ def _picture(one: dict[str, Any]) -> Picture:
     size = (int(one["width"]), int(one["height"])) if one.get("width") and one.get("height") else None
     if middle and photograph and number.isdecimal():
         return Picture(one["id"], photograph, int(number), size)
-    return Picture(one["id"], path.with_suffix("").as_posix(), None, size)
+    return Picture(one["id"], path.with_suffix("").as_posix(), None, size, one.get("folder", ""))

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from instar.errors import InputError
 from instar.files import sha256_of
 from instar.licences import LICENCES, normalise
 from instar.progress import progress
-from instar.records.folder import SUFFIXES, upright_size
+from instar.records.folder import LONGEST, SUFFIXES, photo_id_of, upright_size
 from instar.records.gathering import NOT_ALLOWED, Gathering, coordinates, utc_time
 from instar.records.trays.taxa import table
 
@@ -31,6 +32,10 @@ COLUMNS += ("collected", "trap", "licence", "rights_holder")
 COUNTS = ("specimens", "specimens_insecta_arachnida")
 
 _SAFE = re.compile(r"[^A-Za-z0-9._-]")
+#: What Label Studio puts before a name, and Roboflow behind it.
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
+_EXPORTED = re.compile(r"(?<=.)_(?:jpe?g|png|tiff?|bmp|webp)\.rf\.[0-9A-Za-z]+$", re.IGNORECASE)
+_LETTER = re.compile("[a-f]")
 _NUMBERED = re.compile(r"(.+)_\d+")
 #: Numbers of a sample's photographs; a camera's have zeros before them, or more digits.
 _OF_SAMPLE = re.compile(r"(.+)_[1-9]\d?")
@@ -71,7 +76,9 @@ class Tray:
 
     @property
     def photo_id(self) -> str:
-        return _SAFE.sub("_", self.name.replace("/", "-"))
+        plain = _SAFE.sub("_", self.name.replace("/", "-"))
+        # of names in other scripts nothing but their length would be left
+        return plain if self.name.isascii() and len(plain) <= LONGEST else photo_id_of(self.name)
 
     @property
     def key(self) -> str:
@@ -100,6 +107,25 @@ class Folder:
     missing: list[str]
     untold: int
     told: Counter[str] = field(default_factory=Counter)
+
+    def found_by(self, name: str, *, folder: str = "", elsewhere: bool = False) -> Tray | None:
+        """The photograph that a file of annotations means.
+
+        Args:
+            name: as it stands there.
+            folder: in which the file says that it lies.
+            elsewhere: whether its names are those of another place, where the photographs were annotated. A path that
+                begins at a root or leads out of the folder is in any case.
+        """
+        if tray := self.find(f"{folder}/{name}") or self.find(name):
+            return tray
+        parts = PurePosixPath(unquote(name).replace("\\", "/").replace("?d=", "/")).parts
+        if not (elsewhere or parts[0] in ("/", "..") or ":" in parts[0]):
+            return None
+        for first in range(1, len(parts)):
+            if tray := self.trays.get("/".join(parts[first:])):
+                return tray
+        return self._by_last.get(parts[-1]) or self._by_last.get(_UPLOADED.sub("", parts[-1]))
 
     def find(self, name: str) -> Tray | None:
         """The photograph that a name stands for: its own, below its folder or not; for a name without a folder, or in
@@ -131,10 +157,7 @@ def read_folder(source: Path, samples: Iterable[str] = ()) -> Folder:
     Raises:
         InputError: if there are no photographs, two get one key, or the table is damaged.
     """
-    home = next((source / name for name in FOLDERS if (source / name).is_dir()), None)
-    if home is None:
-        raise InputError(f"{source}: no folder {' or '.join(FOLDERS)} in it; put the photographs there")
-    files = [path for path in sorted(home.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    home, files = _files(source)
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not pictures:
         raise InputError(f"{home}: no photograph in it ({', '.join(sorted(SUFFIXES))}); put them there")
@@ -152,21 +175,39 @@ def read_folder(source: Path, samples: Iterable[str] = ()) -> Folder:
     if (source / TABLE).is_file():
         _read_table(source / TABLE, found)
     known = {*samples, *(tray.said.get("sample", "") for tray in trays.values())}
+    uploaded = all(_UPLOADED.match(tray.last) for tray in trays.values())
+    # a date has eight digits, too
+    uploaded = uploaded and any(_LETTER.search(tray.last[:8]) for tray in trays.values())
     for tray in trays.values():
-        tray.sample, told = _sample(tray, known - {""})
+        tray.sample, told = _sample(tray, known - {""}, uploaded=uploaded)
         found.told[told] += 1
     return found
 
 
-def _sample(tray: Tray, known: set[str]) -> tuple[str, str]:
-    """The sample of a photograph, and how it is told."""
+def _files(source: Path) -> tuple[Path, list[Path]]:
+    """The folder of the photographs, and the files in it; the source itself where none has one of their names."""
+    home = next((source / name for name in FOLDERS if (source / name).is_dir()), source)
+    files = [path for path in sorted(home.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    if home != source:
+        # LabelMe keeps what it knows of a photograph beside it
+        return home, [path for path in files if path.suffix.lower() != ".json"]
+    files = [path for path in files if path.suffix.lower() in SUFFIXES and "annotation_tiles" not in path.parts]
+    if not files:
+        raise InputError(f"{source}: no folder {' or '.join(FOLDERS)} in it; put the photographs there")
+    return source, files
+
+
+def _sample(tray: Tray, known: set[str], *, uploaded: bool) -> tuple[str, str]:
+    """The sample of a photograph, and how it is told; ``uploaded`` where Label Studio named them all."""
     if tray.said.get("sample"):
         return tray.said["sample"], BY_TABLE
-    numbered = _NUMBERED.fullmatch(tray.last)
-    named = (tray.last, numbered.group(1) if numbered else "")
+    last = _EXPORTED.sub("", tray.last)
+    last = _UPLOADED.sub("", last) if uploaded else last
+    numbered = _NUMBERED.fullmatch(last)
+    named = (last, numbered.group(1) if numbered else "")
     if name := next((name for name in named if name in known), None):
         return name, BY_KNOWN
-    name = _alone(tray.name) or tray.name
+    name = last if last != tray.last else _alone(tray.name) or tray.name
     of_sample = _OF_SAMPLE.fullmatch(name)
     return (of_sample.group(1), BY_NAME) if of_sample else (name, BY_ITSELF)
 

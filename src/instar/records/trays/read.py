@@ -13,11 +13,13 @@ import numpy as np
 from instar.errors import InputError
 from instar.files import replacing
 from instar.progress import progress
+from instar.records.annotated import given_split
 from instar.records.annotations import GIVEN_SPLITS, Annotation, Annotations, Photograph
 from instar.records.gathering import Gathering
 from instar.records.trays import folder as trays_folder
 from instar.records.trays import labels
 from instar.records.trays.coco import Coco, Picture, Store, read_coco
+from instar.records.trays.exports import exported, outline_files
 from instar.records.trays.folder import COUNTS, PARTITION, SOURCE, Folder, Tray, read_folder, windows
 from instar.records.trays.outlines import LARGEST
 from instar.records.trays.photograph import FAULTS, JOINED, OTHER_CATEGORY, Insects, insects
@@ -141,11 +143,15 @@ def read(
 
 def _cocos(source: Path, work: Path | None) -> tuple[Coco | None, Coco | None]:
     """The files of outlines and of labels."""
-    outlines = _single([*sorted(source.glob("annots*.json")), *sorted(source.glob("annotations.json"))])
+    outlines = outline_files(source)
     labelled = _single(sorted(source.glob("taxa*.json")))
     if labelled and not outlines:
         raise InputError(f"{labelled}: are labels, and there are no outlines; put annots_<date>_coco.json beside it")
-    return (read_coco(outlines, work) if outlines else None), (read_coco(labelled, work) if labelled else None)
+    if not outlines:
+        print(f"{source}: no outlines in it; a detector that learns needs them", file=sys.stderr)
+        return None, None
+    path = outlines[0] if len(outlines) == 1 else source
+    return read_coco(path, work, exported(source, outlines)), (read_coco(labelled, work) if labelled else None)
 
 
 def _single(paths: list[Path]) -> Path | None:
@@ -167,6 +173,7 @@ class _Reading:
     min_mask_px: int
     margin_px: int
     read: int = 0
+    brushed: int = 0
     labels_read: int = 0
     out: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
@@ -182,7 +189,7 @@ class _Reading:
 
     def rows(self, outlined: Coco, labelled: Coco | None) -> Iterator[tuple[Any, ...]]:
         """Read all photographs; gives rows of ``OUTLINES``."""
-        self.read = outlined.read
+        self.read, self.brushed = outlined.read, outlined.brushed
         self._drop(UNKNOWN_IMAGE, outlined.without_picture, f"{outlined.path}: annotations of images it does not list")
         called = _by_tray(labelled, self.folder)
         self.labels_read = labelled.read if labelled else 0
@@ -196,7 +203,8 @@ class _Reading:
             if why or tray is None or tray.size is None:
                 count = sum(outlined.outlines.counts[one.id] for one in shown)
                 self.found.left_out[why or ""] += 1
-                self._drop(LEFT_OUT.format(why), count, f"{outlined.path}: photograph {name}: {why}")
+                told = f"{why}{_sizes(tray, shown)}"
+                self._drop(LEFT_OUT.format(why), count, f"{outlined.path}: photograph {name}: {told}")
                 continue
             places = self._windows(tray, shown)
             theirs = [(labelled, one) for one in called.get(tray_name, ("", []))[1]] if labelled else []
@@ -218,6 +226,7 @@ class _Reading:
         """Drop all outlines of a photograph; those that can be used for its reason, the others for theirs."""
         self.found.left_out[why] += 1
         for outline in one.outlines:
+            self.names[outline.name] += 1
             outline.reason = outline.reason or LEFT_OUT.format(why)
             self._drop(outline.reason, 1, f"{path}: {tray.name}: annotation {outline.id}: {outline.reason}")
 
@@ -274,11 +283,13 @@ class _Reading:
             told = ", ".join(f"{name}: {count}" for name, count in self.names.most_common(5))
             raise InputError(
                 f"{self.source}: no outline of the categories {', '.join(self.categories)} ({told}); set "
-                "records.outline_categories"
+                "records.outline_categories to those that are animals, or to [] for all"
             )
         for name, count in sorted(self.dropped.items()):
             if not name.startswith(OTHER_CATEGORY):
                 print(f"outlines dropped: {name}: {count}, such as {self.examples[name]}", file=sys.stderr)
+        if self.brushed:
+            print(f"masks called crowds, as CVAT calls all, taken as one animal each: {self.brushed}", file=sys.stderr)
         if self.unknown:
             shown = ", ".join(f"{name} ({count})" for name, count in self.unknown.most_common(_SHOWN))
             print(f"labels that the taxonomy does not have: {self.unknown.total()}, such as {shown}", file=sys.stderr)
@@ -311,9 +322,12 @@ def _rows(one: Insects, tray: Tray) -> Iterator[tuple[Any, ...]]:
 def _by_tray(coco: Coco | None, folder: Folder) -> dict[str, tuple[str, list[Picture]]]:
     """Pictures by the photograph's own name, with the name that the file gives it."""
     found: dict[str, tuple[str, list[Picture]]] = {}
-    for name, pictures in (coco.photographs if coco else {}).items():
-        tray = folder.find(name)
-        found.setdefault(tray.name if tray else name, (name, []))[1].extend(pictures)
+    named = coco.photographs if coco else {}
+    elsewhere = not any(folder.found_by(name, folder=one.folder) for name, shown in named.items() for one in shown)
+    for name, pictures in named.items():
+        for one in pictures:
+            tray = folder.found_by(name, folder=one.folder, elsewhere=elsewhere)
+            found.setdefault(tray.name if tray else name, (name, []))[1].append(one)
     return found
 
 
@@ -330,6 +344,14 @@ def _unusable(tray: Tray | None, shown: list[Picture]) -> str | None:
     return None
 
 
+def _sizes(tray: Tray | None, shown: list[Picture]) -> str:
+    """Both sizes where they differ."""
+    if tray is None or tray.size is None or shown[0].size in (None, tray.size):
+        return ""
+    (width, height), (width_px, height_px) = shown[0].size or (0, 0), tray.size
+    return f", {width}×{height}, and has upright {width_px}×{height_px} pixels; annotate it as it is shown"
+
+
 def _region(one: Insects, size: tuple[int, int], margin_px: int) -> list[int] | None:
     """The box around all insects with the margin, clipped; None, the whole photograph, without any."""
     if not len(one.masks):
@@ -342,7 +364,8 @@ def _region(one: Insects, size: tuple[int, int], margin_px: int) -> list[int] | 
 def _given(
     source: Path, path: Path, listed: list[tuple[int, dict[str, str]]], folder: Folder, found: Annotations
 ) -> dict[str, str]:
-    """The split of every annotated photograph that a table gives; train for those that it does not list."""
+    """The split of every annotated photograph that a table gives; train for those that it does not list. Where it
+    lists none of them, their folders train, valid and test do."""
     splits: dict[str, str] = {}
     missing = []
     for line, row in listed:
@@ -354,6 +377,9 @@ def _given(
         for tray in trays:
             if splits.setdefault(tray.key, split) != split:
                 raise InputError(f"{path}: line {line}: photo {row['photo']!r} is in two splits; mend one")
+    if not splits:
+        splits = {tray.key: split for tray in folder.trays.values() if (split := given_split(tray.url))}
+        missing = [] if splits else missing
     if missing:
         print(f"{path}: {len(missing)} of its photographs are not there, such as {missing[0]}", file=sys.stderr)
     if missing and not splits:
@@ -425,6 +451,7 @@ def _counts(
             "in": reading.read,
             "out": reading.out,
             "joined": reading.assembled[JOINED],
+            "crowds_taken_as_animals": reading.brushed,
             "dropped": dict(sorted(reading.dropped.items())),
             "changed": {**dict(sorted(reading.changes.items())), "outlines": reading.areas["of"]},
             "largest_part_taken": reading.changes[LARGEST],
