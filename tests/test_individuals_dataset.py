@@ -268,7 +268,7 @@ def test_what_was_held_out_earlier_is_known_by_another_name(tmp_path: Path, caps
 def test_a_sample_that_asks_for_a_photograph_of_the_database_is_refused(tmp_path: Path, place: int | None) -> None:
     photographs = [one | {"submission_rows": 3} for one in some()]
     photographs[-1]["submission_row"] = place
-    told = "row 2 and 1 more is no" if place == 0 else "row 1 and 2 more is no"
+    told = "line 3 and 1 more is no" if place == 0 else "line 2 and 2 more is no"
     with pytest.raises(InputError, match=rf"asks for 3 images, of which {told} query .* the split query in metadata"):
         run(tmp_path, photographs)
     run(tmp_path, [one | {"submission_rows": 1} if place == 0 else one for one in some()])

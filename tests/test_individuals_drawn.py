@@ -137,21 +137,21 @@ def to_dataset(folder: Path, study: str, overrides: list[str]) -> tuple[list[dic
     records(source, out / "source", *paths, **(given(records) | {"partition": partition}))
     for stage in ("images", "detections", "crops"):
         (out / stage).mkdir()
-    photographs, cut = ([out / stage / f"s00.{end}" for end in ("parquet", "tar")] for stage in ("images", "crops"))
-    found = out / "detections/s00.parquet"
+    photographs, found, cut = (out / stage / "s00.parquet" for stage in ("images", "detections", "crops"))
+    tar = photographs.with_suffix(".tar")
     local = out / "source" if source.is_file() else source
-    images(tables[0], local, out / "source", out / "spool", *photographs, shard="s00", **given(images))
+    images(tables[0], local, out / "source", out / "spool", photographs, tar, shard="s00", **given(images))
     files = [out / name for name in ("detector", "detector.json", "curve.csv", "checkpoints")]
     detector(out / "annotations.json", out / "images", *files, **given(detector))
-    detections(files[0], *photographs, found, **given(detections))
-    crops(*photographs, found, *cut, **given(crops))
+    detections(files[0], photographs, tar, found, **given(detections))
+    crops(photographs, tar, found, cut, cut.with_suffix(".tar"), **given(crops))
     chosen = graph.params.dataset
     names = ["annotations.json", "detections", "individuals.parquet"]
     read = [out / "crops", tables[2], *(out / name for name in names)]
     read += [Path(path) for path in (chosen.decisions, chosen.earlier, chosen.specimens)]
     names = ["dataset.parquet", "held_out.csv", "specimen_crops", "dataset.json", "examples.csv", "found.csv"]
     identified(*read, *(out / name for name in names), **given(identified))
-    return read_table(cut[0], CROPS).to_pylist(), read_table(out / "dataset.parquet", IDENTITY_DATASET).to_pylist()
+    return read_table(cut, CROPS).to_pylist(), read_table(out / "dataset.parquet", IDENTITY_DATASET).to_pylist()
 
 
 def test_a_detectors_crop_stands_before_the_individual(tmp_path: Path) -> None:

@@ -398,7 +398,9 @@ def test_a_submission_that_asks_for_what_cannot_be_answered(tmp_path: Path, caps
         "query_not_asked_for": 1,
     }
     shown = capsys.readouterr().err
-    assert "sample_submission.csv: 1 images that it asks for cannot be answered: no queries in metadata.csv" in shown
+    assert (
+        "sample_submission.csv: 1 images that it asks for cannot be answered: no queries in metadata.csv; give" in shown
+    )
     assert "sample_submission.csv: does not ask for 1 queries" in shown
     (source / "sample_submission.csv").write_text("image_id,identity\n3,x\n3,x\n")
     with pytest.raises(InputError, match=r"image_id '3' stands in lines 2 and 3; remove one of them"):

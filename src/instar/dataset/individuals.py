@@ -158,9 +158,9 @@ def _check_asked(known: Collection[Row], table: Path) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise InputError(
-            f"{table}: sample_submission.csv asks for {wanted} images, of which row {missing[0] + 1}{more} is no query "
-            "that records took; give a photograph of the database the split query in metadata.csv or put a missing one "
-            "below the source, or take such rows out of the sample, and run records again"
+            f"{table}: sample_submission.csv asks for {wanted} images, of which line {missing[0] + 2}{more} is no "
+            "query that records took; give a photograph of the database the split query in metadata.csv or put a "
+            "missing one below the source, or take such lines out of the sample, and run records again"
         )
 
 

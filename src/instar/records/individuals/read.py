@@ -275,7 +275,7 @@ def _warnings(
 
 _SAID = {
     "not_in_the_table": f"not in {TABLE}",
-    "no_query": f"no queries in {TABLE}",
+    "no_query": f"no queries in {TABLE}; give them the split query there, or take them out of the sample",
     "query_not_taken": "their photographs were dropped",
 }
 
