@@ -127,6 +127,33 @@ def test_a_review_says_who_it_is(tmp_path: Path) -> None:
     assert rows["individuals-6-0"]["observation_id"] == rows["individuals-3-0"]["observation_id"] == "t1 2020-01-01"
 
 
+def shared() -> list[dict[str, Any]]:
+    """t0 and t1 of turtles as ``some``, t0 of lynxes, a newt, and a query of each."""
+    given = [photograph(n, "turtles/t0", f"2020-01-0{n + 1}") for n in range(3)] + some()[3:]
+    lynxes = [photograph(10 + n, "lynxes/t0", f"2020-02-0{n + 1}", dataset="lynxes") for n in range(3)]
+    queries = [
+        photograph(20, None, part="query", dataset="lynxes"),
+        photograph(21, None, part="query", dataset="newts"),
+    ]
+    return [*given, *lynxes, photograph(13, "n", "2020-02-01", dataset="newts"), *queries]
+
+
+def test_a_review_names_individuals_of_the_photographs_data_set(tmp_path: Path) -> None:
+    labels = {7: "t0", 20: "t0", 21: "t0", 6: "turtles/t1"}
+    named = tuple(f"individuals-{n}-0,relabel,{label},me,2026-05-01,," for n, label in labels.items())
+    rows = run(tmp_path, shared(), decisions=named)
+    found = {n: rows[f"individuals-{n}-0"]["label"] for n in labels}
+    # newts have no t0 of their own, so that it is a new one's name there
+    assert found == {7: "turtles/t0", 20: "lynxes/t0", 21: "t0", 6: "t1"}
+    assert rows["individuals-6-0"]["observation_id"] == "t1 2020-01-01"
+    with pytest.raises(InputError, match="line 2: label = n is of newts, and this photograph of turtles; name an indi"):
+        run(tmp_path, shared(), decisions=("individuals-7-0,relabel,n,me,2026-05-01,,",))
+    # of two photographs with a name that nobody had, too
+    named = tuple(f"individuals-{n}-0,relabel,x,me,2026-05-01,," for n in (7, 20))
+    with pytest.raises(InputError, match="line 3: label = x is of turtles, and this photograph of lynxes"):
+        run(tmp_path, shared(), decisions=named)
+
+
 def test_a_decision_about_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 2: individuals-77-0 is no crop of this study"):
         run(tmp_path, some(), decisions=("individuals-77-0,drop,,me,2026-05-01,,",))
@@ -216,6 +243,35 @@ def test_what_was_held_out_earlier_never_trains(tmp_path: Path) -> None:
     assert {row["is_new"] for row in rows.values() if row["label"] == "t1"} == {True}
     with pytest.raises(InputError, match=r"has rows, which the published split does not take; set dataset\.earlier to"):
         run(tmp_path, photographs, earlier=earlier, split_by="published")
+
+
+def test_what_was_held_out_earlier_is_known_by_another_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photographs = shared()
+    # turtles/t0 was t0 when there were no lynxes, and t1 stood in two data sets; t1's second day has become t9's
+    earlier = "t0 2020-01-01,test\nturtles/t1 2020-01-01,validation\nt1 2020-01-02,test\n"
+    moved = "individuals-4-0,relabel,t9,me,2026-05-01,,"
+    rows = run(tmp_path, photographs, decisions=(moved,), earlier=earlier)
+    of_day = {row["observation_id"]: row["split"] for row in rows.values()}
+    days = ("turtles/t0 2020-01-01", "t1 2020-01-01", "t9 2020-01-02")
+    assert [of_day[day] for day in days] == ["test", "validation", "test"]
+    assert of_day["t9 2020-01-01"] == "train"
+    assert metrics(tmp_path)["earlier"] == {"encounters": 3, "not_met_again": 0}
+    assert "no photograph of this study" not in capsys.readouterr().err
+    photographs[0]["boxes"] = ()  # a photograph without a crop is met again, and none can train
+    run(tmp_path, photographs, earlier=f"{earlier}t0 1999-01-01,test\nold turtle 2020-01-01,test\n")
+    assert metrics(tmp_path)["earlier"] == {"encounters": 5, "not_met_again": 2}
+    told = "earlier.csv: 2 of 5 encounters are of no photograph of this study, such as old turtle 2020-01-01; where"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [0, None])
+def test_a_sample_that_asks_for_a_photograph_of_the_database_is_refused(tmp_path: Path, place: int | None) -> None:
+    photographs = [one | {"submission_rows": 3} for one in some()]
+    photographs[-1]["submission_row"] = place
+    told = "line 3 and 1 more is no" if place == 0 else "line 2 and 2 more is no"
+    with pytest.raises(InputError, match=rf"asks for 3 images, of which {told} query .* the split query in metadata"):
+        run(tmp_path, photographs)
+    run(tmp_path, [one | {"submission_rows": 1} if place == 0 else one for one in some()])
 
 
 def test_new_individuals_are_marked(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -154,6 +155,8 @@ def test_a_table_as_the_competition_has_it(tmp_path: Path, capsys: pytest.Captur
         "names_in_several_datasets": 0,
         "licences_not_read": 0,
         "queries_with_identity": 0,
+        "boxes": 0,
+        "segmentations_not_read": 0,
         "submission": {
             "asked": 1,
             "not_in_the_table": 0,
@@ -260,6 +263,75 @@ def test_one_name_in_two_data_sets_is_two_individuals(tmp_path: Path, capsys: py
         records(tmp_path / "given", tmp_path)
 
 
+def test_boxes_part_the_individuals_of_a_photograph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    header = ["identity", "path", "bbox", "segmentation"]
+    given = [  # photographs have 8 × 6 pixels
+        ("a", "1.png", "[0, 0, 5, 5]", ""),
+        ("b", "1.png", "[5.0, 0.25, 3.0, 4.5]", "[5, 0, 8, 0, 8, 5]"),
+        ("b", "1.png", "(5.0 0.25 3.0 4.5)", "nan"),
+        ("c", "1.png", "[5.0, 0.25, 3.0, 4.5]", ""),
+        ("d", "2.png", "[0, 0, 8, 6.9]", ""),  # less than a pixel too large
+        ("e", "3.png", "nan", ""),
+        ("f", "4.png", "[1, 2, 3]", ""),
+        ("f", "5.png", "[1, 2, 3, nan]", ""),
+        ("f", "6.png", "[1, 2, 0, 3]", ""),
+        ("f", "7.png", "[-2, 2, 3, 3]", ""),
+        ("f", "8.png", "[7, 2, 3, 3]", ""),
+        ("g", "9.png", "[0, 0, 5, 5]", ""),  # the whole photograph shows this one, too
+        ("h", "9.png", "", ""),
+        ("i", "missing.png", "no box", ""),
+    ]
+    source = write_source(tmp_path / "given", (dict(zip(header, row, strict=True)) for row in given), header=header)
+    outputs = records(source, tmp_path)
+    known = {one["photo_key"]: one["identity"] for one in individuals(outputs)}
+    regions = {known[one["key"]]: (one["url"], one["region"]) for one in outputs.rows}
+    assert regions == {"a": ("1.png", [0, 0, 5, 5]), "d": ("2.png", [0, 0, 8, 6]), "e": ("3.png", None)}
+    assert sorted(reason for _, reason in outputs.dropped) == [
+        "bbox is not four numbers",
+        "bbox is not four numbers",
+        "bbox leads out of the photograph",
+        "bbox leads out of the photograph",
+        "bbox without an area",
+        *["listed twice, differently"] * 5,
+        "no such file",
+    ]
+    assert (counts(outputs)["boxes"], counts(outputs)["segmentations_not_read"]) == (6, 1)
+    shown = capsys.readouterr().err
+    assert "1 rows have a segmentation, which is not read, such as line 3 (1.png)" in shown
+    assert "photographs dropped: bbox without an area: 1, such as line 10 (6.png)" in shown
+
+
+def label(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_detector_learns_from_boxes_beside_the_table(tmp_path: Path) -> None:
+    rows = [row(name, "a", path=f"images/{name}.png") for name in "1234"] + [row("5", "b", path="turtles/5.png")]
+    source = write_source(tmp_path / "given", [*rows, row("6", "b", bbox="[0, 0, 5, 5]")], header=[*HEADER, "bbox"])
+    for name in ("1", "2", "3", "6"):
+        label(source / f"labels/{name}.txt", "0 0.5 0.5 0.5 0.5\n")
+    label(source / "labels/4.txt", "")
+    label(source / "labels/turtles/5.txt", "0 0.5 0.5 0.5 0.5\n")
+    coco = records(source, tmp_path, annotation_split="photograph").json("annotations.json")
+    # of the sixth its box alone is searched, so that it would tell nothing of a detector
+    assert [one["file_name"] for one in coco["images"]] == [f"individuals-{n}" for n in range(1, 6)]
+    assert {one["split"] for one in coco["images"]} == {"train", "validation", "test"}
+    assert [one["bbox"] for one in coco["annotations"]] == [[2, 1.5, 4, 3]] * 4
+    shutil.rmtree(source / "labels")
+    image = {"width": 8, "height": 6}
+    images = [{"id": 1, "file_name": "turtles/5.png", **image}, {"id": 2, "file_name": "1.png", **image}]
+    boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}]
+    told = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "turtle"}]}
+    label(source / "annotations.json", json.dumps(told))
+    outputs = records(source, tmp_path, annotation_split="photograph")
+    assert [one["file_name"] for one in outputs.json("annotations.json")["images"]] == [
+        "individuals-1",
+        "individuals-5",
+    ]
+    assert outputs.json("metrics.json")["annotations"]["boxes"] == {"train": 1, "validation": 0, "test": 0}
+
+
 def test_rows_without_an_id_are_named_by_their_path(tmp_path: Path) -> None:
     header = ["identity", "path"]
     given = [("a", "1.png"), ("a", "1.png"), ("b", "2.png"), ("c", "2.png"), ("d", ""), ("e", ""), ("f", "3.png")]
@@ -326,7 +398,9 @@ def test_a_submission_that_asks_for_what_cannot_be_answered(tmp_path: Path, caps
         "query_not_asked_for": 1,
     }
     shown = capsys.readouterr().err
-    assert "sample_submission.csv: 1 images that it asks for cannot be answered: no queries in metadata.csv" in shown
+    assert (
+        "sample_submission.csv: 1 images that it asks for cannot be answered: no queries in metadata.csv; give" in shown
+    )
     assert "sample_submission.csv: does not ask for 1 queries" in shown
     (source / "sample_submission.csv").write_text("image_id,identity\n3,x\n3,x\n")
     with pytest.raises(InputError, match=r"image_id '3' stands in lines 2 and 3; remove one of them"):

@@ -45,7 +45,8 @@ def _key(
 class Records:
     kind: str = _key("what the source is", choices=("world", "tables", "folder", "trays", "individuals"))
     source: str = _key(
-        "the source: a description to draw from, a folder of downloaded tables, of photographs, or of trays"
+        "the source: a description to draw from, a folder of downloaded tables, of photographs, of trays or of "
+        "individuals"
     )
     taxon: str = _key("name of the taxon whose descendants are taken; empty for all")
     licences: list[str] = _key("licences whose photographs may be used", choices=LICENCES)
@@ -182,9 +183,9 @@ class Dataset:
     )
     held_out_share: float = _key("individuals: of each one's photographs, held out by time and open_set", gt=0, lt=1)
     new_share: float = _key("individuals: of each data set's, wholly held out by open_set", gt=0, lt=1)
-    held_out_observers: float = _key("of the observers, where the split is by observer", gt=0, lt=1)
-    validation_crops: int = _key("of each species, where it has enough groups", ge=1)
-    test_crops: int = _key("of each species, for a test split made the same way; 0 for none", ge=0)
+    held_out_observers: float = _key("of the observers, where the split is by observer; not of individuals", gt=0, lt=1)
+    validation_crops: int = _key("of each species, where it has enough groups; not of individuals", ge=1)
+    test_crops: int = _key("of each species, for a test split made the same way; 0 for none; not of individuals", ge=0)
     decisions: str = _key("table of a review's decisions about crops")
     earlier: str = _key(
         "table of the observations, or individuals' encounters, that an earlier run held out: its held_out.csv"
@@ -246,13 +247,23 @@ class Classifier:
 class Evaluation:
     bootstrap: int = _key("resamples for an interval", ge=100)
     resolutions: list[int] = _key(
-        "sides of the network's input to judge the classifier at besides its training's own", ge=16, le=2048
+        "sides of the network's input to judge the classifier at besides its training's own; not of individuals",
+        ge=16,
+        le=2048,
     )
-    region_deg: float = _key("side of the regions that accuracy is told for, degrees", ge=1, le=180)
-    wanted_accuracy: float = _key("of answers at the lowest sure rank; the threshold is chosen for it", gt=0, le=1)
-    photo_boxes: int = _key("crops of a photograph whose answers are summed, best scores first", ge=1)
-    other: str = _key("table of another identifier's answers: photo_key, top1 to top5; a header alone for none")
-    synonyms: str = _key("table of names that mean the same: name, accepted; or a source folder's backbone.jsonl")
+    region_deg: float = _key("side of the regions that accuracy is told for, degrees; not of individuals", ge=1, le=180)
+    wanted_accuracy: float = _key(
+        "of answers at the lowest sure rank; the threshold is chosen for it; not of individuals", gt=0, le=1
+    )
+    photo_boxes: int = _key(
+        "crops of a photograph whose answers are summed, best scores first; not of individuals", ge=1
+    )
+    other: str = _key(
+        "table of another identifier's answers: photo_key, top1 to top5; a header alone for none; not of individuals"
+    )
+    synonyms: str = _key(
+        "table of names that mean the same: name, accepted; or a source folder's backbone.jsonl; not of individuals"
+    )
     answer_by: str = _key(
         "individuals: the scores that answer: of the classifier, the nearest photographs, each one's centroid, local "
         "features, or all of them calibrated and fused",

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from instar.dataset.near import Neighbours
 from instar.errors import InputError
 from instar.files import write_csv, write_json
 from instar.progress import progress
-from instar.splits import encounter_of, hash_order
+from instar.splits import encounter_of, hash_order, individual_of, name_of
 from instar.tables import IDENTITY_DATASET, INDIVIDUALS, NEW_INDIVIDUAL, read_table, write_table
 
 RANK = "individual"
@@ -54,8 +54,8 @@ def individuals(
 
     A crop is dropped by the first of these that holds: its licence is not allowed, its box is too small, it has neither
     an identity nor is it a query, a review dropped it, a better one of those left is of the same photograph. A review
-    may also relabel a crop to any identity. A decision counts for the crop that was looked at: where its sha256 tells
-    another one it is not applied, and told.
+    may also relabel a crop to any identity of its data set, also by a name that several data sets share. A decision
+    counts for the crop that was looked at: where its sha256 tells another one it is not applied, and told.
 
     The published split is drawn over all photographs of the database before any is dropped, as the source names them,
     so that the others' splits stay; a query that a review named trains.
@@ -64,7 +64,8 @@ def individuals(
         crops: folder of ``<shard>.parquet`` with the crops and their ancestry.
         table: of ``tables.INDIVIDUALS``.
         decisions: CSV of a review's decisions: key, verdict (keep, drop, relabel), label, who, when, why, sha256.
-        earlier: CSV of the encounters that an earlier run held out (its ``held_out.csv``): they keep their split.
+        earlier: CSV of the encounters that an earlier run held out (its ``held_out.csv``): they keep their split, also
+            where their individual has got or lost its data set's name, or a review renamed it.
         out: gets a row of ``tables.IDENTITY_DATASET`` per crop, in the order of the shards.
         out_held_out: gets the encounters with held-out photographs and their split, as CSV.
         out_metrics: gets the numbers and the leakage report, as JSON.
@@ -79,12 +80,14 @@ def individuals(
         new_share: open_set: of the individuals of each data set.
 
     Raises:
-        InputError: if a table is missing or damaged, a decision is about a crop that is not there or names nobody, no
-            crop can be held out, or encounters were held out earlier and the split is the published one.
+        InputError: if a table is missing or damaged, a decision is about a crop that is not there or names nobody or
+            an individual of another data set, no crop can be held out, encounters were held out earlier and the split
+            is the published one, or the sample submission asks for what is no query.
     """
     if split_by not in WAYS:
         raise InputError(f"dataset.split_by = {split_by}: individuals are split by {', '.join(WAYS)}; choose one")
     known = {row["photo_key"]: row for row in read_table(table, INDIVIDUALS).to_pylist()}
+    _check_asked(known.values(), table)
     held_before = read_held_out(earlier)
     if held_before and split_by == "published":
         raise InputError(
@@ -102,7 +105,7 @@ def individuals(
                 rows.append(_row(one, known[key], licences, min_crop_px))
                 hashes[one["key"]] = one["photo_phash"] or 0
                 files[one["key"]] = one["sha256"]
-    reviewed = _decide(rows, decisions, files)
+    reviewed = _decide(rows, decisions, files, known.values())
     _best(rows)
     drawn = _drawn(known) if split_by == "published" else {}
     if split_by == "published":
@@ -110,7 +113,9 @@ def individuals(
             row["split"] = TRAIN if known[row["photo_key"]]["part"] == QUERY else drawn[row["photo_key"]]
     else:
         of_new = new_share if split_by == "open_set" else None
-        _split(_to_split(rows, known), share=held_out_share, new_share=of_new, seed=seed, earlier=held_before)
+        kept = _to_split(rows, known)
+        held = _held_before(kept, known, held_before)
+        _split(kept, share=held_out_share, new_share=of_new, seed=seed, earlier=held)
     trains = {row["label"] for row in rows if row["split"] == TRAIN}
     for row in rows:
         row["is_new"] = row["label"] not in trains if row["split"] and row["label"] else None
@@ -120,6 +125,7 @@ def individuals(
     write_csv(out_held_out, HELD_OUT, sorted(held_out.items()))
     write_csv(out_examples, _EXAMPLE, _examples(rows, seed))
     told = {"review": reviewed, "photographs": _without_crop(rows, known, drawn)}
+    told["earlier"] = _met_again(rows, known, held_before, earlier)
     write_json(out_metrics, _figures(rows, hashes, near_duplicate_bits, split_by) | told)
 
 
@@ -145,9 +151,23 @@ def _row(crop: Row, known: Row, licences: Sequence[str], min_crop_px: int) -> Ro
     return found | {"split": QUERY if is_query and reason is None else None, "reason": reason}
 
 
-def _decide(rows: Iterable[Row], decisions: Path, files: Mapping[str, str]) -> Row:
+def _check_asked(known: Collection[Row], table: Path) -> None:
+    """Refuse a sample submission that asks for what can't be answered, before days of training."""
+    wanted = max((row["submission_rows"] or 0 for row in known), default=0)
+    missing = sorted(set(range(wanted)) - {row["submission_row"] for row in known})
+    if missing:
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise InputError(
+            f"{table}: sample_submission.csv asks for {wanted} images, of which line {missing[0] + 2}{more} is no "
+            "query that records took; give a photograph of the database the split query in metadata.csv or put a "
+            "missing one below the source, or take such lines out of the sample, and run records again"
+        )
+
+
+def _decide(rows: Iterable[Row], decisions: Path, files: Mapping[str, str], known: Iterable[Row]) -> Row:
     """Drop and relabel what a review decided; returns what became of the decisions."""
     by_key = {row["key"]: row for row in rows}
+    homes = {row["identity"]: row["dataset"] for row in known}
     reviewed: Row = {"applied": 0, "made on another file": [], "about a dropped crop": []}
     for key, decision in read_decisions(decisions).items():
         row, line = by_key.get(key), f"{decisions}: line {decision['line']}"
@@ -161,7 +181,7 @@ def _decide(rows: Iterable[Row], decisions: Path, files: Mapping[str, str]) -> R
             reviewed["about a dropped crop"].append(key)
         else:
             reviewed["applied"] += 1
-            _apply(row, decision)
+            _apply(row, decision, homes, line)
     for what in ("made on another file", "about a dropped crop"):
         if reviewed[what]:
             told = f"{len(reviewed[what])} decisions {what} are not applied, such as {reviewed[what][0]}"
@@ -169,12 +189,30 @@ def _decide(rows: Iterable[Row], decisions: Path, files: Mapping[str, str]) -> R
     return reviewed
 
 
-def _apply(row: Row, decision: Mapping[str, str]) -> None:
+def _apply(row: Row, decision: Mapping[str, str], homes: dict[str, str], line: str) -> None:
     if decision["verdict"] == "drop":
         row["reason"], row["split"] = REVIEW, None
     elif decision["verdict"] == "relabel":
-        row["label"], row["split"] = decision["label"], None
+        row["label"], row["split"] = _meant(decision["label"], row["dataset"], homes, line), None
         row["observation_id"] = encounter_of(row["label"], row["observed_at"], row["photo_key"])
+
+
+def _meant(name: str, dataset: str, homes: dict[str, str], line: str) -> str:
+    """The individual of a data set that a reviewer's name means; ``homes``, the data set of each, gets a new one's."""
+    for one in _names(name, dataset):
+        if homes.get(one) == dataset:
+            return one
+    if homes.setdefault(name, dataset) != dataset:
+        raise InputError(
+            f"{line}: label = {name} is of {homes[name]}, and this photograph of {dataset}; name an individual of "
+            f"{dataset}"
+        )
+    return name
+
+
+def _names(individual: str, dataset: str) -> tuple[str, ...]:
+    """What an individual is called, whether or not its name stands in another data set, too."""
+    return individual, individual_of(individual, dataset), name_of(individual, dataset)
 
 
 def _best(rows: Iterable[Row]) -> None:
@@ -211,6 +249,36 @@ def _split(
         splits = open_set(seen, share=share, new_share=new_share, seed=seed, earlier=earlier)
     for row, split in zip(kept, splits, strict=True):
         row["split"] = split
+
+
+def _called(row: Row, known: Mapping[str, Row]) -> set[str]:
+    """The ids that a photograph's encounter may have had in an earlier run."""
+    one = known[row["photo_key"]]
+    names = {name for told in (row["label"], one["identity"]) if told for name in _names(told, one["dataset"])}
+    return {encounter_of(name, one["date"], one["photo_key"]) for name in names} | {one["photo_key"]}
+
+
+def _held_before(kept: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str]) -> dict[str, str]:
+    """What an earlier run held out, by the encounters' ids of now; test where photographs of both come together."""
+    found: dict[str, str] = {}
+    for row in kept if earlier else ():
+        splits = {earlier[name] for name in _called(row, known) if name in earlier} | {found.get(row["observation_id"])}
+        if split := next((one for one in (TEST, VALIDATION) if one in splits), None):
+            found[row["observation_id"]] = split
+    return found
+
+
+def _met_again(rows: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str], path: Path) -> Row:
+    """How many encounters an earlier run held out, and how many of them no photograph is of."""
+    every = [*rows, *({"photo_key": key, "label": None} for key in known)]
+    lost = sorted(earlier.keys() - {name for row in every for name in _called(row, known)}) if earlier else []
+    if lost:
+        print(
+            f"{path}: {len(lost)} of {len(earlier)} encounters are of no photograph of this study, such as {lost[0]}; "
+            "where an individual was renamed its photographs may train now: write the new name there",
+            file=sys.stderr,
+        )
+    return {"encounters": len(earlier), "not_met_again": len(lost)}
 
 
 def _without_crop(rows: Iterable[Row], known: Mapping[str, Row], drawn: Mapping[str, str]) -> Row:

@@ -33,7 +33,7 @@ Boxes = Callable[[Path, tuple[int, int]], list[Annotation]]
 
 
 def annotations(source: Path, urls: dict[str, str], *, category: str, faults: str = "refuse") -> Annotations:
-    """Read the boxes of the photographs below ``<source>/images``; one without a label file is not annotated.
+    """Read the boxes of the photographs of a source; one without a label file is not annotated.
 
     YOLO: ``labels/….txt`` for every ``images/….<suffix>``; ``data.yaml`` or ``classes.txt`` names the classes, each of
     which is taken as the one animal, and without them only class 0 is known. Pascal VOC: ``annotations/….xml`` or
@@ -108,7 +108,7 @@ def _read_labels(
 ) -> Annotations:
     """One file of labels for each photograph, of the same path but for its ending."""
     found = Annotations(category=category)
-    stems = {PurePosixPath(url).relative_to("images").with_suffix(""): (key, source / url) for key, url in urls.items()}
+    stems = {_below_images(url).with_suffix(""): (key, source / url) for key, url in urls.items()}
     for path in paths:
         folder = source / ("labels" if path.is_relative_to(source / "labels") else "annotations")
         stem = PurePosixPath(path.relative_to(folder).as_posix()).with_suffix("")
@@ -258,6 +258,12 @@ def _file_names(urls: dict[str, str]) -> Iterator[tuple[str, str]]:
         name = PurePosixPath(url).name
         if counts[name] == 1:
             yield name, key
-        yield PurePosixPath(url).relative_to("images").as_posix(), key
+        yield _below_images(url).as_posix(), key
         yield url, key
         yield key, key
+
+
+def _below_images(url: str) -> PurePosixPath:
+    """A photograph's path below ``images``; of individuals, which need not lie there, below the source."""
+    path = PurePosixPath(url)
+    return path.relative_to("images") if path.is_relative_to("images") else path

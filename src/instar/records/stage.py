@@ -56,7 +56,7 @@ MANIFEST = "manifest.csv"
 _ORDER = ["shard", "key", "observation_id", "url"]
 
 #: The columns that the annotations, their checks and their split go by.
-_ANNOTATED = ["key", "url", "sha256", "observation_id", "observed_at"]
+_ANNOTATED = ["key", "url", "sha256", "observation_id", "observed_at", "region"]
 
 _INATURALIST = r"https?://(?:inaturalist-open-data\.s3\.amazonaws\.com|static\.inaturalist\.org)"
 
@@ -111,7 +111,7 @@ def records(
             each of them where there is such a thing. kind folder: a folder with ``images`` and, where there are such,
             ``table.csv``, ``backbone.jsonl`` and annotations. kind trays: a folder of trays, or a description that one
             is drawn from. kind individuals: a folder with ``metadata.csv`` or one folder per individual below
-            ``images``, or a description that one is drawn from.
+            ``images``, and annotations as of kind folder, or a description that one is drawn from.
         out_source: folder; gets the drawn world, or the names and hashes of the source's files.
         out_records: gets the photographs that are taken, ordered by shard and key.
         out_dropped: gets the dropped photographs and the reasons.
@@ -429,11 +429,11 @@ def _asked(tables: Path, *, kind: str) -> pa.Array | None:
 
 
 def _annotations(tables: Path, found: pa.Table, *, kind: str, category: str, faults: str) -> Annotations:
-    if kind == "folder":
-        urls = dict(zip(found["key"].to_pylist(), found["url"].to_pylist(), strict=True))
+    if kind in ("folder", "individuals"):
+        # of a photograph of which a part alone is searched, the animals beside it would count as missed
+        whole = found.filter(pc.is_null(found["region"]))
+        urls = dict(zip(whole["key"].to_pylist(), whole["url"].to_pylist(), strict=True))
         return annotated.annotations(tables, urls, category=category, faults=faults)
-    if kind == "individuals":
-        return Annotations(category=category)
     path = tables / "annotations.json"
     return read_coco(path, found["key"]) if path.is_file() else Annotations(category=category)
 

@@ -21,6 +21,7 @@ from instar.records.individuals.table import (
     TABLE,
     Row,
     find_files,
+    find_regions,
     mark_repeated,
     read_folders,
     read_submission,
@@ -64,7 +65,8 @@ def read(
     Of the table only identity and path must be there; paths are those of files below the source or its ``images``.
     What is asked for stands in ``sample_submission.csv``, where there is one. An identity that stands in two data sets
     is two individuals, each with its data set's name before its own (``splits.name_of``). An encounter is an individual
-    and a day; a photograph without either is one alone.
+    and a day; a photograph without either is one alone. With a ``bbox`` only that part of the photograph is searched;
+    a ``segmentation`` is not read.
 
     Args:
         source: the folder.
@@ -82,6 +84,8 @@ def read(
     rows = list(progress(find_files(source, rows), "photographs looked for", len(rows)))
     for row in rows:
         row.dataset = row.dataset or DATASET
+    if boxed := [row for row in rows if row.bbox]:
+        find_regions(source, progress(boxed, "boxes looked at", len(boxed)))
     repeated = mark_repeated(rows)
     shared = _name_individuals(source, rows)
     hashes = _hashes(manifest)
@@ -113,6 +117,8 @@ def read(
     counts["names_in_several_datasets"] = shared
     counts["licences_not_read"] = len(unread)
     counts["queries_with_identity"] = sum(row.had_identity for row in rows)
+    counts["boxes"] = sum(row.region is not None for row in rows)
+    counts["segmentations_not_read"] = sum(row.outlined for row in rows)
     counts["submission"] = _submission(asked, rows, taken)
     for line in _warnings(source, rows, counts, dates, unread):
         print(line, file=sys.stderr)
@@ -161,6 +167,7 @@ def _record(row: Row, time: datetime | None, licence: str, found: Lineage) -> di
         "basis": "field",
         "licence": licence,
         "rights_holder": row.rights_holder or row.creator,
+        "region": row.region,
         "creator": row.creator,
     }
 
@@ -241,6 +248,8 @@ def _warnings(
         yield f"{table}: photographs dropped: {reason}: {len(dropped)}, such as {_named(dropped[0])}"
     if given := [row for row in rows if row.had_identity]:
         yield f"{table}: {len(given)} queries have an identity, which is not used, such as {_named(given[0])}"
+    if outlined := [row for row in rows if row.outlined]:
+        yield f"{table}: {len(outlined)} rows have a segmentation, which is not read, such as {_named(outlined[0])}"
     if counts["files_in_several_rows"]:
         yield f"{table}: {counts['files_in_several_rows']} files stand in several rows"
     for way in (AMBIGUOUS, WITHOUT_DAY, UNREAD):
@@ -266,7 +275,7 @@ def _warnings(
 
 _SAID = {
     "not_in_the_table": f"not in {TABLE}",
-    "no_query": f"no queries in {TABLE}",
+    "no_query": f"no queries in {TABLE}; give them the split query there, or take them out of the sample",
     "query_not_taken": "their photographs were dropped",
 }
 

@@ -1,6 +1,8 @@
 """What a source says of photographs of individuals: the rows of ``metadata.csv``, or one folder per individual."""
 
 import csv
+import math
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,7 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from instar.errors import InputError
 from instar.formats import FORMATS
-from instar.records.folder import SUFFIXES, photo_id_of
+from instar.records.annotations import box_inside
+from instar.records.folder import SUFFIXES, photo_id_of, upright_size
 from instar.records.individuals.dates import NOTHING
 from instar.reid.orientation import read_sides
 from instar.tables import NEW_INDIVIDUAL, csv_rows
@@ -25,7 +28,7 @@ QUERY = "query"
 
 #: The table's columns, those of wildlife-datasets and AnimalCLEF25; only the first two must be there.
 COLUMNS: tuple[str, ...] = ("identity", "path", "image_id", "date", "orientation", "species", "split", "dataset")
-COLUMNS += ("licence", "license", "rights_holder", "creator")
+COLUMNS += ("licence", "license", "rights_holder", "creator", "bbox", "segmentation")
 
 #: Of photographs whose table tells no data set.
 DATASET = "individuals"
@@ -34,6 +37,8 @@ DATASET = "individuals"
 NO_IDENTITY, RESERVED = "no identity", f"identity {NEW_INDIVIDUAL} is no individual's"
 NO_FILE, OUTSIDE, NO_PATH = "no such file", "path leads out of the source", "no path"
 TWICE, DIFFERENTLY, QUERIED = "listed twice", "listed twice, differently", "listed as a query, too"
+BOX_UNREAD, BOX_EMPTY = "bbox is not four numbers", "bbox without an area"
+BOX_OUTSIDE = "bbox leads out of the photograph"
 
 
 @dataclass
@@ -62,6 +67,9 @@ class Row:
     creator: str | None = None
     individual: str | None = None  # the identity, behind its data set's name where that is not enough
     had_identity: bool = False  # a query with an identity, which is not used
+    bbox: str | None = None  # as it is written
+    outlined: bool = False  # by a segmentation, which is not used
+    region: list[int] | None = None  # of the individual: x_min, y_min, x_max, y_max in pixels, max exclusive
     url: str = ""  # of the file below the source
     reason: str | None = None
 
@@ -159,6 +167,8 @@ def _row(line: int, place: int, told: dict[str, str]) -> Row:
         creator=said.get("creator"),
         # the organisers' own table of queries may say that the individual is not known, which tells nothing
         had_identity=part == QUERY and identity is not None and identity != NEW_INDIVIDUAL,
+        bbox=said.get("bbox"),
+        outlined=said.get("segmentation") is not None,
     )
     if part != QUERY and identity in (None, NEW_INDIVIDUAL):
         row.reason = RESERVED if identity else NO_IDENTITY
@@ -228,17 +238,49 @@ def _located(source: Path, path: str) -> tuple[str, str | None]:
     return name.as_posix(), NO_FILE
 
 
+def find_regions(source: Path, rows: Iterable[Row]) -> None:
+    """Give each row with a box the part of its photograph that the box is around, or the reason why it is of no use."""
+    for row in rows:
+        if row.bbox is None or row.reason is not None:
+            continue
+        size = upright_size(source / row.url)
+        if size is not None:  # else the stage images says what is wrong with the file
+            row.region, row.reason = _region(row.bbox, *size)
+
+
+def _region(text: str, width: int, height: int) -> tuple[list[int] | None, str | None]:
+    """The whole pixels that a box as wildlife-datasets writes it, ``[x, y, width, height]``, touches."""
+    try:
+        x, y, box_width, box_height = (float(value) for value in re.split(r"[,\s]+", text.strip("[]() ")))
+    except ValueError:
+        return None, BOX_UNREAD
+    if not all(map(math.isfinite, (x, y, box_width, box_height))):
+        return None, BOX_UNREAD
+    if box_width <= 0 or box_height <= 0:
+        return None, BOX_EMPTY
+    try:
+        x, y, box_width, box_height = box_inside([x, y, box_width, box_height], width, height, "")
+    except InputError:
+        return None, BOX_OUTSIDE
+    return [math.floor(x), math.floor(y), math.ceil(x + box_width), math.ceil(y + box_height)], None
+
+
 def mark_repeated(rows: Iterable[Row]) -> int:
     """Give the reason to rows whose file another row has, too; returns how many files stand in several rows.
 
     Queries stay, since each must be answered. Of several rows that say the same the first stays; where they differ in
-    identity or part, none can be trusted.
+    identity or part, none can be trusted. Where all rows of a file have a box, those of different boxes are different.
     """
     of_file: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.reason is None:
             of_file[row.url].append(row)
-    repeated = [group for group in of_file.values() if len(group) > 1]
+    of_part: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for url, group in of_file.items():
+        parted = all(row.region for row in group)
+        for row in group:
+            of_part[url, str(row.region) if parted else ""].append(row)
+    repeated = [group for group in of_part.values() if len(group) > 1]
     for group in repeated:
         known = [row for row in group if not row.is_query]
         if len(known) < len(group):
