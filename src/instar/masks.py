@@ -296,11 +296,12 @@ def intersections(masks: Masks, others: Masks, left: np.ndarray, right: np.ndarr
     end = np.minimum(mine.end[left], theirs.end[right])
     shared = np.zeros(len(left), np.int64)
     meeting = np.flatnonzero(end > first)
-    starts, ends = mine.run(left[meeting], first[meeting]), mine.run(left[meeting], end[meeting])
+    starts, ends = (mine.at(mine.place(left[meeting], edge[meeting])) for edge in (first, end))
     for part in _portions(ends - starts):
         runs, pairs = _ranges(starts[part], ends[part])
         columns, others_of = masks.columns[runs], right[meeting[part]]
-        low, high = theirs.run(others_of[pairs], columns), theirs.run(others_of[pairs], columns + 1)
+        places = theirs.place(others_of[pairs], columns)
+        low, high = theirs.at(places), theirs.at(places + 1)
         while len(low):  # nearly every mask has one run in a column
             left_over = np.flatnonzero(high > low)
             low, high, runs, pairs = low[left_over], high[left_over], runs[left_over], pairs[left_over]
@@ -327,16 +328,18 @@ class _Columns:
         self.first[filled] = masks.columns[masks.offsets[filled]]
         self.end[filled] = masks.columns[masks.offsets[filled + 1] - 1] + 1
         # one place more for each mask, where its last run ends
-        self._bases = np.concatenate([[0], np.cumsum(self.end - self.first + 1)])
-        counts = np.bincount(self._place(masks.owners, masks.columns), minlength=self._bases[-1])
+        bases = np.concatenate([[0], np.cumsum(self.end - self.first + 1)])
+        self._shifts = bases[:-1] - self.first  # one look-up of a mask instead of two: they lie far apart in memory
+        counts = np.bincount(self.place(masks.owners, masks.columns), minlength=bases[-1])
         self._runs = np.cumsum(counts) - counts
 
-    def _place(self, indices: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        return self._bases[indices] + columns - self.first[indices]
+    def place(self, indices: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Where ``at`` finds a mask's column, from its ``first`` to its ``end``; the next column is next."""
+        return self._shifts[indices] + columns
 
-    def run(self, indices: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The first run of each mask at or after a column between its ``first`` and ``end``: int64, shape (k,)."""
-        return self._runs[self._place(indices, columns)]
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The first run of a mask at or after a column: int64, shape (k,)."""
+        return self._runs[places]
 
 
 def _ranges(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
