@@ -17,8 +17,10 @@ from instar.classifier.labels import LabelSpace
 from instar.classifier.model import load_description
 from instar.classifier.stage import classifier
 from instar.errors import InputError
+from instar.evaluation.abundance import Finding
 from instar.evaluation.answered import Answered
 from instar.evaluation.command import evaluation
+from instar.evaluation.counted import Sizes, counted
 from instar.evaluation.taxa import ALL, BARCODED, DIFFERENCE, _accuracies, _classes
 from instar.export.command import export
 from instar.identify.command import identify
@@ -57,15 +59,53 @@ def test_accuracies_with_and_without_barcodes_by_hand() -> None:
     # photograph a alone: 0 and 1/2; b alone: 1 and 1
     assert (found["order", ALL]["low"], found["order", ALL]["high"]) == (0, 1)
     assert (found["order", DIFFERENCE]["low"], found["order", DIFFERENCE]["high"]) == (0, 0.5)
-    # one family is a class: right for the first, wrong for the Aphididae
-    assert found["family", ALL]["value"] == 0.5
+    # one family is a class: the first is of it where barcodes leave its order, wrong for the Aphididae
+    assert found["family", BARCODED]["value"] == 0.5
+    assert found["family", ALL]["value"] == 0  # of Hemiptera no family is known
     assert (found["family", ALL]["crops"], found["family", ALL]["photographs"]) == (2, 2)
 
 
 def test_figures_of_each_class_by_hand() -> None:
     rows = {row["label"]: row for row in _classes(JUDGED, ANSWERED, np.ones(3, bool), (1, 5, 7))}
     told = {name: (row["held_out_crops"], row["top1"], row["top1_barcoded"]) for name, row in rows.items()}
-    assert told == {"Chironomidae": (1, 1, 1), "Diptera": (1, 0, 1), "Hemiptera": (2, 0.5, 0.5)}
+    assert told == {"Chironomidae": (1, 0, 1), "Diptera": (1, 0, 1), "Hemiptera": (2, 0.5, 0.5)}
+
+
+def test_the_answers_of_ranks_do_not_contradict_each_other() -> None:
+    names = ("Linyphiidae", "Xidae", "Araneae", "Diptera", "Hemiptera", "Arachnida", "Insecta")
+    ranks = ("family",) * 2 + ("order",) * 3 + ("class",) * 2
+    space = LabelSpace(names, ranks, (2, 6, 5, 6, 6, -1, -1))
+    nodes = np.array(
+        [
+            [0.3, 0.2, 0.3, 0.25, 0.25, 0.3, 0.7],  # Araneae is the likeliest order, but Insecta the likeliest class
+            [0.1, 0.5, 0.1, 0.2, 0.2, 0.1, 0.9],  # of Xidae no order is known
+            [0.8, 0.0, 0.8, 0.2, 0.0, 0.8, 0.2],
+            [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],  # barcodes left nothing below
+        ],
+        np.float32,
+    )
+    outputs = np.array([0, 1, 3, 4, 6])
+    answered = Answered(space, nodes, nodes, nodes[:, outputs], outputs, np.zeros(4, bool))
+    told = {rank: answered.best(rank, restricted=False) for rank in ("class", "order", "family")}
+    said = {rank: [names[place] if place >= 0 else None for place in best] for rank, (best, _) in told.items()}
+    assert said == {
+        "class": ["Insecta", "Insecta", "Arachnida", "Insecta"],
+        "order": ["Diptera", None, "Araneae", None],
+        "family": [None, "Xidae", "Linyphiidae", None],
+    }
+    assert told["order"][1] == pytest.approx([0.25, 0, 0.8, 0])
+    # the abundances count the same answers
+    rows = pd.DataFrame({"observation_id": ["s"] * 4, "area": [10] * 4})
+    sizes = Sizes(Finding(*(np.array([9]) for _ in range(4))), np.array([], np.int64))
+    table = counted(rows, answered, sizes, {"s": {"p"}}, {}, draws=9, seed=0)
+    assert {row["taxon"]: row["detections"] for row in table if row["detections"]} == {
+        "Insecta": 3,
+        "Arachnida": 1,
+        "Diptera": 1,
+        "Araneae": 1,
+        "Xidae": 1,
+        "Linyphiidae": 1,
+    }
 
 
 def write_study(folder: Path) -> Rows:

@@ -80,8 +80,8 @@ def counted(
 ) -> Iterator[dict[str, Any]]:
     """Rows of ``ABUNDANCE``: of each sample and rank the taxa that were detected or may be there.
 
-    A detection is of the taxon of its most probable output and of those above it. A sample in which nothing was
-    detected has one row without rank and taxon.
+    A detection is of the taxa that are answered for it (``Answered.path``), as in ``predictions.parquet``. A sample in
+    which nothing was detected has one row without rank and taxon.
 
     Args:
         rows: of the crops.
@@ -95,7 +95,7 @@ def counted(
     labels = answered.labels
     recall, precision = sizes.finding.draws(np.random.default_rng(stable_hash(seed, "found")), draws)
     belongs = members(labels, answered.classes)
-    best = belongs[answered.outputs.argmax(axis=1)]
+    best = answered.path(restricted=True)
     size = size_of(rows["area"].to_numpy(), sizes.edges)
     for sample, photographs in sorted(samples.items()):
         here = (rows["observation_id"] == sample).to_numpy()

@@ -51,6 +51,8 @@ def taxa(
 
     Each rank is judged on crops whose animal is sure to be of a taxon of that rank; one whose taxon is no class of the
     classifier is always wrong, also where no taxon above it is one. Intervals are of 95 %, by resampling photographs.
+    The answers of a crop's ranks are a path from the top: of the orders the most probable one of the class that it is
+    answered to be of, and so on (``Answered.path``).
     The temperature is fitted on validation. With barcodes, only classes that the sample's list leaves possible have a
     probability (``barcoded.allowed``), and theirs is divided by their sum; a sample without barcodes is not restricted.
 

@@ -58,10 +58,11 @@ def _accuracies(metrics: dict[str, Any]) -> Table:
         if found:
             told = [_measured(found[way], signed=way == "difference") for way in _WAYS]
             lines.append([rank, f"{found['crops']:,}", *told])
-    sentence = "The difference is paired: of the same crops. An interval that holds 0 is no difference that these "
-    sentence += "photographs can show. An animal whose taxon is no class of the classifier counts as wrong; "
+    sentence = "Answers go down from the class: the most probable order of that class, the most probable family of "
+    sentence += "that order. The difference is paired: of the same crops. An interval that holds 0 is no difference "
+    sentence += "that these photographs can show. An animal whose taxon is no class of the classifier counts as wrong; "
     sentence += f"of {metrics['of_no_class']:,} crops no taxon at any rank is a class."
-    caption = "Crops whose most probable taxon of a rank is right, of any taxon and of those barcoded in the sample"
+    caption = "Crops whose answer at a rank is right, of any taxon and of those barcoded in the sample"
     return Table(caption, ["rank", "crops", *_WAYS], lines, sentence)
 
 
@@ -112,7 +113,7 @@ def _abundance(inputs: Inputs) -> Table:
     sentence += "differ, nor taxa of which nothing was found. "
     more = len(shown) - len(lines)
     sentence += f"{more:,} more lines, and families and classes," if more else "Families and classes"
-    caption = "Orders of each sample: detections whose most probable taxon is of it, and animals"
+    caption = "Orders of each sample: detections that are answered to be of it, and animals"
     return Table(
         caption, ["sample", "order", "detections", "animals"], lines, f"{sentence} are in plots/abundance.csv."
     )
@@ -123,6 +124,6 @@ def right_at_order(metrics: dict[str, Any]) -> Measure | None:
     found = metrics["accuracy"].get("order")
     if found is None:
         return None
-    name = "the most probable order of those barcoded in the sample is right"
+    name = "the order that is answered, of those barcoded in the sample, is right"
     one = found["barcoded taxa"]
     return Measure("order, barcoded taxa", one["value"], one["low"], one["high"], name)
