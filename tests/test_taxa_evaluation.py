@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from instar.evaluation.abundance import Finding
 from instar.evaluation.answered import Answered
 from instar.evaluation.command import evaluation
 from instar.evaluation.counted import Sizes, counted
-from instar.evaluation.taxa import ALL, BARCODED, DIFFERENCE, _accuracies, _classes
+from instar.evaluation.taxa import ALL, BARCODED, COMMON, DIFFERENCE, GAIN, _accuracies, _classes
 from instar.export.command import export
 from instar.identify.command import identify
 from instar.study import compose
@@ -43,14 +44,15 @@ JUDGED = pd.DataFrame(
         "photo_key": ["a", "a", "b"],
     }
 )
+TRAINED = {"family": Counter({"Chironomidae": 1}), "order": Counter(Hemiptera=7, Diptera=7), "class": Counter[str]()}
 
 
 def test_nothing_judged_nothing_told() -> None:
-    assert list(_accuracies(JUDGED, ANSWERED, np.zeros(3, bool), resamples=100, seed=0)) == []
+    assert list(_accuracies(JUDGED, ANSWERED, np.zeros(3, bool), TRAINED, resamples=100, seed=0)) == []
 
 
 def test_accuracies_with_and_without_barcodes_by_hand() -> None:
-    rows = list(_accuracies(JUDGED, ANSWERED, np.ones(3, bool), resamples=500, seed=0))
+    rows = list(_accuracies(JUDGED, ANSWERED, np.ones(3, bool), TRAINED, resamples=500, seed=0))
     found = {(row["rank"], row["prediction"]): row for row in rows}
     assert {rank for rank, _ in found} == {"family", "order"}
     # order: Hemiptera for Diptera, Diptera for Hemiptera, Hemiptera right; barcodes mend the first
@@ -62,13 +64,20 @@ def test_accuracies_with_and_without_barcodes_by_hand() -> None:
     # one family is a class: the first is of it where barcodes leave its order, wrong for the Aphididae
     assert found["family", BARCODED]["value"] == 0.5
     assert found["family", ALL]["value"] == 0  # of Hemiptera no family is known
+    # of orders, equally common in training, the first by name: right for the first crop; each order weighs a half
+    assert found["order", COMMON]["value"] == pytest.approx(1 / 3, abs=1e-6)
+    assert found["order", GAIN]["value"] == pytest.approx(1 / 3, abs=1e-6)
+    balanced = {way: found["order", way]["mean_over_taxa"] for way in (ALL, BARCODED, COMMON, GAIN)}
+    assert balanced == {ALL: 0.25, BARCODED: 0.75, COMMON: 0.5, GAIN: 0.25}
     assert (found["family", ALL]["crops"], found["family", ALL]["photographs"]) == (2, 2)
 
 
 def test_figures_of_each_class_by_hand() -> None:
-    rows = {row["label"]: row for row in _classes(JUDGED, ANSWERED, np.ones(3, bool), (1, 5, 7))}
+    rows = {row["label"]: row for row in _classes(JUDGED, ANSWERED, np.ones(3, bool), TRAINED)}
     told = {name: (row["held_out_crops"], row["top1"], row["top1_barcoded"]) for name, row in rows.items()}
     assert told == {"Chironomidae": (1, 0, 1), "Diptera": (1, 0, 1), "Hemiptera": (2, 0.5, 0.5)}
+    taken = {name: (row["train_crops"], row["taken_for"], row["taken_for_crops"]) for name, row in rows.items()}
+    assert taken == {"Chironomidae": (1, None, 0), "Diptera": (7, None, 0), "Hemiptera": (7, "Diptera", 1)}
 
 
 def test_the_answers_of_ranks_do_not_contradict_each_other() -> None:
@@ -174,7 +183,10 @@ def test_the_stage_judges_restricts_and_counts(study: Path) -> None:
     assert (metrics["split"], metrics["crops"], metrics["photographs"]) == ("test", 8, 1)
     assert metrics["rows"] == {"in": 24, "out": 8, "dropped": {"not held out": 16}}
     assert metrics["samples"] == {"samples": 3, "with_barcodes": 1, "restricted": 1}
-    assert metrics["accuracy"]["order"][BARCODED]["value"] == 0.5  # all are told to be Hemiptera
+    order = metrics["accuracy"]["order"]
+    assert order[BARCODED]["value"] == 0.5  # all are told to be Hemiptera
+    # of each order four trained; always Diptera is as good
+    assert (order["most_common"], order[COMMON]["value"], order[GAIN]["value"]) == ("Diptera", 0.5, 0)
     rows = read_table(study / "predictions.parquet", TAXA_PREDICTIONS).to_pylist()
     of_test = [row for row in rows if row["split"] == "test"]
     assert {(row["family"], row["order"], row["restricted"]) for row in of_test} == {(None, "Hemiptera", True)}

@@ -13,6 +13,8 @@ from instar.report.parts import Table
 #: Lines of the table of abundances on the page, at most.
 MOST_LINES = 150
 _WAYS = ("all taxa", "barcoded taxa", "difference")
+_COMMON, _GAIN = "most common in training", "gain over the most common"
+_CLASSES = ["rank", "label", "train_crops", "held_out_crops", "top1", "top1_barcoded", "taken_for", "taken_for_crops"]
 _ABUNDANCE = ["sample", "trained_on", "rank", "taxon", "detections", "animals", "low", "high"]
 _FOUND = ["split", "size", "animals", "found", "crops", "right"]
 
@@ -26,9 +28,10 @@ class Taxa:
 
 
 def taxa(inputs: Inputs) -> Taxa:
-    """The section, from metrics/evaluation.json, plots/found.csv and plots/abundance.csv."""
+    """The section, from metrics/evaluation.json, plots/classes.csv, plots/found.csv and plots/abundance.csv."""
     metrics, made = inputs.metrics["evaluation"], inputs.metrics["dataset"]
-    return Taxa(_sentences(metrics, made), [_accuracies(metrics), _found(inputs), _abundance(inputs)])
+    tables = [_accuracies(metrics), _orders(inputs, metrics), _found(inputs), _abundance(inputs)]
+    return Taxa(_sentences(metrics, made), tables)
 
 
 def _sentences(metrics: dict[str, Any], made: dict[str, Any]) -> list[str]:
@@ -57,13 +60,42 @@ def _accuracies(metrics: dict[str, Any]) -> Table:
         found = metrics["accuracy"].get(rank)
         if found:
             told = [_measured(found[way], signed=way == "difference") for way in _WAYS]
-            lines.append([rank, f"{found['crops']:,}", *told])
+            always = f"{found['most_common']}: {_measured(found[_COMMON], signed=False)}"
+            means = " and ".join(percent(found[way]["mean_over_taxa"]) for way in ("barcoded taxa", _COMMON))
+            lines.append([rank, f"{found['crops']:,}", *told, always, _measured(found[_GAIN], signed=True), means])
     sentence = "Answers go down from the class: the most probable order of that class, the most probable family of "
-    sentence += "that order. The difference is paired: of the same crops. An interval that holds 0 is no difference "
-    sentence += "that these photographs can show. An animal whose taxon is no class of the classifier counts as wrong; "
+    sentence += "that order. The most common taxon in training is what a classifier that learnt nothing could always "
+    sentence += "name; the gain is that of the answers with barcodes over it. The mean over taxa, of these two, weighs "
+    sentence += "every held-out taxon the same. Differences are paired: of the same crops. An interval that holds 0 is "
+    sentence += "no difference that these photographs can show. An animal whose taxon is no class of the classifier "
+    sentence += "counts as wrong; "
     sentence += f"of {metrics['of_no_class']:,} crops no taxon at any rank is a class."
     caption = "Crops whose answer at a rank is right, of any taxon and of those barcoded in the sample"
-    return Table(caption, ["rank", "crops", *_WAYS], lines, sentence)
+    columns = ["rank", "crops", *_WAYS, _COMMON, _GAIN, "means over taxa"]
+    return Table(caption, columns, lines, sentence)
+
+
+def _orders(inputs: Inputs, metrics: dict[str, Any]) -> Table:
+    """How many crops of each order are right, and what the wrong ones are taken for."""
+    table = inputs.curve("classes.csv", _CLASSES)
+    orders = table[table["rank"] == "order"].sort_values(["held_out_crops", "label"], ascending=[False, True])
+    lines = [
+        [
+            str(row["label"]),
+            f"{row['train_crops']:,}",
+            *(_right(row[way], row["held_out_crops"]) for way in ("top1", "top1_barcoded")),
+            f"{row['taken_for']} ({row['taken_for_crops']:,})" if row["taken_for_crops"] else "–",
+        ]
+        for _, row in orders.iterrows()
+    ]
+    columns = ["order", "training crops", "right, of any taxon", "right, of those barcoded", "wrong ones mostly as"]
+    judged = metrics["accuracy"].get("order", {"crops": 0})["crops"] - int(orders["held_out_crops"].sum())
+    sentence = f"{judged:,} more held-out crops are of orders that are no class, and so wrong." if judged else ""
+    return Table("Orders of held-out crops", columns, lines, sentence)
+
+
+def _right(share: float, crops: int) -> str:
+    return f"{round(share * crops):,} of {crops:,}" if crops else "–"
 
 
 def _measured(found: dict[str, float], *, signed: bool) -> str:
@@ -127,3 +159,15 @@ def right_at_order(metrics: dict[str, Any]) -> Measure | None:
     name = "the order that is answered, of those barcoded in the sample, is right"
     one = found["barcoded taxa"]
     return Measure("order, barcoded taxa", one["value"], one["low"], one["high"], name)
+
+
+def beside_order(metrics: dict[str, Any]) -> tuple[str, str]:
+    """What always naming the most common order would reach, for a sentence and in short."""
+    found = metrics["accuracy"]["order"]
+    text = f"always naming {found['most_common']}, the most common in training, would for {_always(found)}"
+    text += "" if found[_GAIN]["low"] > 0 else ", so that no skill is shown"
+    return text, f"always {found['most_common']}: {_always(found)}"
+
+
+def _always(found: dict[str, Any]) -> str:
+    return percent(found[_COMMON]["value"])
