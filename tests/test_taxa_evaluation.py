@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from crop_shards import SETTINGS
 from PIL import Image
-from taxa_study import animal, detection, square, write_annotations, write_barcodes, write_detections
+from taxa_study import animal, detection, square, write_annotations, write_barcodes, write_detections, write_taxonomy
 from test_taxa_dataset import HEADING, Rows, run, write_specimens
 
+from instar.annotations import Annotated
 from instar.classifier.labels import LabelSpace
 from instar.classifier.model import load_description
 from instar.classifier.stage import classifier
@@ -21,10 +22,11 @@ from instar.errors import InputError
 from instar.evaluation.abundance import Finding
 from instar.evaluation.answered import Answered
 from instar.evaluation.command import evaluation
-from instar.evaluation.counted import Sizes, counted
+from instar.evaluation.counted import ABUNDANCE, Sizes, counted, truths_of
 from instar.evaluation.taxa import ALL, BARCODED, COMMON, DIFFERENCE, GAIN, _accuracies, _classes
 from instar.export.command import export
 from instar.identify.command import identify
+from instar.lineages import read_lineages
 from instar.study import compose
 from instar.tables import CROPS, TAXA_PREDICTIONS, read_table, write_table
 
@@ -106,8 +108,9 @@ def test_the_answers_of_ranks_do_not_contradict_each_other() -> None:
     # the abundances count the same answers
     rows = pd.DataFrame({"observation_id": ["s"] * 4, "area": [10] * 4})
     sizes = Sizes(Finding(*(np.array([9]) for _ in range(4))), np.array([], np.int64))
-    table = counted(rows, answered, sizes, {"s": {"p"}}, {}, draws=9, seed=0)
+    table = counted(rows, answered, sizes, {"s": {"p"}}, {}, {}, draws=9, seed=0)
     assert {row["taxon"]: row["detections"] for row in table if row["detections"]} == {
+        None: 4,
         "Insecta": 3,
         "Arachnida": 1,
         "Diptera": 1,
@@ -115,6 +118,38 @@ def test_the_answers_of_ranks_do_not_contradict_each_other() -> None:
         "Xidae": 1,
         "Linyphiidae": 1,
     }
+
+
+def test_sums_over_samples_and_what_was_annotated(tmp_path: Path) -> None:
+    """Sample s has two Diptera and a Hemiptera, t a Diptera; all that is detected is told to be what is likely."""
+    write_taxonomy(tmp_path / "taxonomy.parquet")
+    boxes = np.array([square(0, 0), square(30, 0), square(60, 0)], float)
+    taxa = ("family:Chironomidae", "order:Hemiptera", None)
+    annotated = [Annotated("p", "test", 100, 100, boxes, False, taxa=taxa)]
+    annotated += [Annotated(key, "test", 100, 100, boxes[:1], key == "r", taxa=("order:Diptera",)) for key in "qr"]
+    truths = truths_of(annotated, read_lineages(tmp_path / "taxonomy.parquet"))
+    assert truths.keys() == {"p", "q"}  # of a crowd the number is not known
+    assert truths["p"] == {
+        (None, None): 3,
+        ("class", "Insecta"): 2,
+        ("order", "Diptera"): 1,
+        ("family", "Chironomidae"): 1,
+        ("order", "Hemiptera"): 1,
+    }
+    rows = pd.DataFrame({"observation_id": ["s", "s", "t"], "area": [10] * 3})
+    # next to all is found and right, so that draws are the detections
+    sizes = Sizes(Finding(*(np.array([10**9]) for _ in range(4))), np.array([], np.int64))
+    samples, splits = {"s": {"p"}, "t": {"q"}, "u": {"r"}}, {"p": "test", "q": "test", "r": "validation"}
+    sure = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]], np.float32)
+    answered = Answered(SPACE, sure, sure, sure[:, [0, 2]], np.array([0, 2]), np.zeros(3, bool))
+    table = counted(rows, answered, sizes, samples, splits, truths, draws=9, seed=0)
+    found = {(row["sample"], row["taxon"]): [row[name] for name in ABUNDANCE[-5:]] for row in table}
+    assert found["s", None] == [2, 2, 2, 2, 3]
+    assert found["t", "Diptera"] == [1, 1, 1, 1, 1]
+    assert found["u", None] == [0, 0, 0, 0, None]
+    assert found["samples of test", None] == [3, 3, 3, 3, 4]
+    assert found["samples of test", "Diptera"] == [2, 2, 2, 2, 2]
+    assert found["all samples", "Hemiptera"] == [1, 1, 1, 1, None]
 
 
 def write_study(folder: Path) -> Rows:
@@ -193,9 +228,20 @@ def test_the_stage_judges_restricts_and_counts(study: Path) -> None:
     assert [row["order_probability"] for row in of_test] == pytest.approx([1.0] * 8)
     with (study / "abundance.csv").open() as file:
         counted = [row for row in csv.DictReader(file) if row["sample"] == "sample of trays-3"]
-    assert [(row["rank"], row["taxon"], row["detections"]) for row in counted] == [
-        ("class", "Insecta", "8"),
-        ("order", "Hemiptera", "8"),
+    assert [tuple(row[name] for name in ("rank", "taxon", "detections", "annotated")) for row in counted] == [
+        ("", "", "8", "8"),
+        ("class", "Insecta", "8", "8"),
+        ("order", "Diptera", "0", "4"),
+        ("order", "Hemiptera", "8", "4"),
+    ]
+    with (study / "abundance.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if not row["rank"]]
+    # no sum of the one sample of test
+    assert [(row["sample"], row["detections"], row["trained_on"], row["validated_on"]) for row in rows] == [
+        ("sample of trays-1", "8", "1", "0"),
+        ("sample of trays-2", "8", "0", "1"),
+        ("sample of trays-3", "8", "0", "0"),
+        ("all samples", "24", "1", "1"),
     ]
     # on validation all 8 were found and all 8 crops are right: a few more or fewer are possible
     assert float(counted[0]["low"]) <= 8 <= float(counted[0]["high"])
@@ -222,7 +268,7 @@ def test_animals_of_no_class_are_wrong_and_photographs_without_detections_counte
         rows = list(csv.DictReader(file))
     assert {row["photographs"] for row in rows if row["sample"] == "sample of trays-3"} == {"2"}
     assert [list(row.values()) for row in rows if row["sample"] == "sample of trays-5"] == [
-        ["sample of trays-5", "1", "0", "False", "", "", "0", "0", "0", "0"]
+        ["sample of trays-5", "1", "0", "0", "False", "", "", "0", "0", "0", "0", ""]
     ]
 
 

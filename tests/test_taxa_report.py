@@ -41,7 +41,18 @@ def write_taxa(root: Path, abundance: list[dict[str, Any]], accuracy: dict[str, 
     samples = {"samples": 6, "with_barcodes": 5, "restricted": 3}
     judged = {"split": "test", "crops": 8, "photographs": 2, "temperature": 1.5, "samples": samples, "of_no_class": 3}
     write_json(given["metrics"] / "evaluation.json", {**judged, "accuracy": accuracy})
-    columns = ["sample", "trained_on", "rank", "taxon", "detections", "animals", "low", "high"]
+    columns = [
+        "sample",
+        "trained_on",
+        "validated_on",
+        "annotated",
+        "rank",
+        "taxon",
+        "detections",
+        "animals",
+        "low",
+        "high",
+    ]
     pd.DataFrame(abundance, columns=columns).to_csv(given["plots"] / "abundance.csv", index=False)
     CLASSES.to_csv(given["plots"] / "classes.csv", index=False)
     pd.DataFrame(FOUND).to_csv(given["plots"] / "found.csv", index=False)
@@ -57,9 +68,20 @@ def section(given: dict[str, Any]) -> str:
     return " ".join(unescape(text).split())
 
 
-def line(sample: str, taxon: str = "Diptera", *, trained_on: int = 0, rank: str = "order") -> dict[str, Any]:
+def line(
+    sample: str,
+    taxon: str | None = "Diptera",
+    *,
+    trained_on: int = 0,
+    validated_on: int = 0,
+    annotated: int | None = None,
+    rank: str | None = "order",
+) -> dict[str, Any]:
     counts = {"detections": 1200, "animals": 1500, "low": 1300.5, "high": 1800}
-    return {"sample": sample, "trained_on": trained_on, "rank": rank, "taxon": taxon, **counts}
+    return {"sample": sample, "trained_on": trained_on, "rank": rank, "taxon": taxon, **counts} | {
+        "validated_on": validated_on,
+        "annotated": annotated,
+    }
 
 
 def test_a_section_without_any_crop_judged_or_counted(tmp_path: Path) -> None:
@@ -85,7 +107,7 @@ def test_accuracies_and_abundances(tmp_path: Path) -> None:
     assert "points Diptera: 62 % (50–75 %) +12.5 (+0.0 to +25.0) points 40 % and 20 %" in text
     assert "Diptera 48 30 of 30 30 of 30 – Araneae 8 1 of 4 0 of 4 Diptera (3) Coleoptera 3 – – –" in text
     assert "2 more held-out crops are of orders that are no class" in text
-    assert "one (trained on) Diptera 1,200 1,500 (1,300 to 1,800)" in text
+    assert "one (trained on) Diptera 1,200 1,500 (1,300 to 1,800) –" in text
     assert f"{HOSTILE} Diptera" in text and HOSTILE not in given["out"].read_text()
     assert "of 3 crops no taxon at any rank is a class" in text
     assert "empty nothing detected 0 0 (0 to 0)" in text
@@ -95,6 +117,23 @@ def test_accuracies_and_abundances(tmp_path: Path) -> None:
     head = "names the right order for 75 % (50–100 %) of the held-out crops"
     beside = "; always naming Diptera, the most common in training, would for 62 %, so that no skill is shown."
     assert head + beside in " ".join(given["out"].read_text().split())
+
+
+def test_abundances_beside_what_was_annotated(tmp_path: Path) -> None:
+    lines = [
+        line("one", None, rank=None, annotated=1900),
+        line("one", annotated=1400),
+        line("one", "Araneae", annotated=3),
+    ]
+    lines[2]["detections"] = 0
+    lines += [line("two", validated_on=1, annotated=1500), line("samples of test", annotated=1400)]
+    text = section(write_taxa(tmp_path, lines, {}))
+    assert "one all animals 1,200 1,500 (1,300 to 1,800) 1,900" in text
+    assert "one Araneae none 1,500 (1,300 to 1,800) 3" in text
+    assert "two (validation, which recall and temperature are from) Diptera 1,200" in text
+    # of the two of the one sample that is of test, Araneae lie far below; sums are of the same animals
+    assert "Of 2 intervals of orders on test 1 hold the annotated number." in text
+    assert "Few animals of validation tell how many are found (small 3 of 4)" in text
 
 
 def test_a_long_table_says_how_much_more_there_is(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from instar.evaluation.answered import Answered, answered_of, logits_of, tempera
 from instar.evaluation.answers import interval as accuracy
 from instar.evaluation.answers import rounded
 from instar.evaluation.barcoded import read_barcodes
-from instar.evaluation.counted import ABUNDANCE, counted, searched_samples, sizes_of
+from instar.evaluation.counted import ABUNDANCE, counted, searched_samples, sizes_of, truths_of
 from instar.evaluation.stage import check_dataset
 from instar.files import replacing, write_json
-from instar.lineages import TAXON_RANKS, UNDER
+from instar.lineages import TAXON_RANKS, UNDER, read_lineages
 from instar.metrics.calibration import expected_calibration_error, reliability_curve
 from instar.splits import judged_split
 from instar.tables import PHOTOGRAPHS, SPECIMENS_SHARD, TAXA_DATASET, TAXA_PREDICTIONS, read_table, write_table
@@ -61,7 +61,8 @@ def taxa(
     Beside each accuracy stands that of always naming the taxon of most training crops, and the mean over taxa, in which
     each held-out taxon weighs the same.
 
-    All crops are counted, also those of photographs that trained: what is said of these is too good. How the intervals
+    All crops are counted, also those of photographs that trained: what is said of these is too good, and less so of
+    validation, which fits recall, precision and temperature. How the intervals
     are made, and what they do not hold, stands in ``abundance.abundances``.
 
     Args:
@@ -100,7 +101,8 @@ def taxa(
         raise InputError(f"{dataset}: no crop is for validation or test; raise records.annotation_test_share")
     if unknown := sorted(set(detected["label"].dropna()) - set(labels.names)):
         raise InputError(f"{classifier}: does not know {unknown[0]} of {dataset}; run classifier again")
-    splits = {one.key: one.split for one in read_annotations(annotations)[0]}
+    annotated = read_annotations(annotations)[0]
+    splits = {one.key: one.split for one in annotated}
     # an animal whose taxon is no class is held out with its photograph, though its crop has no label
     without_class = detected["reason"].str.startswith(UNDER, na=False) & (detected["photo_key"].map(splits) == split)
     is_judged = is_labelled | without_class.to_numpy(bool)
@@ -119,7 +121,8 @@ def taxa(
     curve = reliability_curve(confidence, right)
     _write_csv(out_reliability, curve.to_dict("records"), list(curve.columns))
     samples = searched_samples(crops, shards)
-    counts = list(counted(detected, answered, sizes_of(found), samples, splits, draws=bootstrap, seed=seed))
+    truths = truths_of(annotated, read_lineages(taxonomy))
+    counts = list(counted(detected, answered, sizes_of(found), samples, splits, truths, draws=bootstrap, seed=seed))
     _write_csv(out_abundance, counts, ABUNDANCE)
     figures = {
         "rows": {

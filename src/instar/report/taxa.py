@@ -10,12 +10,16 @@ from instar.report.inputs import Inputs
 from instar.report.measures import Measure, percent
 from instar.report.parts import Table
 
+#: A recall of fewer annotated animals says little.
+FEW_ANIMALS = 10
 #: Lines of the table of abundances on the page, at most.
 MOST_LINES = 150
 _WAYS = ("all taxa", "barcoded taxa", "difference")
 _COMMON, _GAIN = "most common in training", "gain over the most common"
 _CLASSES = ["rank", "label", "train_crops", "held_out_crops", "top1", "top1_barcoded", "taken_for", "taken_for_crops"]
-_ABUNDANCE = ["sample", "trained_on", "rank", "taxon", "detections", "animals", "low", "high"]
+_ABUNDANCE = ["sample", "trained_on", "validated_on", "rank", "taxon", "detections", "animals", "low", "high"]
+_ABUNDANCE += ["annotated"]
+_SUMS = ("all samples", "samples of test")
 _FOUND = ["split", "size", "animals", "found", "crops", "right"]
 
 
@@ -131,24 +135,52 @@ def _share(part: int, whole: int) -> str:
 def _abundance(inputs: Inputs) -> Table:
     table = inputs.curve("abundance.csv", _ABUNDANCE)
     shown = table[(table["rank"] == "order") | table["rank"].isna()]
-    lines = [
-        [
-            f"{row['sample']}{' (trained on)' if row['trained_on'] else ''}",
-            "nothing detected" if pd.isna(row["taxon"]) else str(row["taxon"]),
-            f"{row['detections']:,}",
-            f"{row['animals']:,.0f} ({row['low']:,.0f} to {row['high']:,.0f})",
-        ]
-        for _, row in shown.head(MOST_LINES).iterrows()
-    ]
+    lines = [_line(row) for _, row in shown.head(MOST_LINES).iterrows()]
     sentence = "Animals are the median and the 95 % interval of draws: of the detector's recall and precision by size, "
     sentence += "of each detection's taxon, and of the animals that were missed. They do not hold that photographs "
-    sentence += "differ, nor taxa of which nothing was found. "
-    more = len(shown) - len(lines)
-    sentence += f"{more:,} more lines, and families and classes," if more else "Families and classes"
-    caption = "Orders of each sample: detections that are answered to be of it, and animals"
-    return Table(
-        caption, ["sample", "order", "detections", "animals"], lines, f"{sentence} are in plots/abundance.csv."
+    sentence += (
+        "differ, nor taxa of which nothing was found. Where none of an order was detected, its animals are what "
     )
+    sentence += "the classifier's doubt of detections that it answers otherwise leaves possible: no sign of the order. "
+    sentence += "Annotated are, of an order, animals that are sure to be of it, and in the line of a sample all; they "
+    sentence += "are told where all photographs of a sample are annotated. "
+    sentence += " ".join([*_few(inputs), *_held(table)])
+    more = len(shown) - len(lines)
+    sentence += f" {more:,} more lines, and families and classes," if more else " Families and classes"
+    caption = "Orders of each sample: detections that are answered to be of it, and animals"
+    columns = ["sample", "order", "detections", "animals", "annotated"]
+    return Table(caption, columns, lines, f"{sentence} are in plots/abundance.csv.")
+
+
+def _line(row: "pd.Series[Any]") -> list[str]:
+    of = ("trained on", row["trained_on"]), ("validation, which recall and temperature are from", row["validated_on"])
+    told = " and ".join(name for name, photographs in of if photographs)
+    everything = "all animals" if row["detections"] else "nothing detected"
+    return [
+        f"{row['sample']} ({told})" if told else str(row["sample"]),
+        everything if pd.isna(row["taxon"]) else str(row["taxon"]),
+        f"{row['detections']:,}" if row["detections"] or pd.isna(row["taxon"]) else "none",
+        f"{row['animals']:,.0f} ({row['low']:,.0f} to {row['high']:,.0f})",
+        "–" if pd.isna(row["annotated"]) else f"{row['annotated']:,.0f}",
+    ]
+
+
+def _few(inputs: Inputs) -> list[str]:
+    """A warning of recalls of few animals."""
+    found = inputs.curve("found.csv", _FOUND)
+    few = found[(found["split"] == "validation") & (found["animals"] < FEW_ANIMALS)]
+    told = ", ".join(f"{row['size']} {row['found']:,} of {row['animals']:,}" for _, row in few.iterrows())
+    if not told:
+        return []
+    return [f"Few animals of validation tell how many are found ({told}), so that upper ends may be far too high."]
+
+
+def _held(table: pd.DataFrame) -> list[str]:
+    """How many intervals of samples that neither trained nor were validation hold the annotated number."""
+    test = table[(table["trained_on"] == 0) & (table["validated_on"] == 0)]
+    known = test[(test["rank"] == "order") & test["annotated"].notna() & ~test["sample"].isin(_SUMS)]
+    holds = int(((known["low"] <= known["annotated"]) & (known["annotated"] <= known["high"])).sum())
+    return [f"Of {len(known):,} intervals of orders on test {holds:,} hold the annotated number."] if len(known) else []
 
 
 def right_at_order(metrics: dict[str, Any]) -> Measure | None:
