@@ -13,6 +13,8 @@ from project import ROOT
 
 from instar import compared, dag
 from instar.cli import COMMANDS
+from instar.errors import InputError
+from instar.study import compose
 
 SOURCE = ROOT / "src"
 
@@ -33,6 +35,22 @@ STAGES += ["dataset", "classifier", "evaluation", "report"]
 
 def test_the_ten_stages(graph: dag.Dag) -> None:
     assert list(graph.stages) == STAGES
+
+
+def test_a_detector_of_individuals_needs_something_to_learn_from(tmp_path: Path) -> None:
+    source, params = tmp_path / "lynxes", tmp_path / "params.yaml"
+    source.mkdir()
+
+    def read(*overrides: str) -> dag.Dag:
+        params.write_text(compose("individuals", [f"records.source={source}", *overrides]))
+        return dag.read(params)
+
+    with pytest.raises(InputError, match=r"detector.family = yolo learns from annotated photographs, and .*lynxes has"):
+        read("detector=yolo11n")
+    read("detector=yolo11n", "detector.epochs=0")
+    read("detector=watershed", "detector.epochs=1")
+    (source / "annotations.json").write_text("{}")
+    read("detector=yolo11n")
 
 
 def test_photographs_that_were_drawn_lie_in_the_output(graph: dag.Dag) -> None:

@@ -14,6 +14,8 @@ from instar.errors import InputError
 from instar.params import PATH, Params, load
 
 DVC_YAML = Path("dvc.yaml")
+#: Beside photographs of one's own, one of them holds the boxes that a detector learns from; see ``records.annotated``.
+ANNOTATIONS = ("annotations.json", "annotations", "labels")
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def read(params_path: Path = PATH) -> Dag:
     """The DAG of the study in ``params_path``.
 
     Raises:
-        InputError: if the parameters are not valid (see ``instar.params.load``), or dvc.yaml or a file or folder that
-            they name is missing.
+        InputError: if the parameters are not valid (see ``instar.params.load``), dvc.yaml or a file or folder that
+            they name is missing, or a detector of individuals has nothing to learn from.
     """
     params = load(params_path)
     if not DVC_YAML.is_file():
@@ -144,7 +146,22 @@ def read(params_path: Path = PATH) -> Dag:
                 f"{params_path}: {key} = {value}: no such file or folder; {_fetching(key, params)}put it there or name "
                 "where it lies (an experiment outside the workspace needs an absolute path)"
             )
+    if params.records.kind == "individuals" and params.detector.epochs:
+        _check_annotated(params, params_path)
     return Dag(params, {name: _stage(name, body, values) for name, body in bodies.items()})
+
+
+def _check_annotated(params: Params, params_path: Path) -> None:
+    """Refuse a detector without anything to learn from before the photographs are fetched."""
+    from instar.detectors import UNTRAINED, needs_training  # here, since it loads NumPy
+
+    source = Path(params.records.source)
+    if needs_training(params.detector.family) and not any((source / name).exists() for name in ANNOTATIONS):
+        raise InputError(
+            f"{params_path}: detector.family = {params.detector.family} learns from annotated photographs, and "
+            f"{source} has none of {', '.join(ANNOTATIONS)}; annotate some, choose one that needs no training "
+            f"({', '.join(UNTRAINED)}), or set detector.epochs to 0 and detector.weights to a trained detector's"
+        )
 
 
 def _fetching(key: str, params: Params) -> str:
