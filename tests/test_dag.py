@@ -53,6 +53,34 @@ def test_a_detector_of_individuals_needs_something_to_learn_from(tmp_path: Path)
     read("detector=yolo11n")
 
 
+@pytest.mark.parametrize("name", ["annotations.json", "annots_20250307_coco.json", "x/A_1.json", "labels/a/A_1.txt"])
+def test_a_detector_of_trays_needs_outlines(tmp_path: Path, name: str) -> None:
+    source, params = tmp_path / "trays", tmp_path / "params.yaml"
+    source.mkdir()
+    (source / "taxa_20250307_coco.json").write_text("{}")
+
+    def read(*overrides: str) -> dag.Dag:
+        params.write_text(compose("trays", [f"records.source={source}", *overrides]))
+        return dag.read(params)
+
+    with pytest.raises(InputError, match=r"maskrcnn learns from .*trays has none of annots\*.json, .* \(whole_image, "):
+        read()
+    read("detector=watershed")
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    (source / name).write_text("{}")
+    read()
+
+
+@pytest.mark.parametrize(("study", "command"), [("trays", "zenodo"), ("individuals", "kaggle")])
+def test_a_missing_source_tells_how_to_fetch_it(tmp_path: Path, study: str, command: str) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(compose(study, [f"records.source={tmp_path / 'none'}"]))
+    with pytest.raises(
+        InputError, match=rf"none: no such file or folder; fetch \w+'s with 'instar source {command}', or"
+    ):
+        dag.read(params)
+
+
 def test_photographs_that_were_drawn_lie_in_the_output(graph: dag.Dag) -> None:
     assert graph.local == "data/demo/source"  # the demo's source is a description
     graph.params.records.source = "tests"

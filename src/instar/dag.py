@@ -16,6 +16,10 @@ from instar.params import PATH, Params, load
 DVC_YAML = Path("dvc.yaml")
 #: Beside photographs of one's own, one of them holds the boxes that a detector learns from; see ``records.annotated``.
 ANNOTATIONS = ("annotations.json", "annotations", "labels")
+#: Of trays: MassID45's and this project's own names, or what an annotation tool exports; see ``records.trays.read``.
+OUTLINES = ("annots*.json", "annotations.json", "*.json", "labels/**/*.txt")
+#: The published set of a kind, and the command that fetches it.
+SOURCES = {"trays": ("MassID45", "zenodo"), "individuals": ("AnimalCLEF25", "kaggle")}
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def read(params_path: Path = PATH) -> Dag:
                 f"{params_path}: {key} = {value}: no such file or folder; {_fetching(key, params)}put it there or name "
                 "where it lies (an experiment outside the workspace needs an absolute path)"
             )
-    if params.records.kind == "individuals" and params.detector.epochs:
+    if params.records.kind in SOURCES and params.detector.epochs and Path(params.records.source).is_dir():
         _check_annotated(params, params_path)
     return Dag(params, {name: _stage(name, body, values) for name, body in bodies.items()})
 
@@ -156,16 +160,29 @@ def _check_annotated(params: Params, params_path: Path) -> None:
     from instar.detectors import UNTRAINED, needs_training  # here, since it loads NumPy
 
     source = Path(params.records.source)
-    if needs_training(params.detector.family) and not any((source / name).exists() for name in ANNOTATIONS):
+    of_trays = params.records.kind == "trays"
+    wanted = OUTLINES if of_trays else ANNOTATIONS
+    is_there = _is_outlined(source) if of_trays else any((source / name).exists() for name in ANNOTATIONS)
+    if needs_training(params.detector.family) and not is_there:
         raise InputError(
             f"{params_path}: detector.family = {params.detector.family} learns from annotated photographs, and "
-            f"{source} has none of {', '.join(ANNOTATIONS)}; annotate some, choose one that needs no training "
+            f"{source} has none of {', '.join(wanted)}; annotate some, choose one that needs no training "
             f"({', '.join(UNTRAINED)}), or set detector.epochs to 0 and detector.weights to a trained detector's"
         )
 
 
+def _is_outlined(source: Path) -> bool:
+    """Whether a folder of trays has a file that may hold outlines, anywhere; that of the labels alone holds none."""
+    found = (path for name in OUTLINES for path in (source.rglob(name) if name == "*.json" else source.glob(name)))
+    return any(not (path.parent == source and path.name.startswith("taxa")) for path in found)
+
+
 def _fetching(key: str, params: Params) -> str:
-    """How to fetch the published model that a parameter names, if it names one."""
+    """How to fetch the published model or data set that a parameter names, if it names one."""
+    kind = params.records.kind
+    if key == "records.source" and kind in SOURCES:
+        set_name, command = SOURCES[kind]
+        return f"fetch {set_name}'s with 'instar source {command}', or "
     section = params.detector
     hub = {"detector.weights": section.model, "detector.sam": section.options.get("sam_model")}.get(key)
     if hub is None or "sam_model" not in section.options:
