@@ -71,6 +71,24 @@ def test_a_detector_of_trays_needs_outlines(tmp_path: Path, name: str) -> None:
     read()
 
 
+def test_a_classifier_of_taxa_needs_taxa(tmp_path: Path) -> None:
+    source, params = tmp_path / "trays", tmp_path / "params.yaml"
+    source.mkdir()
+    params.write_text(compose("trays", [f"records.source={source}", "labels=[taxon]"]))
+    outlines = source / "annotations.json"
+    for text in ("", '{"annotations": [{"id": 1, "segmentation": []}]}'):
+        outlines.write_text(text)
+        with pytest.raises(
+            InputError, match=r"no outline in .*trays carries one; give taxa_<date>_coco.json, or 'taxon'"
+        ):
+            dag.read(params)
+    outlines.write_text('{"annotations": [{"id": 1, "taxon": "Diptera"}]}')
+    dag.read(params)
+    outlines.write_text("{}")
+    (source / "taxa_20250307_coco.json").write_text("{}")
+    dag.read(params)
+
+
 @pytest.mark.parametrize(("study", "command"), [("trays", "zenodo"), ("individuals", "kaggle")])
 def test_a_missing_source_tells_how_to_fetch_it(tmp_path: Path, study: str, command: str) -> None:
     params = tmp_path / "params.yaml"

@@ -1,6 +1,7 @@
 """The DAG as dvc.yaml describes it, resolved for the study in params.yaml: what the Snakefile's rules are made of."""
 
 import json
+import mmap
 import re
 import shlex
 from dataclasses import asdict, dataclass, is_dataclass
@@ -133,7 +134,7 @@ def read(params_path: Path = PATH) -> Dag:
 
     Raises:
         InputError: if the parameters are not valid (see ``instar.params.load``), dvc.yaml or a file or folder that
-            they name is missing, or a detector of individuals has nothing to learn from.
+            they name is missing, or a detector or a classifier of taxa has nothing to learn from.
     """
     params = load(params_path)
     if not DVC_YAML.is_file():
@@ -152,6 +153,8 @@ def read(params_path: Path = PATH) -> Dag:
             )
     if params.records.kind in SOURCES and params.detector.epochs and Path(params.records.source).is_dir():
         _check_annotated(params, params_path)
+    if params.labels == ["taxon"] and Path(params.records.source).is_dir():
+        _check_taxa(Path(params.records.source), params_path)
     return Dag(params, {name: _stage(name, body, values) for name, body in bodies.items()})
 
 
@@ -169,6 +172,25 @@ def _check_annotated(params: Params, params_path: Path) -> None:
             f"{source} has none of {', '.join(wanted)}; annotate some, choose one that needs no training "
             f"({', '.join(UNTRAINED)}), or set detector.epochs to 0 and detector.weights to a trained detector's"
         )
+
+
+def _check_taxa(source: Path, params_path: Path) -> None:
+    """Refuse a classifier of taxa where no outline can carry one; a table of labels, or the word in a file, will do."""
+    if any(source.glob("taxa*.json")):
+        return
+    if not any(_holds(path, b'"taxon"') for path in source.rglob("*.json")):
+        raise InputError(
+            f"{params_path}: labels = [taxon] learns taxa, and no outline in {source} carries one; give "
+            "taxa_<date>_coco.json, or 'taxon' of each outline in annotations.json (data/README.md), or set labels=[]"
+        )
+
+
+def _holds(path: Path, word: bytes) -> bool:
+    """Whether a file holds a word; of gigabytes, no more than what the system reads ahead is in memory."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(word) >= 0
 
 
 def _is_outlined(source: Path) -> bool:
