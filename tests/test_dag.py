@@ -14,7 +14,10 @@ from project import ROOT
 from instar import compared, dag
 from instar.cli import COMMANDS
 from instar.errors import InputError
+from instar.files import write_json
 from instar.study import compose
+from instar.tables import IMAGES, write_table
+from instar.workflow import tell_dropped
 
 SOURCE = ROOT / "src"
 
@@ -97,6 +100,23 @@ def test_a_missing_source_tells_how_to_fetch_it(tmp_path: Path, study: str, comm
         InputError, match=rf"none: no such file or folder; fetch \w+'s with 'instar source {command}', or"
     ):
         dag.read(params)
+
+
+def test_photographs_that_could_not_be_had_are_named_at_the_end(
+    graph: dag.Dag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tell_dropped(graph)  # nothing is there
+    path = Path(graph.stages["images"].metrics[0])
+    for dropped in ({}, {"not an image": 1, "truncated": 2}):
+        write_json(path, {"rows": {"in": 1200, "out": 1200 - sum(dropped.values()), "dropped": dropped}})
+        for n, shard in enumerate(graph.params.shards):
+            row = {"key": f"trays-{n}", "source": "trays", "photo_id": str(n), "url": "", "reason": "truncated"}
+            row |= {"observation_id": "", "licence": "", "basis": "", "shard": shard}
+            write_table(Path(graph.stages["images"].outs[0]) / f"{shard}.parquet", [row] if n else [], IMAGES)
+        tell_dropped(graph)
+    told = "images: 3 of 1,200 photographs are left out (not an image: 1, truncated: 2), such as trays-1\n"
+    assert capsys.readouterr().err == told
 
 
 def test_photographs_that_were_drawn_lie_in_the_output(graph: dag.Dag) -> None:
