@@ -23,7 +23,7 @@ from instar.evaluation.abundance import Finding
 from instar.evaluation.answered import Answered
 from instar.evaluation.command import evaluation
 from instar.evaluation.counted import ABUNDANCE, Sizes, counted, truths_of
-from instar.evaluation.taxa import ALL, BARCODED, COMMON, DIFFERENCE, GAIN, _accuracies, _classes
+from instar.evaluation.taxa import ALL, BARCODED, COMMON, DIFFERENCE, GAIN, _accuracies, _classes, trained_of
 from instar.export.command import export
 from instar.identify.command import identify
 from instar.lineages import read_lineages
@@ -72,6 +72,16 @@ def test_accuracies_with_and_without_barcodes_by_hand() -> None:
     balanced = {way: found["order", way]["mean_over_taxa"] for way in (ALL, BARCODED, COMMON, GAIN)}
     assert balanced == {ALL: 0.25, BARCODED: 0.75, COMMON: 0.5, GAIN: 0.25}
     assert (found["family", ALL]["crops"], found["family", ALL]["photographs"]) == (2, 2)
+
+
+def test_what_trained_is_told_of_classes_alone() -> None:
+    lineages = {"family": ["Aphididae"] * 3 + ["Chironomidae"] * 2, "order": ["Hemiptera"] * 3 + ["Diptera"] * 2}
+    rows = pd.DataFrame({**lineages, "class": [None] * 5, "split": ["train"] * 4 + ["test"]})
+    assert trained_of(rows, SPACE) == {
+        "family": {"Chironomidae": 1},  # nothing can be told to be Aphididae
+        "order": {"Hemiptera": 3, "Diptera": 1},
+        "class": {},
+    }
 
 
 def test_figures_of_each_class_by_hand() -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,9 @@ from instar.lineages import TAXON_RANKS, UNDER, read_lineages
 from instar.metrics.calibration import expected_calibration_error, reliability_curve
 from instar.splits import judged_split
 from instar.tables import PHOTOGRAPHS, SPECIMENS_SHARD, TAXA_DATASET, TAXA_PREDICTIONS, read_table, write_table
+
+if TYPE_CHECKING:
+    from instar.classifier.labels import LabelSpace
 
 #: Ways of predicting: any class, or those that a sample's barcodes leave possible.
 ALL, BARCODED, DIFFERENCE = "all taxa", "barcoded taxa", "difference"
@@ -113,7 +116,7 @@ def taxa(
     answered = answered_of(predictor, logits, temperature, detected["observation_id"], lists, taxonomy)
     write_table(out, list(_predictions(detected, answered)), TAXA_PREDICTIONS)
     write_table(out_photographs, [], PHOTOGRAPHS)
-    trained = trained_of(rows)
+    trained = trained_of(rows, labels)
     table = list(_accuracies(detected, answered, is_judged, trained, resamples=bootstrap, seed=seed))
     _write_csv(out_taxa, table, ACCURACY)
     _write_csv(out_classes, _classes(detected, answered, is_judged, trained), CLASSES)
@@ -157,10 +160,11 @@ def _predictions(rows: pd.DataFrame, answered: Answered) -> Iterator[dict[str, A
         yield row
 
 
-def trained_of(rows: pd.DataFrame) -> dict[str, Counter[str]]:
-    """Training crops, specimens among them, of each taxon at each rank that their animal is sure to be of."""
+def trained_of(rows: pd.DataFrame, labels: "LabelSpace") -> dict[str, Counter[str]]:
+    """Training crops, specimens among them, of each class at each rank that their animal is sure to be of."""
     train = rows[rows["split"] == "train"]
-    return {rank: Counter(train[rank].dropna().tolist()) for rank in TAXON_RANKS}
+    names = {rank: {labels.names[place] for place in labels.of_rank(rank)} for rank in TAXON_RANKS}
+    return {rank: Counter(name for name in train[rank] if name in names[rank]) for rank in TAXON_RANKS}
 
 
 def _most_common(counts: Counter[str]) -> str | None:
