@@ -84,7 +84,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def test_every_study_dry_runs(project: Project) -> None:
     (project.root / "sources/ants").mkdir(parents=True)
-    (project.root / "sources/ants/annotations.json").write_text("{}")  # which a detector learns from
+    (project.root / "sources/ants/annotations.json").write_text(
+        '{"taxon": ""}'
+    )  # which detectors and taxa are learnt from
     for name in names("study"):
         project.run("instar", "study", name, "records.source=sources/ants", "--force")
         due = project.due()
