@@ -28,6 +28,10 @@ onstart:
     begin()
 
 
+onsuccess:
+    _workflow.tell_dropped(GRAPH)
+
+
 onerror:
     _workflow.tell_errors(GRAPH)
 

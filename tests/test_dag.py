@@ -14,7 +14,10 @@ from project import ROOT
 from instar import compared, dag
 from instar.cli import COMMANDS
 from instar.errors import InputError
+from instar.files import write_json
 from instar.study import compose
+from instar.tables import IMAGES, write_table
+from instar.workflow import tell_dropped
 
 SOURCE = ROOT / "src"
 
@@ -51,6 +54,69 @@ def test_a_detector_of_individuals_needs_something_to_learn_from(tmp_path: Path)
     read("detector=watershed", "detector.epochs=1")
     (source / "annotations.json").write_text("{}")
     read("detector=yolo11n")
+
+
+@pytest.mark.parametrize("name", ["annotations.json", "annots_20250307_coco.json", "x/A_1.json", "labels/a/A_1.txt"])
+def test_a_detector_of_trays_needs_outlines(tmp_path: Path, name: str) -> None:
+    source, params = tmp_path / "trays", tmp_path / "params.yaml"
+    source.mkdir()
+    (source / "taxa_20250307_coco.json").write_text("{}")
+
+    def read(*overrides: str) -> dag.Dag:
+        params.write_text(compose("trays", [f"records.source={source}", *overrides]))
+        return dag.read(params)
+
+    with pytest.raises(InputError, match=r"maskrcnn learns from .*trays has none of annots\*.json, .* \(whole_image, "):
+        read()
+    read("detector=watershed")
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    (source / name).write_text("{}")
+    read()
+
+
+def test_a_classifier_of_taxa_needs_taxa(tmp_path: Path) -> None:
+    source, params = tmp_path / "trays", tmp_path / "params.yaml"
+    source.mkdir()
+    params.write_text(compose("trays", [f"records.source={source}", "labels=[taxon]"]))
+    outlines = source / "annotations.json"
+    for text in ("", '{"annotations": [{"id": 1, "segmentation": []}]}'):
+        outlines.write_text(text)
+        with pytest.raises(
+            InputError, match=r"no outline in .*trays carries one; give taxa_<date>_coco.json, or 'taxon'"
+        ):
+            dag.read(params)
+    outlines.write_text('{"annotations": [{"id": 1, "taxon": "Diptera"}]}')
+    dag.read(params)
+    outlines.write_text("{}")
+    (source / "taxa_20250307_coco.json").write_text("{}")
+    dag.read(params)
+
+
+@pytest.mark.parametrize(("study", "command"), [("trays", "zenodo"), ("individuals", "kaggle")])
+def test_a_missing_source_tells_how_to_fetch_it(tmp_path: Path, study: str, command: str) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(compose(study, [f"records.source={tmp_path / 'none'}"]))
+    with pytest.raises(
+        InputError, match=rf"none: no such file or folder; fetch \w+'s with 'instar source {command}', or"
+    ):
+        dag.read(params)
+
+
+def test_photographs_that_could_not_be_had_are_named_at_the_end(
+    graph: dag.Dag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tell_dropped(graph)  # nothing is there
+    path = Path(graph.stages["images"].metrics[0])
+    for dropped in ({}, {"not an image": 1, "truncated": 2}):
+        write_json(path, {"rows": {"in": 1200, "out": 1200 - sum(dropped.values()), "dropped": dropped}})
+        for n, shard in enumerate(graph.params.shards):
+            row = {"key": f"trays-{n}", "source": "trays", "photo_id": str(n), "url": "", "reason": "truncated"}
+            row |= {"observation_id": "", "licence": "", "basis": "", "shard": shard}
+            write_table(Path(graph.stages["images"].outs[0]) / f"{shard}.parquet", [row] if n else [], IMAGES)
+        tell_dropped(graph)
+    told = "images: 3 of 1,200 photographs are left out (not an image: 1, truncated: 2), such as trays-1\n"
+    assert capsys.readouterr().err == told
 
 
 def test_photographs_that_were_drawn_lie_in_the_output(graph: dag.Dag) -> None:

@@ -314,6 +314,18 @@ def test_annotations_of_which_none_is_left(tmp_path: Path, changes: dict[str, An
     assert not (tmp_path / "annotations.json").exists()
 
 
+def test_a_split_without_photographs_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b", "c"):
+        photograph(tmp_path / f"mine/images/{name}.jpg")
+        label(tmp_path / f"mine/labels/{name}.txt", "0 0.5 0.5 0.25 0.5\n")
+    run(tmp_path / "mine", tmp_path / "all", kind="folder", annotation_split="photograph")
+    assert "the run will stop" not in capsys.readouterr().err
+    (tmp_path / "mine/labels/c.txt").unlink()
+    found = run(tmp_path / "mine", tmp_path / "two", kind="folder", annotation_split="photograph")
+    told = ", ".join(f"{split} {n}" for split, n in found.json("metrics.json")["annotations"]["photographs"].items())
+    assert f"annotated photographs: {told}: without " in capsys.readouterr().err
+
+
 def test_shards_stand_together_and_come_from_the_key(source: Path, tmp_path: Path) -> None:
     shards = ["z", "y", "x"]
     rows = run(source, tmp_path, shards=shards).rows

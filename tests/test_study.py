@@ -84,6 +84,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def test_every_study_dry_runs(project: Project) -> None:
     (project.root / "sources/ants").mkdir(parents=True)
+    (project.root / "sources/ants/annotations.json").write_text(
+        '{"taxon": ""}'
+    )  # which detectors and taxa are learnt from
     for name in names("study"):
         project.run("instar", "study", name, "records.source=sources/ants", "--force")
         due = project.due()
@@ -104,6 +107,20 @@ def test_a_study_under_another_name() -> None:
     )
     assert (given["study"], given["records"]["source"]) == ("moths", "sources/moths")
     assert given["detector"]["options"] == {"mosaic": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("detector.options.mosaik=0.3", "detector.options.mosaik: ultralytics has no such option here; it has mosaic"),
+        ("detector.options.mosaic=x", "detector.options: .*mosaic"),
+        ("detector.options=3", r"detector.options: .*; it must be mapping of names to values \(the library's"),
+    ],
+)
+def test_options_that_the_library_does_not_have(override: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        compose("trays_drawn", [override])
+    compose("trays_drawn", ["detector.options.mosaic=0.3", "detector.weights=weights/not/there.pt"])
 
 
 def test_one_study_after_the_other(project: Project) -> None:

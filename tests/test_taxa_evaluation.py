@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,22 @@ import pandas as pd
 import pytest
 from crop_shards import SETTINGS
 from PIL import Image
-from taxa_study import animal, detection, square, write_annotations, write_barcodes, write_detections
+from taxa_study import animal, detection, square, write_annotations, write_barcodes, write_detections, write_taxonomy
 from test_taxa_dataset import HEADING, Rows, run, write_specimens
 
+from instar.annotations import Annotated
 from instar.classifier.labels import LabelSpace
 from instar.classifier.model import load_description
 from instar.classifier.stage import classifier
 from instar.errors import InputError
+from instar.evaluation.abundance import Finding
 from instar.evaluation.answered import Answered
 from instar.evaluation.command import evaluation
-from instar.evaluation.taxa import ALL, BARCODED, DIFFERENCE, _accuracies, _classes
+from instar.evaluation.counted import ABUNDANCE, Sizes, counted, truths_of
+from instar.evaluation.taxa import ALL, BARCODED, COMMON, DIFFERENCE, GAIN, _accuracies, _classes, trained_of
 from instar.export.command import export
 from instar.identify.command import identify
+from instar.lineages import read_lineages
 from instar.study import compose
 from instar.tables import CROPS, TAXA_PREDICTIONS, read_table, write_table
 
@@ -41,14 +46,15 @@ JUDGED = pd.DataFrame(
         "photo_key": ["a", "a", "b"],
     }
 )
+TRAINED = {"family": Counter({"Chironomidae": 1}), "order": Counter(Hemiptera=7, Diptera=7), "class": Counter[str]()}
 
 
 def test_nothing_judged_nothing_told() -> None:
-    assert list(_accuracies(JUDGED, ANSWERED, np.zeros(3, bool), resamples=100, seed=0)) == []
+    assert list(_accuracies(JUDGED, ANSWERED, np.zeros(3, bool), TRAINED, resamples=100, seed=0)) == []
 
 
 def test_accuracies_with_and_without_barcodes_by_hand() -> None:
-    rows = list(_accuracies(JUDGED, ANSWERED, np.ones(3, bool), resamples=500, seed=0))
+    rows = list(_accuracies(JUDGED, ANSWERED, np.ones(3, bool), TRAINED, resamples=500, seed=0))
     found = {(row["rank"], row["prediction"]): row for row in rows}
     assert {rank for rank, _ in found} == {"family", "order"}
     # order: Hemiptera for Diptera, Diptera for Hemiptera, Hemiptera right; barcodes mend the first
@@ -57,15 +63,103 @@ def test_accuracies_with_and_without_barcodes_by_hand() -> None:
     # photograph a alone: 0 and 1/2; b alone: 1 and 1
     assert (found["order", ALL]["low"], found["order", ALL]["high"]) == (0, 1)
     assert (found["order", DIFFERENCE]["low"], found["order", DIFFERENCE]["high"]) == (0, 0.5)
-    # one family is a class: right for the first, wrong for the Aphididae
-    assert found["family", ALL]["value"] == 0.5
+    # one family is a class: the first is of it where barcodes leave its order, wrong for the Aphididae
+    assert found["family", BARCODED]["value"] == 0.5
+    assert found["family", ALL]["value"] == 0  # of Hemiptera no family is known
+    # of orders, equally common in training, the first by name: right for the first crop; each order weighs a half
+    assert found["order", COMMON]["value"] == pytest.approx(1 / 3, abs=1e-6)
+    assert found["order", GAIN]["value"] == pytest.approx(1 / 3, abs=1e-6)
+    balanced = {way: found["order", way]["mean_over_taxa"] for way in (ALL, BARCODED, COMMON, GAIN)}
+    assert balanced == {ALL: 0.25, BARCODED: 0.75, COMMON: 0.5, GAIN: 0.25}
     assert (found["family", ALL]["crops"], found["family", ALL]["photographs"]) == (2, 2)
 
 
+def test_what_trained_is_told_of_classes_alone() -> None:
+    lineages = {"family": ["Aphididae"] * 3 + ["Chironomidae"] * 2, "order": ["Hemiptera"] * 3 + ["Diptera"] * 2}
+    rows = pd.DataFrame({**lineages, "class": [None] * 5, "split": ["train"] * 4 + ["test"]})
+    assert trained_of(rows, SPACE) == {
+        "family": {"Chironomidae": 1},  # nothing can be told to be Aphididae
+        "order": {"Hemiptera": 3, "Diptera": 1},
+        "class": {},
+    }
+
+
 def test_figures_of_each_class_by_hand() -> None:
-    rows = {row["label"]: row for row in _classes(JUDGED, ANSWERED, np.ones(3, bool), (1, 5, 7))}
+    rows = {row["label"]: row for row in _classes(JUDGED, ANSWERED, np.ones(3, bool), TRAINED)}
     told = {name: (row["held_out_crops"], row["top1"], row["top1_barcoded"]) for name, row in rows.items()}
-    assert told == {"Chironomidae": (1, 1, 1), "Diptera": (1, 0, 1), "Hemiptera": (2, 0.5, 0.5)}
+    assert told == {"Chironomidae": (1, 0, 1), "Diptera": (1, 0, 1), "Hemiptera": (2, 0.5, 0.5)}
+    taken = {name: (row["train_crops"], row["taken_for"], row["taken_for_crops"]) for name, row in rows.items()}
+    assert taken == {"Chironomidae": (1, None, 0), "Diptera": (7, None, 0), "Hemiptera": (7, "Diptera", 1)}
+
+
+def test_the_answers_of_ranks_do_not_contradict_each_other() -> None:
+    names = ("Linyphiidae", "Xidae", "Araneae", "Diptera", "Hemiptera", "Arachnida", "Insecta")
+    ranks = ("family",) * 2 + ("order",) * 3 + ("class",) * 2
+    space = LabelSpace(names, ranks, (2, 6, 5, 6, 6, -1, -1))
+    nodes = np.array(
+        [
+            [0.3, 0.2, 0.3, 0.25, 0.25, 0.3, 0.7],  # Araneae is the likeliest order, but Insecta the likeliest class
+            [0.1, 0.5, 0.1, 0.2, 0.2, 0.1, 0.9],  # of Xidae no order is known
+            [0.8, 0.0, 0.8, 0.2, 0.0, 0.8, 0.2],
+            [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],  # barcodes left nothing below
+        ],
+        np.float32,
+    )
+    outputs = np.array([0, 1, 3, 4, 6])
+    answered = Answered(space, nodes, nodes, nodes[:, outputs], outputs, np.zeros(4, bool))
+    told = {rank: answered.best(rank, restricted=False) for rank in ("class", "order", "family")}
+    said = {rank: [names[place] if place >= 0 else None for place in best] for rank, (best, _) in told.items()}
+    assert said == {
+        "class": ["Insecta", "Insecta", "Arachnida", "Insecta"],
+        "order": ["Diptera", None, "Araneae", None],
+        "family": [None, "Xidae", "Linyphiidae", None],
+    }
+    assert told["order"][1] == pytest.approx([0.25, 0, 0.8, 0])
+    # the abundances count the same answers
+    rows = pd.DataFrame({"observation_id": ["s"] * 4, "area": [10] * 4})
+    sizes = Sizes(Finding(*(np.array([9]) for _ in range(4))), np.array([], np.int64))
+    table = counted(rows, answered, sizes, {"s": {"p"}}, {}, {}, draws=9, seed=0)
+    assert {row["taxon"]: row["detections"] for row in table if row["detections"]} == {
+        None: 4,
+        "Insecta": 3,
+        "Arachnida": 1,
+        "Diptera": 1,
+        "Araneae": 1,
+        "Xidae": 1,
+        "Linyphiidae": 1,
+    }
+
+
+def test_sums_over_samples_and_what_was_annotated(tmp_path: Path) -> None:
+    """Sample s has two Diptera and a Hemiptera, t a Diptera; all that is detected is told to be what is likely."""
+    write_taxonomy(tmp_path / "taxonomy.parquet")
+    boxes = np.array([square(0, 0), square(30, 0), square(60, 0)], float)
+    taxa = ("family:Chironomidae", "order:Hemiptera", None)
+    annotated = [Annotated("p", "test", 100, 100, boxes, False, taxa=taxa)]
+    annotated += [Annotated(key, "test", 100, 100, boxes[:1], key == "r", taxa=("order:Diptera",)) for key in "qr"]
+    truths = truths_of(annotated, read_lineages(tmp_path / "taxonomy.parquet"))
+    assert truths.keys() == {"p", "q"}  # of a crowd the number is not known
+    assert truths["p"] == {
+        (None, None): 3,
+        ("class", "Insecta"): 2,
+        ("order", "Diptera"): 1,
+        ("family", "Chironomidae"): 1,
+        ("order", "Hemiptera"): 1,
+    }
+    rows = pd.DataFrame({"observation_id": ["s", "s", "t"], "area": [10] * 3})
+    # next to all is found and right, so that draws are the detections
+    sizes = Sizes(Finding(*(np.array([10**9]) for _ in range(4))), np.array([], np.int64))
+    samples, splits = {"s": {"p"}, "t": {"q"}, "u": {"r"}}, {"p": "test", "q": "test", "r": "validation"}
+    sure = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]], np.float32)
+    answered = Answered(SPACE, sure, sure, sure[:, [0, 2]], np.array([0, 2]), np.zeros(3, bool))
+    table = counted(rows, answered, sizes, samples, splits, truths, draws=9, seed=0)
+    found = {(row["sample"], row["taxon"]): [row[name] for name in ABUNDANCE[-5:]] for row in table}
+    assert found["s", None] == [2, 2, 2, 2, 3]
+    assert found["t", "Diptera"] == [1, 1, 1, 1, 1]
+    assert found["u", None] == [0, 0, 0, 0, None]
+    assert found["samples of test", None] == [3, 3, 3, 3, 4]
+    assert found["samples of test", "Diptera"] == [2, 2, 2, 2, 2]
+    assert found["all samples", "Hemiptera"] == [1, 1, 1, 1, None]
 
 
 def write_study(folder: Path) -> Rows:
@@ -134,16 +228,30 @@ def test_the_stage_judges_restricts_and_counts(study: Path) -> None:
     assert (metrics["split"], metrics["crops"], metrics["photographs"]) == ("test", 8, 1)
     assert metrics["rows"] == {"in": 24, "out": 8, "dropped": {"not held out": 16}}
     assert metrics["samples"] == {"samples": 3, "with_barcodes": 1, "restricted": 1}
-    assert metrics["accuracy"]["order"][BARCODED]["value"] == 0.5  # all are told to be Hemiptera
+    order = metrics["accuracy"]["order"]
+    assert order[BARCODED]["value"] == 0.5  # all are told to be Hemiptera
+    # of each order four trained; always Diptera is as good
+    assert (order["most_common"], order[COMMON]["value"], order[GAIN]["value"]) == ("Diptera", 0.5, 0)
     rows = read_table(study / "predictions.parquet", TAXA_PREDICTIONS).to_pylist()
     of_test = [row for row in rows if row["split"] == "test"]
     assert {(row["family"], row["order"], row["restricted"]) for row in of_test} == {(None, "Hemiptera", True)}
     assert [row["order_probability"] for row in of_test] == pytest.approx([1.0] * 8)
     with (study / "abundance.csv").open() as file:
         counted = [row for row in csv.DictReader(file) if row["sample"] == "sample of trays-3"]
-    assert [(row["rank"], row["taxon"], row["detections"]) for row in counted] == [
-        ("class", "Insecta", "8"),
-        ("order", "Hemiptera", "8"),
+    assert [tuple(row[name] for name in ("rank", "taxon", "detections", "annotated")) for row in counted] == [
+        ("", "", "8", "8"),
+        ("class", "Insecta", "8", "8"),
+        ("order", "Diptera", "0", "4"),
+        ("order", "Hemiptera", "8", "4"),
+    ]
+    with (study / "abundance.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if not row["rank"]]
+    # no sum of the one sample of test
+    assert [(row["sample"], row["detections"], row["trained_on"], row["validated_on"]) for row in rows] == [
+        ("sample of trays-1", "8", "1", "0"),
+        ("sample of trays-2", "8", "0", "1"),
+        ("sample of trays-3", "8", "0", "0"),
+        ("all samples", "24", "1", "1"),
     ]
     # on validation all 8 were found and all 8 crops are right: a few more or fewer are possible
     assert float(counted[0]["low"]) <= 8 <= float(counted[0]["high"])
@@ -170,7 +278,7 @@ def test_animals_of_no_class_are_wrong_and_photographs_without_detections_counte
         rows = list(csv.DictReader(file))
     assert {row["photographs"] for row in rows if row["sample"] == "sample of trays-3"} == {"2"}
     assert [list(row.values()) for row in rows if row["sample"] == "sample of trays-5"] == [
-        ["sample of trays-5", "1", "0", "False", "", "", "0", "0", "0", "0"]
+        ["sample of trays-5", "1", "0", "0", "False", "", "", "0", "0", "0", "0", ""]
     ]
 
 

@@ -16,6 +16,15 @@ from instar.report.taxa import MOST_LINES
 
 FOUND = {"split": ["validation", "test"], "size": ["small", "small"], "animals": [4, 0], "found": [3, 0]}
 FOUND |= {"crops": [5, 0], "right": [1, 0]}
+CLASSES = pd.DataFrame(
+    [
+        ["family", "Phoridae", 1, 2, 0, 0, None, 0],
+        ["order", "Araneae", 8, 4, 0.25, 0, "Diptera", 3],
+        ["order", "Coleoptera", 3, 0, None, None, None, 0],
+        ["order", "Diptera", 48, 30, 1, 1, None, 0],
+    ],
+    columns=["rank", "label", "train_crops", "held_out_crops", "top1", "top1_barcoded", "taken_for", "taken_for_crops"],
+)
 
 
 def write_taxa(root: Path, abundance: list[dict[str, Any]], accuracy: dict[str, Any]) -> dict[str, Any]:
@@ -32,8 +41,20 @@ def write_taxa(root: Path, abundance: list[dict[str, Any]], accuracy: dict[str, 
     samples = {"samples": 6, "with_barcodes": 5, "restricted": 3}
     judged = {"split": "test", "crops": 8, "photographs": 2, "temperature": 1.5, "samples": samples, "of_no_class": 3}
     write_json(given["metrics"] / "evaluation.json", {**judged, "accuracy": accuracy})
-    columns = ["sample", "trained_on", "rank", "taxon", "detections", "animals", "low", "high"]
+    columns = [
+        "sample",
+        "trained_on",
+        "validated_on",
+        "annotated",
+        "rank",
+        "taxon",
+        "detections",
+        "animals",
+        "low",
+        "high",
+    ]
     pd.DataFrame(abundance, columns=columns).to_csv(given["plots"] / "abundance.csv", index=False)
+    CLASSES.to_csv(given["plots"] / "classes.csv", index=False)
     pd.DataFrame(FOUND).to_csv(given["plots"] / "found.csv", index=False)
     return given
 
@@ -47,9 +68,20 @@ def section(given: dict[str, Any]) -> str:
     return " ".join(unescape(text).split())
 
 
-def line(sample: str, taxon: str = "Diptera", *, trained_on: int = 0, rank: str = "order") -> dict[str, Any]:
+def line(
+    sample: str,
+    taxon: str | None = "Diptera",
+    *,
+    trained_on: int = 0,
+    validated_on: int = 0,
+    annotated: int | None = None,
+    rank: str | None = "order",
+) -> dict[str, Any]:
     counts = {"detections": 1200, "animals": 1500, "low": 1300.5, "high": 1800}
-    return {"sample": sample, "trained_on": trained_on, "rank": rank, "taxon": taxon, **counts}
+    return {"sample": sample, "trained_on": trained_on, "rank": rank, "taxon": taxon, **counts} | {
+        "validated_on": validated_on,
+        "annotated": annotated,
+    }
 
 
 def test_a_section_without_any_crop_judged_or_counted(tmp_path: Path) -> None:
@@ -63,21 +95,46 @@ def test_accuracies_and_abundances(tmp_path: Path) -> None:
     shares = {"all taxa": {"value": 0.5, "low": 0.25, "high": 0.75}}
     shares |= {"barcoded taxa": {"value": 0.75, "low": 0.5, "high": 1.0}}
     shares |= {"difference": {"value": 0.25, "low": -0.125, "high": 0.5}}
+    shares |= {"most common in training": {"value": 0.625, "low": 0.5, "high": 0.75}}
+    shares |= {"gain over the most common": {"value": 0.125, "low": 0.0, "high": 0.25}}
+    for way, mean in (("barcoded taxa", 0.4), ("most common in training", 0.2)):
+        shares[way]["mean_over_taxa"] = mean
     lines = [line("one", trained_on=1), line(HOSTILE), line("one", "Insecta", rank="class")]
     lines.append(line("empty") | {"rank": None, "taxon": None, "detections": 0, "animals": 0, "low": 0, "high": 0})
-    given = write_taxa(tmp_path, lines, {"order": {"crops": 8, "photographs": 2, **shares}})
+    given = write_taxa(tmp_path, lines, {"order": {"crops": 36, "photographs": 2, "most_common": "Diptera", **shares}})
     text = section(given)
-    assert "order 8 50 % (25–75 %) 75 % (50–100 %) +25.0 (-12.5 to +50.0) points" in text
-    assert "one (trained on) Diptera 1,200 1,500 (1,300 to 1,800)" in text
+    assert "order 36 50 % (25–75 %) 75 % (50–100 %) +25.0 (-12.5 to +50.0) points" in text
+    assert "points Diptera: 62 % (50–75 %) +12.5 (+0.0 to +25.0) points 40 % and 20 %" in text
+    assert "Diptera 48 30 of 30 30 of 30 – Araneae 8 1 of 4 0 of 4 Diptera (3) Coleoptera 3 – – –" in text
+    assert "2 more held-out crops are of orders that are no class" in text
+    assert "one (trained on) Diptera 1,200 1,500 (1,300 to 1,800) –" in text
     assert f"{HOSTILE} Diptera" in text and HOSTILE not in given["out"].read_text()
     assert "of 3 crops no taxon at any rank is a class" in text
     assert "empty nothing detected 0 0 (0 to 0)" in text
     assert "Insecta" not in text  # classes stand in the table alone
     assert "10 crops of 5 labels (2 at family, 7 at order, 1 at class); 4 of them" in text
     assert "Of 6 samples 5 have a list of barcoded taxa, which leaves out some class for 3." in text
-    assert "names the right order for 75 % (50–100 %) of the held-out crops" in " ".join(
-        given["out"].read_text().split()
-    )
+    head = "names the right order for 75 % (50–100 %) of the held-out crops"
+    beside = "; always naming Diptera, the most common in training, would for 62 %, so that no skill is shown."
+    assert head + beside in " ".join(given["out"].read_text().split())
+
+
+def test_abundances_beside_what_was_annotated(tmp_path: Path) -> None:
+    lines = [
+        line("one", None, rank=None, annotated=1900),
+        line("one", annotated=1400),
+        line("one", "Araneae", annotated=3),
+    ]
+    lines[2]["detections"] = 0
+    lines += [line("two", validated_on=1, annotated=1500), line("samples of test", annotated=1400)]
+    text = section(write_taxa(tmp_path, lines, {}))
+    assert "one all animals 1,200 1,500 (1,300 to 1,800) 1,900" in text
+    assert "one Araneae none 1,500 (1,300 to 1,800) 3" in text
+    assert "two (validation) Diptera 1,200" in text
+    assert text.index("samples of test Diptera") < text.index("one all animals")
+    # of the two of the one sample that is of test, Araneae lie far below; sums are of the same animals
+    assert "Of 2 intervals of orders on test 1 hold the annotated number." in text
+    assert "Few animals of validation tell how many are found (small 3 of 4)" in text
 
 
 def test_a_long_table_says_how_much_more_there_is(tmp_path: Path) -> None:

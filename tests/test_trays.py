@@ -136,10 +136,13 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
     rows = {row["id"]: row for row in changed(outputs)}
     assert rows["3"]["reason"] == "fewer than three points"
     four, six = ([rows[number][name] for name in ("changes", "area_before", "area_after")] for number in "46")
-    assert (four, six) == (["clipped at the edge", "25", "25"], ["", "12", "0"])
+    assert (four, six) == (["clipped at the edge", "100", "25"], ["", "12", "0"])
+    assert rows["5"]["area_before"] == "100"  # all of it outside
     assert rows.keys().isdisjoint({"1", "15"})
     assert animals(outputs)[-1]["area"] == 45
-    with pytest.raises(InputError, match=r"annotations of images it does not list \(and 5 more faults\); mend it"):
+    with pytest.raises(
+        InputError, match=r"image it does not list: annotation 10 of image 99 \(and 5 more faults\); mend"
+    ):
         stage(source, tmp_path / "again", annotation_faults="refuse")
 
 
@@ -494,7 +497,11 @@ def test_how_samples_are_told(tmp_path: Path, source: Path, capsys: pytest.Captu
         "by the name <sample>_<n>": 4,
         "each photograph its own": 6,
     }
-    assert "samples: 11 of 12 photographs (by a name in barcodes.csv" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "samples: 11 of 12 photographs (by a name in barcodes.csv" in told and "; metadata.csv decides" in told
+    (source / "metadata.csv").unlink()
+    stage(source, tmp_path / "without", annotation_split="given")
+    assert "each photograph its own: 6); a metadata.csv with photo and sample would decide" in capsys.readouterr().err
 
 
 def test_photographs_in_folders_of_their_own(tmp_path: Path, source: Path) -> None:

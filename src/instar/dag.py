@@ -1,6 +1,7 @@
 """The DAG as dvc.yaml describes it, resolved for the study in params.yaml: what the Snakefile's rules are made of."""
 
 import json
+import mmap
 import re
 import shlex
 from dataclasses import asdict, dataclass, is_dataclass
@@ -16,6 +17,10 @@ from instar.params import PATH, Params, load
 DVC_YAML = Path("dvc.yaml")
 #: Beside photographs of one's own, one of them holds the boxes that a detector learns from; see ``records.annotated``.
 ANNOTATIONS = ("annotations.json", "annotations", "labels")
+#: Of trays: MassID45's and this project's own names, or what an annotation tool exports; see ``records.trays.read``.
+OUTLINES = ("annots*.json", "annotations.json", "*.json", "labels/**/*.txt")
+#: The published set of a kind, and the command that fetches it.
+SOURCES = {"trays": ("MassID45", "zenodo"), "individuals": ("AnimalCLEF25", "kaggle")}
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def read(params_path: Path = PATH) -> Dag:
 
     Raises:
         InputError: if the parameters are not valid (see ``instar.params.load``), dvc.yaml or a file or folder that
-            they name is missing, or a detector of individuals has nothing to learn from.
+            they name is missing, or a detector or a classifier of taxa has nothing to learn from.
     """
     params = load(params_path)
     if not DVC_YAML.is_file():
@@ -146,8 +151,10 @@ def read(params_path: Path = PATH) -> Dag:
                 f"{params_path}: {key} = {value}: no such file or folder; {_fetching(key, params)}put it there or name "
                 "where it lies (an experiment outside the workspace needs an absolute path)"
             )
-    if params.records.kind == "individuals" and params.detector.epochs:
+    if params.records.kind in SOURCES and params.detector.epochs and Path(params.records.source).is_dir():
         _check_annotated(params, params_path)
+    if params.labels == ["taxon"] and Path(params.records.source).is_dir():
+        _check_taxa(Path(params.records.source), params_path)
     return Dag(params, {name: _stage(name, body, values) for name, body in bodies.items()})
 
 
@@ -156,16 +163,48 @@ def _check_annotated(params: Params, params_path: Path) -> None:
     from instar.detectors import UNTRAINED, needs_training  # here, since it loads NumPy
 
     source = Path(params.records.source)
-    if needs_training(params.detector.family) and not any((source / name).exists() for name in ANNOTATIONS):
+    of_trays = params.records.kind == "trays"
+    wanted = OUTLINES if of_trays else ANNOTATIONS
+    is_there = _is_outlined(source) if of_trays else any((source / name).exists() for name in ANNOTATIONS)
+    if needs_training(params.detector.family) and not is_there:
         raise InputError(
             f"{params_path}: detector.family = {params.detector.family} learns from annotated photographs, and "
-            f"{source} has none of {', '.join(ANNOTATIONS)}; annotate some, choose one that needs no training "
+            f"{source} has none of {', '.join(wanted)}; annotate some, choose one that needs no training "
             f"({', '.join(UNTRAINED)}), or set detector.epochs to 0 and detector.weights to a trained detector's"
         )
 
 
+def _check_taxa(source: Path, params_path: Path) -> None:
+    """Refuse a classifier of taxa where no outline can carry one; a table of labels, or the word in a file, will do."""
+    if any(source.glob("taxa*.json")):
+        return
+    if not any(_holds(path, b'"taxon"') for path in source.rglob("*.json")):
+        raise InputError(
+            f"{params_path}: labels = [taxon] learns taxa, and no outline in {source} carries one; give "
+            "taxa_<date>_coco.json, or 'taxon' of each outline in annotations.json (data/README.md), or set labels=[]"
+        )
+
+
+def _holds(path: Path, word: bytes) -> bool:
+    """Whether a file holds a word; of gigabytes, no more than what the system reads ahead is in memory."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(word) >= 0
+
+
+def _is_outlined(source: Path) -> bool:
+    """Whether a folder of trays has a file that may hold outlines, anywhere; that of the labels alone holds none."""
+    found = (path for name in OUTLINES for path in (source.rglob(name) if name == "*.json" else source.glob(name)))
+    return any(not (path.parent == source and path.name.startswith("taxa")) for path in found)
+
+
 def _fetching(key: str, params: Params) -> str:
-    """How to fetch the published model that a parameter names, if it names one."""
+    """How to fetch the published model or data set that a parameter names, if it names one."""
+    kind = params.records.kind
+    if key == "records.source" and kind in SOURCES:
+        set_name, command = SOURCES[kind]
+        return f"fetch {set_name}'s with 'instar source {command}', or "
     section = params.detector
     hub = {"detector.weights": section.model, "detector.sam": section.options.get("sam_model")}.get(key)
     if hub is None or "sam_model" not in section.options:

@@ -390,6 +390,8 @@ def problem_of(key: str, value: str) -> str | None:
 
 
 def _type(key: Any) -> str:
+    if getattr(key.type, "__origin__", None) is dict:
+        return "mapping of names to values"
     item = getattr(key.type, "__args__", None)
     return f"list of {item[0].__name__}" if item else key.type.__name__
 

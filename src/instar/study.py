@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -13,7 +14,7 @@ from yaml import YAMLError
 
 from instar.errors import InputError
 from instar.files import replacing, sha256_of
-from instar.params import PATH, describe, keys, load, problem_of
+from instar.params import PATH, Params, describe, keys, load, problem_of
 
 CONF = Path("workflow/conf")
 #: The sha256 of what this command wrote last.
@@ -98,7 +99,20 @@ def compose(name: str | None, overrides: list[str]) -> str:
             params = load(path)
         except InputError as error:
             raise InputError(str(error).replace(str(path), f"study {told}")) from None
+    if any(word.lstrip("+~").startswith("detector.options") for word in words):
+        _check_options(params)
     return OmegaConf.to_yaml(OmegaConf.structured(params))
+
+
+def _check_options(params: Params) -> None:
+    """Refuse options that the library of a detector that is trained does not take; takes seconds, as it is asked."""
+    from instar import detectors
+
+    if detectors.needs_training(params.detector.family):
+        given = {one.name: getattr(params.detector, one.name) for one in fields(detectors.Recipe) if one.name != "seed"}
+        # weights may be fetched later
+        recipe = detectors.Recipe(**given | {"weights": str(CONF / "detector/random.md"), "seed": params.seed})
+        detectors.family(params.detector.family).most(recipe)
 
 
 def _checked(word: str) -> str:

@@ -140,6 +140,24 @@ def tell_errors(graph: dag.Dag) -> None:
             print(lines[-1], file=sys.stderr)
 
 
+def tell_dropped(graph: dag.Dag) -> None:
+    """Say, behind all that Snakemake tells, which photographs this run could not have, which is no error."""
+    from instar.tables import IMAGES, read_table  # only here, since every job loads this module
+
+    path = Path(graph.stages["images"].metrics[0])
+    began = RUN_FILE.stat().st_mtime if RUN_FILE.is_file() else 0.0
+    if not path.is_file() or path.stat().st_mtime < began:
+        return
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rows["dropped"].items())
+    told = f"images: {sum(rows['dropped'].values()):,} of {rows['in']:,} photographs are left out ({reasons})"
+    for shard in graph.params.shards if rows["dropped"] else []:
+        table = read_table(Path(graph.stages["images"].outs[0]) / f"{shard}.parquet", IMAGES)
+        if dropped := table.filter(table["reason"].is_valid())["key"].to_pylist():
+            print(f"{told}, such as {dropped[0]}", file=sys.stderr)
+            return
+
+
 def prefer_own_tools() -> None:
     """Put this interpreter's tools first on the PATH: jobs find `instar` also where no environment was activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -39,13 +39,36 @@ class Answered:
     is_restricted: np.ndarray
 
     def best(self, rank: str, *, restricted: bool) -> tuple[np.ndarray, np.ndarray]:
-        """The most probable class of a rank, int64 (n,), -1 where none is possible, and its probability, float32."""
+        """The answer at a rank, int64 (n,), -1 where the path has none, and its probability, float32, then 0."""
         of_rank = self.labels.of_rank(rank)
-        scores = (self.restricted if restricted else self.nodes)[:, of_rank]
+        on_path = self.path(restricted=restricted)[:, of_rank]
         if not len(of_rank):
-            return np.full(len(scores), -1), np.zeros(len(scores), np.float32)
-        top = scores.max(axis=1)
-        return np.where(top > 0, of_rank[scores.argmax(axis=1)], -1), top
+            return np.full(len(on_path), -1), np.zeros(len(on_path), np.float32)
+        scores = (self.restricted if restricted else self.nodes)[:, of_rank]
+        found = np.where(on_path.any(axis=1), of_rank[on_path.argmax(axis=1)], -1)
+        return found, np.where(on_path, scores, 0).max(axis=1)
+
+    def path(self, *, restricted: bool) -> np.ndarray:
+        """The classes that each crop is answered to be of: bool, shape (n, n_classes).
+
+        As in a key, from the top: the most probable of the classes that belong to no other, then the most probable of
+        those that belong to it, down to one that none belongs to, or none that is possible. So the answers of two ranks
+        can't contradict each other.
+        """
+        scores = self.restricted if restricted else self.nodes
+        parents = np.array(self.labels.parents)
+        found = np.zeros(scores.shape, bool)
+        below = [(-1, np.arange(len(scores)))]
+        while below:
+            node, rows = below.pop()
+            children = np.flatnonzero(parents == node)
+            if not len(children) or not len(rows):
+                continue
+            best = children[scores[np.ix_(rows, children)].argmax(axis=1)]
+            possible = scores[rows, best] > 0
+            found[rows[possible], best[possible]] = True
+            below += [(child, rows[possible & (best == child)]) for child in np.unique(best[possible]).tolist()]
+        return found
 
 
 def logits_of(predictor: "Predictor", crops: Path, rows: pd.DataFrame) -> np.ndarray:

@@ -1,8 +1,9 @@
 """How good a classifier of taxa is, with and without a sample's barcodes, and how many animals of each a sample has."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,18 +14,23 @@ from instar.evaluation.answered import Answered, answered_of, logits_of, tempera
 from instar.evaluation.answers import interval as accuracy
 from instar.evaluation.answers import rounded
 from instar.evaluation.barcoded import read_barcodes
-from instar.evaluation.counted import ABUNDANCE, counted, searched_samples, sizes_of
+from instar.evaluation.counted import ABUNDANCE, counted, searched_samples, sizes_of, truths_of
 from instar.evaluation.stage import check_dataset
 from instar.files import replacing, write_json
-from instar.lineages import TAXON_RANKS, UNDER
+from instar.lineages import TAXON_RANKS, UNDER, read_lineages
 from instar.metrics.calibration import expected_calibration_error, reliability_curve
 from instar.splits import judged_split
 from instar.tables import PHOTOGRAPHS, SPECIMENS_SHARD, TAXA_DATASET, TAXA_PREDICTIONS, read_table, write_table
 
+if TYPE_CHECKING:
+    from instar.classifier.labels import LabelSpace
+
 #: Ways of predicting: any class, or those that a sample's barcodes leave possible.
 ALL, BARCODED, DIFFERENCE = "all taxa", "barcoded taxa", "difference"
-ACCURACY = ["rank", "prediction", "crops", "photographs", "value", "low", "high"]
-CLASSES = ["rank", "label", "train_crops", "held_out_crops", "top1", "top1_barcoded"]
+#: What a classifier must beat to have learnt something: to name the taxon of most training crops, whatever it sees.
+COMMON, GAIN = "most common in training", "gain over the most common"
+ACCURACY = ["rank", "prediction", "crops", "photographs", "value", "low", "high", "mean_over_taxa"]
+CLASSES = ["rank", "label", "train_crops", "held_out_crops", "top1", "top1_barcoded", "taken_for", "taken_for_crops"]
 
 
 def taxa(
@@ -51,10 +57,15 @@ def taxa(
 
     Each rank is judged on crops whose animal is sure to be of a taxon of that rank; one whose taxon is no class of the
     classifier is always wrong, also where no taxon above it is one. Intervals are of 95 %, by resampling photographs.
+    The answers of a crop's ranks are a path from the top: of the orders the most probable one of the class that it is
+    answered to be of, and so on (``Answered.path``).
     The temperature is fitted on validation. With barcodes, only classes that the sample's list leaves possible have a
     probability (``barcoded.allowed``), and theirs is divided by their sum; a sample without barcodes is not restricted.
+    Beside each accuracy stands that of always naming the taxon of most training crops, and the mean over taxa, in which
+    each held-out taxon weighs the same.
 
-    All crops are counted, also those of photographs that trained: what is said of these is too good. How the intervals
+    All crops are counted, also those of photographs that trained: what is said of these is too good, and less so of
+    validation, which fits recall, precision and temperature. How the intervals
     are made, and what they do not hold, stands in ``abundance.abundances``.
 
     Args:
@@ -93,7 +104,8 @@ def taxa(
         raise InputError(f"{dataset}: no crop is for validation or test; raise records.annotation_test_share")
     if unknown := sorted(set(detected["label"].dropna()) - set(labels.names)):
         raise InputError(f"{classifier}: does not know {unknown[0]} of {dataset}; run classifier again")
-    splits = {one.key: one.split for one in read_annotations(annotations)[0]}
+    annotated = read_annotations(annotations)[0]
+    splits = {one.key: one.split for one in annotated}
     # an animal whose taxon is no class is held out with its photograph, though its crop has no label
     without_class = detected["reason"].str.startswith(UNDER, na=False) & (detected["photo_key"].map(splits) == split)
     is_judged = is_labelled | without_class.to_numpy(bool)
@@ -104,14 +116,16 @@ def taxa(
     answered = answered_of(predictor, logits, temperature, detected["observation_id"], lists, taxonomy)
     write_table(out, list(_predictions(detected, answered)), TAXA_PREDICTIONS)
     write_table(out_photographs, [], PHOTOGRAPHS)
-    table = list(_accuracies(detected, answered, is_judged, resamples=bootstrap, seed=seed))
+    trained = trained_of(rows, labels)
+    table = list(_accuracies(detected, answered, is_judged, trained, resamples=bootstrap, seed=seed))
     _write_csv(out_taxa, table, ACCURACY)
-    _write_csv(out_classes, _classes(detected, answered, is_judged, predictor.description.train_crops), CLASSES)
+    _write_csv(out_classes, _classes(detected, answered, is_judged, trained), CLASSES)
     confidence, right = _sure(detected, answered, is_labelled)
     curve = reliability_curve(confidence, right)
     _write_csv(out_reliability, curve.to_dict("records"), list(curve.columns))
     samples = searched_samples(crops, shards)
-    counts = list(counted(detected, answered, sizes_of(found), samples, splits, draws=bootstrap, seed=seed))
+    truths = truths_of(annotated, read_lineages(taxonomy))
+    counts = list(counted(detected, answered, sizes_of(found), samples, splits, truths, draws=bootstrap, seed=seed))
     _write_csv(out_abundance, counts, ABUNDANCE)
     figures = {
         "rows": {
@@ -130,7 +144,7 @@ def taxa(
             "with_barcodes": len(samples.keys() & lists.keys()),
             "restricted": int(detected["observation_id"][answered.is_restricted].nunique()),
         },
-        "accuracy": _nested(table),
+        "accuracy": _nested(table, trained),
     }
     write_json(out_metrics, figures)
 
@@ -146,8 +160,25 @@ def _predictions(rows: pd.DataFrame, answered: Answered) -> Iterator[dict[str, A
         yield row
 
 
+def trained_of(rows: pd.DataFrame, labels: "LabelSpace") -> dict[str, Counter[str]]:
+    """Training crops, specimens among them, of each class at each rank that their animal is sure to be of."""
+    train = rows[rows["split"] == "train"]
+    names = {rank: {labels.names[place] for place in labels.of_rank(rank)} for rank in TAXON_RANKS}
+    return {rank: Counter(name for name in train[rank] if name in names[rank]) for rank in TAXON_RANKS}
+
+
+def _most_common(counts: Counter[str]) -> str | None:
+    return min(counts, key=lambda name: (-counts[name], name), default=None)
+
+
 def _accuracies(
-    rows: pd.DataFrame, answered: Answered, is_judged: np.ndarray, *, resamples: int, seed: int
+    rows: pd.DataFrame,
+    answered: Answered,
+    is_judged: np.ndarray,
+    trained: Mapping[str, Counter[str]],
+    *,
+    resamples: int,
+    seed: int,
 ) -> Iterator[dict[str, Any]]:
     """Rows of ``ACCURACY``; none for a rank that no judged crop's animal is known at."""
     for rank in TAXON_RANKS:
@@ -161,35 +192,48 @@ def _accuracies(
             for way in (ALL, BARCODED)
         }
         hits[DIFFERENCE] = hits[BARCODED] - hits[ALL]
+        hits[COMMON] = (truth == _most_common(trained[rank])).astype(float)
+        hits[GAIN] = hits[BARCODED] - hits[COMMON]
         common = {"rank": rank, "crops": int(judged.sum()), "photographs": len(set(photographs))}
         for way, values in hits.items():
-            yield {**common, "prediction": way, **accuracy(values, photographs, None, resamples=resamples, seed=seed)}
+            told = accuracy(values, photographs, None, resamples=resamples, seed=seed)
+            balanced = rounded(pd.Series(values).groupby(truth).mean().mean())
+            yield {**common, "prediction": way, **told, "mean_over_taxa": balanced}
 
 
-def _nested(table: list[dict[str, Any]]) -> dict[str, Any]:
+def _nested(table: list[dict[str, Any]], trained: Mapping[str, Counter[str]]) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     for row in table:
-        of_rank = found.setdefault(row["rank"], {"crops": row["crops"], "photographs": row["photographs"]})
-        of_rank[row["prediction"]] = {name: row[name] for name in ("value", "low", "high")}
+        told = {"crops": row["crops"], "photographs": row["photographs"]}
+        of_rank = found.setdefault(row["rank"], {**told, "most_common": _most_common(trained[row["rank"]])})
+        of_rank[row["prediction"]] = {name: row[name] for name in ("value", "low", "high", "mean_over_taxa")}
     return found
 
 
 def _classes(
-    rows: pd.DataFrame, answered: Answered, is_judged: np.ndarray, train_crops: tuple[int, ...]
+    rows: pd.DataFrame, answered: Answered, is_judged: np.ndarray, trained: Mapping[str, Counter[str]]
 ) -> Iterator[dict[str, Any]]:
-    """Rows of ``CLASSES``: of crops whose animal is of the class, also those labelled below it."""
+    """Rows of ``CLASSES``: of crops whose animal is of the class, also those labelled below it.
+
+    What most of the wrong ones were taken for is told of answers with barcodes.
+    """
+    names = np.array([*answered.labels.names, None], dtype=object)
     for rank in TAXON_RANKS:
-        best = {name: answered.best(rank, restricted=name == "top1_barcoded")[0] for name in CLASSES[-2:]}
+        best = {name: answered.best(rank, restricted=name == "top1_barcoded")[0] for name in CLASSES[4:6]}
         for place in answered.labels.of_rank(rank):
             name = answered.labels.names[place]
             of_class = is_judged & (rows[rank] == name).to_numpy()
             shares = {key: (found[of_class] == place).mean() if of_class.any() else None for key, found in best.items()}
+            wrong = Counter(one for one in names[best["top1_barcoded"][of_class]] if one not in (name, None))
+            other = _most_common(wrong)
             yield {
                 "rank": rank,
                 "label": name,
-                "train_crops": train_crops[place],
+                "train_crops": trained[rank][name],
                 "held_out_crops": int(of_class.sum()),
                 **shares,
+                "taken_for": other,
+                "taken_for_crops": wrong[other] if other else 0,
             }
 
 

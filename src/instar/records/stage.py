@@ -1,6 +1,7 @@
 """The stage ``records``: the sources become one row per photograph, a taxonomy and annotated boxes."""
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -202,6 +203,7 @@ def records(
         seed=seed,
     )
     _check_annotated(annotations, splits, by=annotation_split)
+    _tell_empty(splits)
     taxa = trays.taxonomy if trays else taxonomy_rows([one.lineages for one in gatherings], sorted(flow.taxa))
     write_table(out_taxonomy, taxa, TAXONOMY)
     write_coco(out_annotations, annotations, splits)
@@ -475,6 +477,19 @@ def _check_annotated(annotations: Annotations, splits: dict[str, str], *, by: st
     split = annotations.photographs and by != "observation"
     remedy = "set records.annotation_split=observation" if split else "mend the labels or the photographs"
     raise InputError(f"{reasons.total()} annotated photographs, all left out ({told}); {remedy}")
+
+
+def _tell_empty(splits: dict[str, str]) -> None:
+    """Say of which splits there is no photograph, since a stage that needs some stops only after all are fetched."""
+    counts = Counter(splits.values())
+    if splits and (empty := [split for split in SPLITS if not counts[split]]):
+        told = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
+        print(
+            f"annotated photographs: {told}: without {' and '.join(empty)} the run will stop, at the detector or its "
+            "metrics; annotate more, change records.annotation_validation_share and _test_share, or set "
+            "records.annotation_split=photograph, which may part photographs of one observation",
+            file=sys.stderr,
+        )
 
 
 def _given(annotations: Annotations, sha256: dict[str, str]) -> dict[str, str]:

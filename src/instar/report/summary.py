@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from instar.report import classifier, detector
 from instar.report.individuals import rank_1_of, score_of
 from instar.report.inputs import Inputs
-from instar.report.taxa import right_at_order
+from instar.report.taxa import beside_order, right_at_order
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ def sentence(inputs: Inputs, confidence: float) -> str:
         top1 = classifier.measures(inputs.metrics["evaluation"])[0]
         text += f"; the classifier names the right species for {top1.short} of the held-out crops"
     if inputs.has_taxa and (order := right_at_order(inputs.metrics["evaluation"])):
-        text += f"; the classifier names the right order for {order.short} of the held-out crops"
+        text += f"; the classifier names the right order for {order.short} of the held-out crops; "
+        text += beside_order(inputs.metrics["evaluation"])[0]
     if inputs.has_individuals:
         judged = inputs.metrics["evaluation"]
         text += (
@@ -64,7 +65,8 @@ def tiles(inputs: Inputs, confidence: float) -> list[Tile]:
         for name, text in (("species, top 1", "species named right"), ("genus, top 1", "genera named right")):
             found.append(Tile(named[name].value_text, text, named[name].interval_text))
     if inputs.has_taxa and (order := right_at_order(metrics["evaluation"])):
-        found.append(Tile(order.value_text, "orders named right", order.interval_text))
+        beside = ", ".join(filter(None, [order.interval_text, beside_order(metrics["evaluation"])[1]]))
+        found.append(Tile(order.value_text, "orders named right", beside))
     if inputs.has_individuals:
         judged = metrics["evaluation"]
         found.insert(

@@ -108,6 +108,15 @@ class Coco:
         """Annotations of pictures that the file does not list."""
         return sum(count for key, count in self.outlines.counts.items() if key not in self.pictures)
 
+    @property
+    def first_without_picture(self) -> str:
+        """Which annotation is of an image that the file does not list, for a message; an empty text for none."""
+        for key in self.outlines.counts:
+            if key not in self.pictures:
+                one = next(self.outlines.of(key))
+                return f"image it does not list: annotation {one.get('id')} of image {key}"
+        return ""
+
 
 def read_coco(path: Path, work: Path | None = None, given: Iterable[tuple[str, Any]] | None = None) -> Coco:
     """Read a COCO JSON, its annotations into a temporary file.

@@ -204,15 +204,18 @@ def _decoded(segmentation: dict[str, Any], width: int, height: int) -> Masks:
 
 
 def raw_area(segmentation: list[Any], width: int, height: int) -> int:
-    """Pixels that rings cover as they were drawn, by pycocotools' own rule; rings of fewer than 3 points none.
+    """Pixels that rings cover as they were drawn, by pycocotools' own rule, also outside the picture, as far as its
+    own sides on each; rings of fewer than 3 points none.
 
     Raises:
         ValueError, TypeError, OverflowError: if ``cleaned`` finds no numbers in them.
     """
-    rings: list[Any] = [ring.ravel() for ring in points(segmentation) if len(ring) >= 3]
-    # pycocotools' rasterization of far coordinates takes memory by their distance
-    rings = [np.clip(ring, -1, max(width, height) + 1) for ring in rings]
-    return int(from_polygons([rings], height, width).areas()[0]) if rings else 0
+    sides = np.array([width, height])
+    # pycocotools' rasterization of far coordinates takes memory by their distance; whole pixels do not change its grid
+    rings: list[Any] = [
+        (np.clip(ring, -sides, 2 * sides) + sides).ravel() for ring in points(segmentation) if len(ring) >= 3
+    ]
+    return int(from_polygons([rings], 3 * height, 3 * width).areas()[0]) if rings else 0
 
 
 def counted(changes: Sequence[Cleaned]) -> Counter[str]:

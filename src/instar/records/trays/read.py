@@ -20,7 +20,7 @@ from instar.records.trays import folder as trays_folder
 from instar.records.trays import labels
 from instar.records.trays.coco import Coco, Picture, Store, read_coco
 from instar.records.trays.exports import exported, outline_files
-from instar.records.trays.folder import COUNTS, PARTITION, SOURCE, Folder, Tray, read_folder, windows
+from instar.records.trays.folder import COUNTS, PARTITION, SOURCE, TABLE, Folder, Tray, read_folder, windows
 from instar.records.trays.outlines import LARGEST
 from instar.records.trays.photograph import FAULTS, JOINED, OTHER_CATEGORY, Insects, insects
 from instar.records.trays.taxa import BOLD_RANKS, Taxa, named, read_taxa, table, taxon_id
@@ -114,7 +114,10 @@ def read(
     folder = read_folder(source, (sample for sample, _, _ in barcodes))
     samples = len({tray.sample for tray in folder.trays.values()})
     how = ", ".join(f"{name}: {count}" for name, count in sorted(folder.told.items()))
-    print(f"samples: {samples} of {len(folder.trays)} photographs ({how}); metadata.csv decides", file=sys.stderr)
+    decides = (
+        "metadata.csv decides" if (source / TABLE).is_file() else "a metadata.csv with photo and sample would decide"
+    )
+    print(f"samples: {samples} of {len(folder.trays)} photographs ({how}); {decides}", file=sys.stderr)
     outlined, labelled = _cocos(source, work)
     taxa = read_taxa(source / "bold.tsv", source / "dyntaxa.csv", [names for _, names, _ in barcodes])
     found = Annotations(category=category)
@@ -190,7 +193,7 @@ class _Reading:
     def rows(self, outlined: Coco, labelled: Coco | None) -> Iterator[tuple[Any, ...]]:
         """Read all photographs; gives rows of ``OUTLINES``."""
         self.read, self.brushed = outlined.read, outlined.brushed
-        self._drop(UNKNOWN_IMAGE, outlined.without_picture, f"{outlined.path}: annotations of images it does not list")
+        self._drop(UNKNOWN_IMAGE, outlined.without_picture, f"{outlined.path}: {outlined.first_without_picture}")
         called = _by_tray(labelled, self.folder)
         self.labels_read = labelled.read if labelled else 0
         self.assembled[LABELS_OF_NO_IMAGE] += labelled.without_picture if labelled else 0
