@@ -351,8 +351,12 @@ def test_samples_on_several_photographs() -> None:
     annotated = {"all": {"a": 4, "b": 5, "c": 1}}
     rows = count_rows(photographs, dict.fromkeys("abc", "?"), specimens, annotated, annotated)
     told = agreements(rows, specimens)["all"]
-    assert (told["specimens_annotated"]["n"], told["specimens_annotated"]["bias"]) == (1, -1)
-    assert told["specimens_and_counts"] == {"annotated": [[10, 9]], "detected_on_test": [[10, 9]]}  # what charts show
+    assert (told["specimens_annotated"]["n"], told["specimens_annotated"]["bias"]) == (1, -6)
+    # what charts show; b, whose specimens nobody counted, is left out on both sides
+    assert told["specimens_and_counts"] == {"annotated": [[10, 4]], "detected_on_test": [[10, 4]]}
+    specimens["b"] = Specimens("S", 6, None)
+    rows = count_rows(photographs, dict.fromkeys("abc", "?"), specimens, annotated, annotated)
+    assert agreements(rows, specimens)["all"]["specimens_and_counts"]["annotated"] == [[16, 9]]
     assert count_rows([], {}, {}, {"all": {}}, {"all": {}}) == []
     specimens = {"a": Specimens("S", 10, 7)}
     for group, by_hand in (("Arachnida, Insecta", 7), ("Insecta", None)):
