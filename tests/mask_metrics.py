@@ -43,6 +43,7 @@ def mask_metrics() -> dict[str, Any]:
         "interval_95": {
             "resamples": 100,
             "photographs": 2,
+            "groups": 2,
             "AP50-95": [0.35, 0.5],
             "AP50": [0.8, 0.86],
             "AP75": None,

@@ -153,6 +153,7 @@ def test_a_presets_figures_depend_on_its_inputs(study: Path) -> None:
 
 def test_table_by_hand() -> None:
     facts = {"study": "demo", "device": "CPU", "batch": 4, "tile_px": 1536, "whole": True}
+    facts["resampled"] = "95 % intervals are from resampling 4 observations"
     row: dict[str, Any] = {"preset": "a", "AP50": 0.5, "AP50-95": 0.25, "recall_at_floor": 0.75, "confidence": 0.125}
     row |= {"test_recall": 0.5, "test_precision": None, "ms_single": 12.34, "ms_batch": None, "parameters": 1234567}
     row |= {"image_px": 640, "licence": "X", "wanted_recall": 0.9, "wanted_recall_reached": False}

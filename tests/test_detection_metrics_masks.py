@@ -2,25 +2,28 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from photo_shards import write_images
+from project import ROOT
 from test_detection_metrics import run_stage
 
 from instar.annotations import Annotated
 from instar.detection_metrics.counting import agreements, classes_of_taxa, count_rows, resampled_agreement
 from instar.detection_metrics.instances import matched_instances
 from instar.detection_metrics.judged import Judged, check_caps, photograph_tiles
-from instar.detection_metrics.resampling import intervals, ratios, widths
+from instar.detection_metrics.resampling import intervals, ratios, resampled, widths
 from instar.detection_metrics.specimens import Specimens, read_specimens
 from instar.detectors import DESCRIPTION
 from instar.errors import InputError
 from instar.files import write_json
 from instar.masks import Masks, from_bitmaps
 from instar.metrics.coco import area_ranges, figures
+from instar.params import load
 from instar.tables import DETECTIONS, TAXONOMY, write_table
 
 WIDTH, HEIGHT = 400, 100
@@ -64,6 +67,7 @@ FOUND: dict[str, list[tuple[Rectangle, float, bool]]] = {
     ],
     "t-3": [(LARGE, 0.95, False)],
 }
+ONE_SAMPLE = {key: {"observation_id": "tray"} for key in ANIMALS}
 BOXES = {LARGE: (190, 0, 230, 80)}  # IoU 0.625
 
 
@@ -250,13 +254,32 @@ def test_tables(folder: Path) -> None:
 
 def test_intervals_of_two_photographs(result: Any) -> None:
     told = result["masks"]["interval_95"]
-    assert (told["resamples"], told["photographs"]) == (100, 2)
+    assert (told["resamples"], told["photographs"], told["groups"]) == (100, 2, 2)
     # only the one photograph, or only the other
     assert told["test_f1"] == pytest.approx([4 / (4 + 2 + 1), 1], abs=1e-6)
     assert told["count_bias"] == [0, 1]
     assert told["width"]["test_f1"] == pytest.approx(3 / 7, abs=1e-6)
     assert told["AP50"][0] < result["masks"]["test"]["AP50"] < told["AP50"][1] == 1
     assert told["count_of_classes_mape"] == pytest.approx([1 / 3, 1 / 3], abs=1e-6)  # without a spider no share
+
+
+def test_photographs_of_one_sample_give_no_interval(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    write_images(tmp_path / "images", "s0", dict.fromkeys(ANIMALS, b""), (WIDTH, HEIGHT), ONE_SAMPLE)
+    result = run_stage(tmp_path, **OPTIONS)
+    told = result["masks"]["interval_95"]
+    assert (told["resamples"], told["photographs"], told["groups"]) == (0, 2, 1)
+    assert not [name for name, value in told.items() if isinstance(value, list)]
+    assert told["AP50"] is told["count_bias"] is told["width"]["AP_small"] is result["interval_95"]["AP50"] is None
+    assert result["masks"]["seams"]["elsewhere"]["missed_per_1000_low"] is None
+
+
+def test_what_is_resampled_is_named() -> None:
+    records = load(ROOT / "params.yaml").records
+    assert resampled(1, records) == "there are no intervals, since all photographs are of one observation"
+    assert resampled(6, replace(records, kind="trays")) == "95 % intervals are from resampling 6 samples"
+    blocks = replace(records, kind="trays", annotation_split="time_block")
+    assert resampled(2, blocks) == "95 % intervals are from resampling 2 stretches of time"
 
 
 def test_nothing_detected(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def test_without_masks_there_is_no_such_section(tmp_path: Path) -> None:
 def test_figures_with_their_intervals_and_the_published_ones(whole: str) -> None:
     text = Page(whole).text
     assert "with 8 outlined animals the masks reach an AP50-95 of 42.5 % (35.0 to 50.0 %)" in text
-    assert "best F1 on validation, 0.35, F1 is 80.0 % (70.0 to 90.0 %). Intervals" in text
+    assert "best F1 on validation, 0.35, F1 is 80.0 % (70.0 to 90.0 %). " in text
+    assert "Of the 4 photographs 95 % intervals are from resampling 2 observations, which tell little" in text
     row = "tiny, this detector 42.5 % (35.0 to 50.0 %) 83.1 % (80.0 to 86.0 %) 36.6 % 20.0 % 41.6 % –"
     assert row in text
     assert "CutLER (published) 22.7 % 40.0 % 22.1 % 0.8 % 18.1 % 59.0 %" in text
@@ -159,7 +160,7 @@ def test_a_study_with_little_to_tell(tmp_path: Path) -> None:
     masks["counts"]["all"]["specimens_and_counts"] = {"annotated": [], "detected_on_test": []}
     masks["seams"] = None
     masks["best_f1"] |= {"confidence": None, "test_precision": None}
-    masks["interval_95"] = {"photographs": 1, "resamples": 100}
+    masks["interval_95"] = {"photographs": 1, "groups": 1, "resamples": 0, "AP50-95": [0.425, 0.425]}
     masks["areas"]["test"] |= dict.fromkeys(("true_positive_share", "false_positive_share", "false_negative_share"))
     path = given["metrics"] / "detection_metrics.json"
     write_json(path, {**json.loads(path.read_text()), "masks": masks})
@@ -171,6 +172,8 @@ def test_a_study_with_little_to_tell(tmp_path: Path) -> None:
     counts.write_text("\n".join([header, *(f"{row.rsplit(',', 2)[0]},," for row in rows)]) + "\n")
     text = Page(written(given)).text
     assert "precision and recall of masks: plots/mask_pr.csv is empty" in text
+    assert "there are no intervals, since all photographs are of one observation." in text
+    assert "42.5 % (42.5" not in text
     assert "errors near the seams of tiles: no held-out photograph was sliced" in text
     assert "sorted by hand, all taxa: the study has none" in text
     assert "counts of single classes: no animal carries a taxon" in text

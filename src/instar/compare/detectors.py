@@ -22,6 +22,7 @@ from instar.compare.overlays import shown_of_presets, write_overlays, write_patc
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import check_caps_of, check_preset, search
 from instar.compared import DETECTORS, FOLDER, PATCHES, compared_by, keep
+from instar.detection_metrics.resampling import resampled
 from instar.detection_metrics.stage import detection_metrics
 from instar.detector import LIBRARIES, detector
 from instar.errors import InputError
@@ -303,6 +304,7 @@ def device() -> str:
 
 def _write(out: Path, rows: list[dict[str, Any]], params: Params, pictures: str = "") -> None:
     facts = {"study": params.study, "device": device(), "batch": params.detections.batch}
+    facts |= {"resampled": resampled(rows[0]["interval_95"]["groups"], params.records)}
     facts |= {
         "tile_px": params.detections.tile_px,
         "whole": params.detections.whole,
@@ -337,9 +339,9 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS), *([_cell(row, name) for name in COLUMNS] for row in order)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     masks = _with_masks(rows)
-    told = f"Detectors of study {facts['study']}: figures on the photographs of the split test, intervals of 95 %"
+    told = f"Detectors of study {facts['study']}: figures on the photographs of the split test; {facts['resampled']}"
     wanted = f"the confidence was chosen on validation for a recall of {rows[0]['wanted_recall']:g}"
-    told += ", from resampling photographs. " if masks else f"; recall is with every box, {wanted}. "
+    told += ". " if masks else f"; recall is with every box, {wanted}. "
     also = "; the stage detections looks at the whole one, too" if facts["whole"] else ""
     told += (
         f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, of a photograph "

@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 
 from instar.compare.published import MASSID45, TILES, remark
+from instar.detection_metrics.resampling import resampled
 from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of
+from instar.params import Records
 from instar.report import tray_charts
 from instar.report.compared import Compared
 from instar.report.inputs import Inputs
@@ -59,7 +61,7 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Com
     parts: list[Callable[[], Iterable[Chart | Table]]] = [
         lambda: [_precisions(figures, inputs, compared.detectors), _areas(masks)],
         lambda: _curves(inputs, masks, missing),
-        lambda: _zooms(compared.zooms),
+        lambda: _zooms(compared.zooms, inputs.params.records),
         lambda: _histogram(inputs, masks, missing),
         lambda: counts(inputs, masks, missing),
         lambda: _seams(inputs, masks, missing),
@@ -83,8 +85,9 @@ def _sentence(inputs: Inputs, masks: Mapping[str, Any], figures: Mapping[str, Fi
     chosen = masks["best_f1"]["confidence"]
     if chosen is not None:
         text += f"; at the confidence of the best F1 on validation, {chosen:.3g}, F1 is {share(figures['f1'])}"
-    few = f"from resampling {drawn['photographs']:,} photographs, which tell little where they are few"
-    return f"{text}. Intervals of 95 % are {few}."
+    told = resampled(drawn["groups"], inputs.params.records)
+    few = ", which tell little where they are few" if drawn["groups"] > 1 else ""
+    return f"{text}. Of the {test['photographs']:,} photographs {told}{few}."
 
 
 def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[dict[str, Any]]) -> Table:
@@ -138,7 +141,7 @@ def _curves(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> lis
     return [Chart("Precision and recall of masks at IoU 0.5", tray_charts.mask_curves(table, best), text)]
 
 
-def _zooms(rows: list[dict[str, Any]]) -> list[Chart]:
+def _zooms(rows: list[dict[str, Any]], records: Records) -> list[Chart]:
     """The sweep of ``instar compare zooms``."""
     if not rows:
         return []
@@ -149,6 +152,8 @@ def _zooms(rows: list[dict[str, Any]]) -> list[Chart]:
         f"AP50-95 on validation is highest at zoom {best['zoom']:g}: {highest}. Bands are 95 % intervals; zooms whose "
         "bands overlap cannot be told apart by these photographs."
     )
+    if groups := best.get("groups"):  # which rows of an earlier version lack
+        text += f" Here {resampled(groups, records)}."
     return [Chart("Zoom: how large the detector sees the animals", tray_charts.zooms(table), text)]
 
 
