@@ -61,7 +61,9 @@ def mask_areas(table: pd.DataFrame, from_px: Mapping[str, int]) -> Markup:
         _logarithmic(axes, "x", edges[0], edges[-1])
         axes.stairs(table["annotated"], edges, fill=True, color=LINE, label="annotated, all splits")
         axes.stairs(table["annotated_on_test"], edges, color=BLUE, linewidth=1.6, label="annotated, test")
-        axes.stairs(table["detected_on_test"], edges, color=ORANGE, linewidth=1.6, linestyle="--", label="found, test")
+        axes.stairs(
+            table["detected_on_test"], edges, color=ORANGE, linewidth=1.6, linestyle="--", label="detections, test"
+        )
         for area in sorted(set(from_px.values()) - {0}):
             axes.axvline(area, color=MUTED, linewidth=0.8, linestyle=":")
         axes.set(xlabel="area of the mask, pixels of the photograph (log)", ylabel="masks", xlim=(edges[0], edges[-1]))

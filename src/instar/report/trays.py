@@ -168,11 +168,12 @@ def _histogram(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> 
     table = curve(inputs, "mask_areas.csv", columns, missing, "areas of masks")
     if table is None:
         return []
-    totals = table[columns[2:]].sum()
+    totals, best = table[columns[2:]].sum(), masks["best_f1"]
+    right, wrong = best["test_true_positives"], best["test_false_positives"]
     text = (
-        f"{totals['annotated']:,} outlined animals, {totals['annotated_on_test']:,} of them on test, where "
-        f"{totals['detected_on_test']:,} were found. Dotted lines part small, medium and large; where the dashed line "
-        "lies under the blue one, animals of that size are missed."
+        f"{totals['annotated']:,} outlined animals, {totals['annotated_on_test']:,} of them on test, where there are "
+        f"{totals['detected_on_test']:,} detections, {right:,} right and {wrong:,} wrong: the dashed line shows both, "
+        "at their own areas, and says nothing of single animals. Dotted lines part small, medium and large."
     )
     return [Chart("Areas of masks", tray_charts.mask_areas(table, masks["from_px"]), text)]
 
