@@ -3,6 +3,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 from report_inputs import CLASSES, HOSTILE, write_inputs
 
+from instar.detectors import UNTRAINED, family
 from instar.errors import InputError
 from instar.files import write_json
 from instar.params import load
@@ -559,6 +561,16 @@ def test_licences_of_weights(tmp_path: Path) -> None:
     found = weights_licences(load(tmp_path / "params.yaml"))
     assert "AGPL-3.0" in found["Detector"]
     assert "under CC-BY-NC-4.0" in found["Classifier"]
+
+
+@pytest.mark.parametrize("name", ["yolo", "rfdetr", "maskrcnn", "mask2former", *UNTRAINED])
+def test_what_is_told_of_a_detectors_weights(name: str) -> None:
+    """Every family has a text of its own, with the licence that its module tells."""
+    params = load(ROOT / "params.yaml")
+    told = weights_licences(replace(params, detector=replace(params.detector, family=name)))["Detector"]
+    assert getattr(family(name), "LICENCE", "no weights").partition(":")[0] in told
+    assert ("every photograph is one box" in told) == (name == "whole_image")
+    assert ("trained here" in told) == (name not in UNTRAINED)
 
 
 def test_template_is_in_the_package() -> None:
