@@ -14,6 +14,7 @@ from mask_metrics import mask_metrics
 from PIL import Image
 from project import ROOT
 from test_report import Page
+from test_taxa_report import write_taxa
 from tray_inputs import write_mask_inputs
 
 from instar.annotations import Annotated
@@ -60,6 +61,17 @@ def test_figures_with_their_intervals_and_the_published_ones(whole: str) -> None
     assert "CutLER (published) 22.7 % 40.0 % 22.1 % 0.8 % 18.1 % 59.0 %" in text
     assert "they can be compared only with figures of the same photographs" in text
     assert "test 700 px (70.0 %) 200 px (20.0 %) 100 px (10.0 %)" in text
+
+
+def test_figures_of_boxes_are_told_from_those_of_masks(whole: str, tmp_path: Path) -> None:
+    text = Page(whole).text
+    assert "the detector finds 56 % (48–63 %) of the annotated animals by box" in text
+    assert "of the animals found with a score of at least 0.3 by box" in text
+    assert "4 held-out photographs with 8 annotated animals; by boxes, figures of masks stand below" in text
+    given = write_taxa(tmp_path, [], {})
+    path = given["metrics"] / "detection_metrics.json"
+    write_json(path, {**json.loads(path.read_text()), "masks": mask_metrics()})
+    assert "and the confidence of the crops, by size and by masks" in Page(written(given)).text
 
 
 def test_charts_have_their_sentences(whole: str) -> None:
