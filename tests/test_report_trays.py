@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mask_metrics import mask_metrics
+from omegaconf import OmegaConf
 from PIL import Image
 from project import ROOT
 from test_report import Page
@@ -61,6 +62,16 @@ def test_figures_with_their_intervals_and_the_published_ones(whole: str) -> None
     assert "CutLER (published) 22.7 % 40.0 % 22.1 % 0.8 % 18.1 % 59.0 %" in text
     assert "they can be compared only with figures of the same photographs" in text
     assert "test 700 px (70.0 %) 200 px (20.0 %) 100 px (10.0 %)" in text
+
+
+def test_what_is_searched_of_annotated_trays_is_told(whole: str, tmp_path: Path) -> None:
+    assert "tray_margin_px):" not in Page(whole).text
+    given = write_mask_inputs(tmp_path)
+    params = OmegaConf.load(given["params"])
+    params.records.update({"kind": "trays", "tray_margin_px": 1200})
+    OmegaConf.save(params, given["params"])
+    told = "those of test, too, are searched only in the box around all their annotated animals and 1,200 pixels beyond"
+    assert told in Page(written(given)).text
 
 
 def test_figures_of_boxes_are_told_from_those_of_masks(whole: str, tmp_path: Path) -> None:

@@ -87,7 +87,18 @@ def _sentence(inputs: Inputs, masks: Mapping[str, Any], figures: Mapping[str, Fi
         text += f"; at the confidence of the best F1 on validation, {chosen:.3g}, F1 is {share(figures['f1'])}"
     told = resampled(drawn["groups"], inputs.params.records)
     few = ", which tell little where they are few" if drawn["groups"] > 1 else ""
-    return f"{text}. Of the {test['photographs']:,} photographs {told}{few}."
+    return f"{text}. Of the {test['photographs']:,} photographs {told}{few}.{_searched(inputs.params.records)}"
+
+
+def _searched(records: Records) -> str:
+    """That annotated trays are searched in part, which makes the figures better than those of whole trays."""
+    if records.kind != "trays":
+        return ""
+    return (
+        " Annotated photographs, those of test, too, are searched only in the box around all their annotated animals "
+        f"and {records.tray_margin_px:,} pixels beyond (records.tray_margin_px): what lies elsewhere on the tray can "
+        "be neither found nor wrong, so precision and counts may be better here than on whole trays."
+    )
 
 
 def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[dict[str, Any]]) -> Table:
