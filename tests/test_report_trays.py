@@ -4,11 +4,13 @@ import base64
 import csv
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from mask_metrics import mask_metrics
 from omegaconf import OmegaConf
@@ -25,9 +27,11 @@ from instar.compare.published import published_split
 from instar.compared import current, keep
 from instar.errors import InputError
 from instar.files import sha256_of, write_json
+from instar.report import tray_charts
 from instar.report.compared import read_patches
 from instar.report.overlays import MISSED, RIGHT, WRONG
 from instar.report.stage import report
+from instar.report.tray_counts import _line
 from instar.report.trays import _tiles
 
 
@@ -90,15 +94,39 @@ def test_charts_have_their_sentences(whole: str) -> None:
     assert "a precision of 75.0 % (70.0 to 80.0 %) and a recall of 85.7 % (80.0 to 90.0 %)" in text
     told = "18 outlined animals, 7 of them on test, where there are 8 detections, 6 right and 2 wrong: the dashed"
     assert told in text and "found, test" not in text
-    assert "2 photographs of test: 0.90 (0.80 to 1.00) for each one annotated, beginning at 1.5, R² 0.980; " in text
+    assert "6 photographs of test: 0.90 (0.80 to 1.00) for each one annotated, beginning at 1.5, R² 0.980; " in text
     assert "on average -0.5 animals off, 1.5 either way, 12.5 % (10.0 to 15.0 %) of those annotated." in text
-    assert "2 samples, annotated animals: 0.70 for each one sorted" in text
+    assert "6 samples, annotated animals: 0.70 for each one sorted" in text
+    assert "12.5 % of those sorted. Only photographs whose specimens were counted are in it." in text
     assert "highest at zoom 2: 40.0 % (30.0 to 50.0 %)" in text
     for title in ("Areas of masks", "Counts of each photograph: all taxa", "Counts of each photograph: Insecta, Arach"):
         assert title in text
     assert "Not shown" not in text
     assert "mathdefault" not in whole
     assert "AP medium 40.0 % AP50-95 of animals whose masks have from 144 to under 1,024 pixels" in text
+
+
+def test_no_line_is_fitted_to_few_points() -> None:
+    few = mask_metrics()["counts"]["all"]["test"] | {"n": 4}
+    told = _line(few, "annotated", "photographs", {"count_slope": [0.9, 0.9]}, "count")
+    assert told.startswith("4 photographs: no line is fitted to fewer than 5; on average -0.5 animals off, 1.5 either")
+    told = _line({**few, "n": 5}, "annotated", "photographs", {"count_slope": [0.9, 0.9]}, "count")
+    assert told.startswith("5 photographs: 0.90 for each one annotated")  # an interval without width is none
+
+
+def test_a_split_has_one_colour_on_all_charts() -> None:
+    lines = {split: {"slope": 1.0, "intercept": 0.0} for split in ("validation", "test")}
+    rows = pd.DataFrame({"series": ["validation"] * 5 + ["test"] * 4, "known": range(1, 10), "counted": range(1, 10)})
+    fitted = re.compile(r"fill: none; stroke: var\(--(\w+)\); stroke-width: 1.1")
+    for part, colours, lined in (
+        (rows, {"orange", "blue"}, ["orange"]),  # a line through five points, none through four
+        (rows[::-1], {"orange", "blue"}, ["orange"]),
+        (rows[:5], {"orange"}, ["orange"]),
+        (rows[5:], {"blue"}, []),
+    ):
+        drawn = str(tray_charts.counts("c", "", part, lines, ("x", "y")))
+        assert set(re.findall(r"stroke: var\(--(orange|blue|green)\)", drawn)) == colours
+        assert fitted.findall(drawn) == lined
 
 
 def test_seams(whole: str) -> None:
