@@ -32,7 +32,7 @@ from instar.report.compared import read_patches
 from instar.report.overlays import MISSED, RIGHT, WRONG
 from instar.report.stage import report
 from instar.report.tray_counts import _line
-from instar.report.trays import _tiles
+from instar.report.trays import _little_elsewhere, _tiles
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,13 @@ def test_seams(whole: str) -> None:
     assert "all, near 4 4 250.0 250.0 0.0" in text
     assert "all, elsewhere 1,200 1,100 166.7 (10.0 to 300.0) 83.3 (10.0 to 300.0)" in text
     assert "+50.0 missed (-20.0 to +130.0), +50.0 wrong" in text
+
+
+@pytest.mark.parametrize(("near", "elsewhere", "warned"), [(80, 20, False), (119, 18, True), (1, 99, True)])
+def test_seams_that_nearly_all_animals_are_near_say_nothing(near: int, elsewhere: int, warned: bool) -> None:
+    told = _little_elsewhere({"near": {"animals": near}, "elsewhere": {"animals": elsewhere}}, 128)
+    expected = f" But {near} of {near + elsewhere} animals are near a seam of tiles of 128 pixels: with so few on one"
+    assert told.startswith(expected) if warned else told == ""
 
 
 def test_patches_of_photographs_that_may_be_shown(whole: str) -> None:

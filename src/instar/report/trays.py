@@ -20,6 +20,8 @@ from instar.report.tray_counts import counts
 
 _SEAMS = ["size", "where", "animals", "detections"]
 _RATES = {"missed": "missed", "wrong": "wrong", "duplicates": "duplicates"}
+#: Of all animals near seams or elsewhere, for a comparison of both.
+LEAST_SIDE = 0.2
 _AREAS = {
     "true_positive": "true positive",
     "false_positive": "false positive",
@@ -205,7 +207,19 @@ def _seams(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> list
     within = masks["seams"]["within_px"]
     caption = f"Errors per 1,000 animals near seams, an inner edge of a tile within {within:g} pixels, and elsewhere"
     names = ["size and place", "animals", "detections", *(f"{name} per 1,000" for name in _RATES.values())]
-    return [Table(caption, names, lines, _difference(masks["seams"]["difference_per_1000"][ALL]))]
+    told = _difference(masks["seams"]["difference_per_1000"][ALL])
+    return [Table(caption, names, lines, told + _little_elsewhere(masks["seams"], inputs.params.detections.tile_px))]
+
+
+def _little_elsewhere(seams: Mapping[str, Any], tile_px: int) -> str:
+    """A warning where nearly all animals are near a seam, or nearly none, so that there is little to compare."""
+    near, elsewhere = (seams[where]["animals"] for where in ("near", "elsewhere"))
+    if min(near, elsewhere) >= LEAST_SIDE * (near + elsewhere):
+        return ""
+    return (
+        f" But {near:,} of {near + elsewhere:,} animals are near a seam of tiles of {tile_px:,} pixels: with so few on "
+        "one side the comparison tells next to nothing."
+    )
 
 
 def _rate(value: float, low: float, high: float) -> str:
