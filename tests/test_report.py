@@ -528,6 +528,25 @@ def test_validation_is_dashed_in_the_colour_of_training() -> None:
     assert "stroke-dasharray" not in str(training_curve("t", "", table[["validation loss"]], "epoch", shares=False))
 
 
+def test_many_training_curves_can_be_told_apart() -> None:
+    def strokes(columns: list[str]) -> list[tuple[str, bool]]:
+        table = pd.DataFrame({name: [1.0, 0.5] for name in columns}, index=[1, 2])
+        drawn = str(training_curve("t", "", table, "epoch", shares=True))
+        axes = drawn[drawn.index('id="t-axes_1"') : drawn.index('id="t-legend_1"')]
+        lines = re.findall(
+            r'clip-path="[^"]*" style="fill: none; (stroke-dasharray[^;]*; [^;]*; )?stroke: ([^;]+)', axes
+        )
+        return [(colour, bool(dashes)) for dashes, colour in lines if colour != "var(--faint)"]
+
+    figures = ["mAP50", "mAP50-95", "recall", "precision"]
+    found = strokes([f"box {name}" for name in figures] + figures)
+    assert found[:4] == [(colour, True) for colour, _ in found[4:]]  # dotted, in the same colours
+    assert len(set(found)) == 8
+    losses = [f"{name} loss" for name in ("box", "seg", "cls", "dfl", "sem")]
+    found = strokes([*losses, *(f"validation {name}" for name in losses)])
+    assert len(set(found)) == 10
+
+
 def test_curves_of_dvclive(tmp_path: Path) -> None:
     assert curves(tmp_path) == {}
     tables = {"train/loss": "10\t2.0\n20\t1.0\n", "validation/loss": "20\t1.5\n", "validation/top1": "20\t0.5\n"}
