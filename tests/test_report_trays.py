@@ -33,6 +33,7 @@ from instar.report.overlays import MISSED, RIGHT, WRONG
 from instar.report.stage import report
 from instar.report.tray_counts import _line
 from instar.report.trays import _little_elsewhere, _tiles
+from instar.tables import DETECTIONS, IMAGES, read_table, write_table
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,24 @@ def test_figures_with_their_intervals_and_the_published_ones(whole: str) -> None
     assert "CutLER (published) 22.7 % 40.0 % 22.1 % 0.8 % 18.1 % 59.0 %" in text
     assert "they can be compared only with figures of the same photographs" in text
     assert "test 700 px (70.0 %) 200 px (20.0 %) 100 px (10.0 %)" in text
+
+
+def test_photographs_of_trays_have_their_names_and_no_smear_of_scores(tmp_path: Path) -> None:
+    given = write_mask_inputs(tmp_path)
+    for shard in given["shards"]:
+        path = given["images"] / f"{shard}.parquet"
+        write_table(path, [{**row, "taxon_id": None} for row in read_table(path, IMAGES).to_pylist()], IMAGES)
+    path = given["detections"] / "a.parquet"
+    rows = read_table(path, DETECTIONS).to_pylist()
+    [crowded] = [row for row in rows if row["key"] == "inaturalist-0-000"]
+    write_table(path, [*rows, *({**crowded, "key": f"inaturalist-0-1{n:02d}"} for n in range(10))], DETECTIONS)
+    page = Page(written(given | {"photographs": 12}))
+    assert "no taxon given" not in page.text
+    assert "inaturalist-0 · 13 boxes" in page.text and "inaturalist-4 · 3 boxes" in page.text
+    text = given["out"].read_text()
+    figures = {figure.count('class="box'): figure.count("<span>0.") for figure in text.split("<figure")}
+    assert (figures[13], figures[3]) == (0, 3)
+    assert "masks are drawn in the section Masks on trays ." in page.text
 
 
 def test_what_is_searched_of_annotated_trays_is_told(whole: str, tmp_path: Path) -> None:
