@@ -91,6 +91,7 @@ def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) ->
     ("words", "told"),
     [
         (["yolo0"], "yolo0: no such preset; workflow/conf/detector has florence2_sam, gemini_sam, "),
+        (["whole_image"], "whole_image: family whole_image is not trained and finds nothing; name another preset"),
         (["yolo11n", "--set", "detector.epochs=-1"], r"detector\.epochs = -1 is not allowed"),
         (["yolo11n", "--set", "detector.epochs=0"], r"yolo11n: with detector\.epochs = 0 nothing is trained"),
         (["yolo11n", "--set", "seed=1"], r"--set seed=1: only keys that begin with 'detector\.'"),
@@ -102,6 +103,13 @@ def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_compare_names_what_is_wrong(words: list[str], told: str) -> None:
     with pytest.raises(InputError, match=told):
         compare(["detectors", *words])
+
+
+def test_help_names_what_can_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare(["detectors", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "preset of florence2_sam, gemini_sam" in told and "watershed" in told and "whole_image" not in told
 
 
 def test_an_override_that_begins_with_a_preset_is_its_own() -> None:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from instar import detectors
+from instar.compare.command import comparable
 from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, masked_rows, ours, published_rows
 from instar.compare.overlays import shown_of_presets, write_overlays, write_patches
 from instar.compare.reuse import key_of, once
@@ -76,10 +77,9 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     Raises:
         InputError: if a preset is unknown, an override is wrong or of another section, or no preset could be compared.
     """
-    known = [name for name in names("detector") if name != "whole_image"]
     for preset in presets:
-        if preset not in known:
-            raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(known)}")
+        if preset not in names("detector"):
+            raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(comparable())}")
     for override in overrides:
         if _of(override) not in ("detector", *presets):
             told = "only keys that begin with 'detector.' or with a preset that is compared can be set here; the others"
