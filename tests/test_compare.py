@@ -141,6 +141,25 @@ def test_a_preset_that_is_refused_stops_no_other(study: Path, capsys: pytest.Cap
         compare(["detectors", "grounding_dino_sam", "--out", "other"])
 
 
+def test_what_was_judged_before_an_interruption_is_told(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = module._row
+
+    def interrupted(preset: str, *given: Any) -> dict[str, Any]:
+        if preset == "yolo11n":
+            raise KeyboardInterrupt
+        return judge(preset, *given)
+
+    monkeypatch.setattr(module, "_row", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(["detectors", "watershed", "yolo11n", "yolov8s", "--out", "cut", *SMALL])
+    text = (study / "cut/comparison.md").read_text()
+    assert "| watershed | " in text
+    assert "yolo11n is not compared yet\nyolov8s is not compared yet" in text
+    assert [row["preset"] for row in json.loads((study / "cut/comparison.json").read_text())["presets"]] == [
+        "watershed"
+    ]
+
+
 def test_a_presets_figures_depend_on_its_inputs(study: Path) -> None:
     params = module.load()
     section = module._section("demo", "yolo11n", [])

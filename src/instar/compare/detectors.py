@@ -94,20 +94,31 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     for preset, one in settings.items():  # all of them before any training
         with _noted(preset, failed):
             check_preset(one, study)
-    rows = []
-    for preset in [preset for preset in settings if preset not in failed]:
+    rows: list[dict[str, Any]] = []
+    due = [preset for preset in settings if preset not in failed]
+    for n, preset in enumerate(due, 1):
         with _noted(preset, failed):
             rows.append(_row(preset, settings[preset], study, out / preset))
-    lines = [f"{preset} is not compared: {told}" for preset, told in failed.items()]
+        if rows:  # also where what follows is interrupted
+            _tell(out, rows, params, study, [*_refused(failed), *(f"{one} is not compared yet" for one in due[n:])])
+    lines = _refused(failed)
     if not rows:
         raise InputError("; ".join(lines))
+    return (out / "comparison.md").read_text(encoding="utf-8"), lines
+
+
+def _refused(failed: dict[str, str]) -> list[str]:
+    return [f"{preset} is not compared: {told}" for preset, told in failed.items()]
+
+
+def _tell(out: Path, rows: list[dict[str, Any]], params: Params, study: Path, lines: list[str]) -> None:
+    """Write the comparison with lines on what is not in it, and what the report shows of it."""
     shown = _shown(out, rows, params, study)
     _write(out, rows, params, "\n".join([*lines, write_overlays(out, shown)]))
-    if out == study / "comparison":  # the report shows it
+    if out == study / "comparison":
         files = {preset: write_patches(out / preset / PATCHES, patches) for preset, patches in shown.items()}
         of = compared_by(params, study / "annotations.json", study / "images")
         keep(study / "plots" / FOLDER / DETECTORS, "preset", masked_rows(rows, files), of)
-    return (out / "comparison.md").read_text(encoding="utf-8"), lines
 
 
 @contextmanager
