@@ -16,11 +16,12 @@ from instar.annotations import Annotated
 from instar.detection_metrics.counting import agreements, classes_of_taxa, count_rows, resampled_agreement
 from instar.detection_metrics.instances import matched_instances
 from instar.detection_metrics.judged import Judged, check_caps, photograph_tiles
-from instar.detection_metrics.resampling import intervals, ratios, resampled, widths
+from instar.detection_metrics.resampling import intervals, ratios, widths
 from instar.detection_metrics.specimens import Specimens, read_specimens
 from instar.detectors import DESCRIPTION
 from instar.errors import InputError
 from instar.files import write_json
+from instar.mask_figures import resampled
 from instar.masks import Masks, from_bitmaps
 from instar.metrics.coco import area_ranges, figures
 from instar.params import load

@@ -23,11 +23,11 @@ from instar.compare.overlays import shown_of_presets, write_overlays, write_patc
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import check_caps_of, check_preset, search
 from instar.compared import DETECTORS, FOLDER, PATCHES, compared_by, keep
-from instar.detection_metrics.resampling import resampled
 from instar.detection_metrics.stage import detection_metrics
 from instar.detector import LIBRARIES, detector
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
+from instar.mask_figures import resampled
 from instar.params import Detections, Params, load
 from instar.photographs import decoded
 from instar.progress import progress

@@ -20,11 +20,11 @@ from instar.compared import ZOOMS as LEFT
 from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, outcome_counts
 from instar.detection_metrics.instances import matched_instances
 from instar.detection_metrics.judged import photograph_tiles, read_judged, regions, with_masks
-from instar.detection_metrics.resampling import intervals, photograph_groups, resampled, resampled_weights
+from instar.detection_metrics.resampling import intervals, photograph_groups, resampled_weights
 from instar.detector import LIBRARIES
 from instar.errors import InputError
 from instar.files import replacing, write_json
-from instar.mask_figures import PRECISIONS
+from instar.mask_figures import PRECISIONS, resampled
 from instar.metrics.coco import IOU_THRESHOLDS, Matches, area_ranges, average_precisions, figures, matched
 from instar.metrics.overlaps import box_overlaps
 from instar.params import Params, load

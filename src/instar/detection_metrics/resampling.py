@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from instar.params import Records
-
 Interval = list[float] | None
 
 
@@ -39,15 +37,6 @@ def resampled_weights(groups: np.ndarray, bootstrap: int, seed: int) -> np.ndarr
     if n < 2:
         return np.zeros((0, len(groups)), np.int64)
     return np.array([np.bincount(generator.integers(0, n, n), minlength=n)[groups] for _ in range(bootstrap)])
-
-
-def resampled(groups: int, records: Records) -> str:
-    """What the intervals are of, as part of a sentence: ``95 % intervals are from resampling 6 samples``."""
-    what = "sample" if records.kind == "trays" else "observation"
-    one, several = (what, f"{what}s") if records.annotation_split != "time_block" else ("stretch", "stretches of time")
-    if groups < 2:
-        return f"there are no intervals, since all photographs are of one {one}"
-    return f"95 % intervals are from resampling {groups:,} {several}"
 
 
 def intervals(samples: np.ndarray, names: Sequence[str]) -> dict[str, Interval]:

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from instar.compare.published import MASSID45, TILES, remark
-from instar.detection_metrics.resampling import resampled
-from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of
+from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of, resampled
 from instar.params import Records
 from instar.report import tray_charts
 from instar.report.compared import Compared
