@@ -27,12 +27,13 @@ from instar.compare.published import published_split
 from instar.compared import current, keep
 from instar.errors import InputError
 from instar.files import sha256_of, write_json
+from instar.params import load
 from instar.report import tray_charts
 from instar.report.compared import read_patches
 from instar.report.overlays import MISSED, RIGHT, WRONG
 from instar.report.stage import report
 from instar.report.tray_counts import _line
-from instar.report.trays import _little_elsewhere, _tiles
+from instar.report.trays import _difference, _little_elsewhere, _rate, _tiles, _zooms
 from instar.tables import DETECTIONS, IMAGES, read_table, write_table
 
 
@@ -153,6 +154,18 @@ def test_seams(whole: str) -> None:
     assert "all, near 4 4 250.0 250.0 0.0" in text
     assert "all, elsewhere 1,200 1,100 166.7 (10.0 to 300.0) 83.3 (10.0 to 300.0)" in text
     assert "+50.0 missed (-20.0 to +130.0), +50.0 wrong" in text
+
+
+def test_intervals_without_width_are_not_told() -> None:
+    assert (_rate(0.0, 0.0, 0.0), _rate(5.0, 0.0, 10.0)) == ("0.0", "5.0 (0.0 to 10.0)")
+    rate = {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert "animals of any size: +0.0 missed. An interval" in _difference({"missed": rate})
+    records = load(ROOT / "params.yaml").records
+    for interval, banded, groups in ((None, False, 1), ([0.4, 0.4], False, 1), ([0.3, 0.5], True, 2)):
+        row = {"zoom": 2.0, "AP50-95": 0.4, "AP50": 0.5, "interval_95": {"AP50-95": interval}, "groups": groups}
+        [drawn] = _zooms([row], records)
+        assert ("Bands are 95 % intervals" in drawn.sentence) == banded == ("2 observations" in drawn.sentence)
+        assert ("all photographs are of one observation" in drawn.sentence) != banded
 
 
 @pytest.mark.parametrize(("near", "elsewhere", "warned"), [(80, 20, False), (119, 18, True), (1, 99, True)])

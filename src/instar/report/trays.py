@@ -12,7 +12,7 @@ from instar.params import Records
 from instar.report import tray_charts
 from instar.report.compared import Compared
 from instar.report.inputs import Inputs
-from instar.report.measures import percent
+from instar.report.measures import percent, varies
 from instar.report.parts import Chart, Table, curve, share
 from instar.report.patches import Shown
 from instar.report.tray_counts import counts
@@ -160,17 +160,17 @@ def _zooms(rows: list[dict[str, Any]], records: Records) -> list[Chart]:
     table = pd.DataFrame([_zoom(row) for row in rows])
     best = max(rows, key=lambda row: (row["AP50-95"], -row["zoom"]))
     highest = share(Figure(best["AP50-95"], best["interval_95"].get("AP50-95")))
-    text = (
-        f"AP50-95 on validation is highest at zoom {best['zoom']:g}: {highest}. Bands are 95 % intervals; zooms whose "
-        "bands overlap cannot be told apart by these photographs."
-    )
+    text = f"AP50-95 on validation is highest at zoom {best['zoom']:g}: {highest}."
+    if any(str(name).endswith("_low") for name in table):
+        text += " Bands are 95 % intervals; zooms whose bands overlap cannot be told apart by these photographs."
     if groups := best.get("groups"):  # which rows of an earlier version lack
         text += f" Here {resampled(groups, records)}."
     return [Chart("Zoom: how large the detector sees the animals", tray_charts.zooms(table), text)]
 
 
 def _zoom(row: dict[str, Any]) -> dict[str, Any]:
-    told = {name: interval for name, interval in row["interval_95"].items() if interval}
+    known = {name: interval for name, interval in row["interval_95"].items() if interval}
+    told = {name: interval for name, interval in known.items() if varies(row[name], *interval)}
     ends = {f"{name}_{end}": interval[n] for name, interval in told.items() for n, end in enumerate(("low", "high"))}
     return {"zoom": row["zoom"], **{name: row.get(name) for name in PRECISIONS}, **ends}
 
@@ -224,7 +224,7 @@ def _little_elsewhere(seams: Mapping[str, Any], tile_px: int) -> str:
 def _rate(value: float, low: float, high: float) -> str:
     if pd.isna(value):
         return "–"
-    return f"{value:.1f}" if pd.isna(low) else f"{value:.1f} ({low:.1f} to {high:.1f})"
+    return f"{value:.1f}" if pd.isna(low) or not varies(value, low, high) else f"{value:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _difference(rates: Mapping[str, Mapping[str, float | None]]) -> str:
@@ -232,7 +232,7 @@ def _difference(rates: Mapping[str, Mapping[str, float | None]]) -> str:
     for rate, difference in rates.items():
         value, low, high = difference["value"], difference["low"], difference["high"]
         if value is not None:
-            told.append(f"{value:+.1f} {rate}" + ("" if low is None else f" ({low:+.1f} to {high:+.1f})"))
+            told.append(f"{value:+.1f} {rate}" + (f" ({low:+.1f} to {high:+.1f})" if varies(value, low, high) else ""))
     if not told:
         return "Seams cannot be compared with elsewhere: one of the two has no animal."
     return (
