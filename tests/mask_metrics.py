@@ -3,7 +3,7 @@
 from typing import Any
 
 _BEST = {"f1": 0.8, "precision": 0.75, "recall": 0.857143, "true_positives": 6, "false_positives": 2}
-_AGREEMENT = {"n": 2, "slope": 0.9, "intercept": 1.5, "r2": 0.98, "bias": -0.5, "mae": 1.5, "mape": 0.125}
+_AGREEMENT = {"n": 6, "slope": 0.9, "intercept": 1.5, "r2": 0.98, "bias": -0.5, "mae": 1.5, "mape": 0.125}
 _AREAS = {"true_positive_px": 700, "false_positive_px": 200, "false_negative_px": 100}
 _SHARES = {"true_positive_share": 0.7, "false_positive_share": 0.2, "false_negative_share": 0.1}
 _SIDE = {"animals": 4, "missed": 1, "detections": 4, "wrong": 1, "duplicates": 0}
@@ -43,6 +43,7 @@ def mask_metrics() -> dict[str, Any]:
         "interval_95": {
             "resamples": 100,
             "photographs": 2,
+            "groups": 2,
             "AP50-95": [0.35, 0.5],
             "AP50": [0.8, 0.86],
             "AP75": None,

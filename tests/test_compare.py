@@ -91,6 +91,7 @@ def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) ->
     ("words", "told"),
     [
         (["yolo0"], "yolo0: no such preset; workflow/conf/detector has florence2_sam, gemini_sam, "),
+        (["whole_image"], "whole_image: family whole_image is not trained and finds nothing; name another preset"),
         (["yolo11n", "--set", "detector.epochs=-1"], r"detector\.epochs = -1 is not allowed"),
         (["yolo11n", "--set", "detector.epochs=0"], r"yolo11n: with detector\.epochs = 0 nothing is trained"),
         (["yolo11n", "--set", "seed=1"], r"--set seed=1: only keys that begin with 'detector\.'"),
@@ -102,6 +103,13 @@ def test_compare_two_presets(study: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_compare_names_what_is_wrong(words: list[str], told: str) -> None:
     with pytest.raises(InputError, match=told):
         compare(["detectors", *words])
+
+
+def test_help_names_what_can_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare(["detectors", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "preset of florence2_sam, gemini_sam" in told and "watershed" in told and "whole_image" not in told
 
 
 def test_an_override_that_begins_with_a_preset_is_its_own() -> None:
@@ -133,6 +141,25 @@ def test_a_preset_that_is_refused_stops_no_other(study: Path, capsys: pytest.Cap
         compare(["detectors", "grounding_dino_sam", "--out", "other"])
 
 
+def test_what_was_judged_before_an_interruption_is_told(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = module._row
+
+    def interrupted(preset: str, *given: Any) -> dict[str, Any]:
+        if preset == "yolo11n":
+            raise KeyboardInterrupt
+        return judge(preset, *given)
+
+    monkeypatch.setattr(module, "_row", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(["detectors", "watershed", "yolo11n", "yolov8s", "--out", "cut", *SMALL])
+    text = (study / "cut/comparison.md").read_text()
+    assert "| watershed | " in text
+    assert "yolo11n is not compared yet\nyolov8s is not compared yet" in text
+    assert [row["preset"] for row in json.loads((study / "cut/comparison.json").read_text())["presets"]] == [
+        "watershed"
+    ]
+
+
 def test_a_presets_figures_depend_on_its_inputs(study: Path) -> None:
     params = module.load()
     section = module._section("demo", "yolo11n", [])
@@ -153,6 +180,7 @@ def test_a_presets_figures_depend_on_its_inputs(study: Path) -> None:
 
 def test_table_by_hand() -> None:
     facts = {"study": "demo", "device": "CPU", "batch": 4, "tile_px": 1536, "whole": True}
+    facts["resampled"] = "95 % intervals are from resampling 4 observations"
     row: dict[str, Any] = {"preset": "a", "AP50": 0.5, "AP50-95": 0.25, "recall_at_floor": 0.75, "confidence": 0.125}
     row |= {"test_recall": 0.5, "test_precision": None, "ms_single": 12.34, "ms_batch": None, "parameters": 1234567}
     row |= {"image_px": 640, "licence": "X", "wanted_recall": 0.9, "wanted_recall_reached": False}

@@ -130,18 +130,21 @@ def test_figures_of_masks_by_hand(tmp_path: Path) -> None:
     assert {name: told[name] for name in expected} == expected
     assert {name: told[name] for name in expected_figures} == pytest.approx(expected_figures)
     assert told["AP_small"] is None
-    assert told["interval_95"]["AP50"] == pytest.approx([ap, ap])  # of a single photograph
+    assert told["interval_95"] == {"AP50-95": None, "AP50": None}  # of a single photograph
+    assert told["groups"] == 1
     assert len(FOUND["v-0"]) == 4
 
 
 def test_table_by_hand() -> None:
     facts = {"study": "trays", "image_px": 1024, "overlap": 0.6, "from_px": [144, 1024], "bootstrap": 1000}
+    facts["resampled"] = "95 % intervals are from resampling 3 samples"
     row: dict[str, Any] = {"zoom": 1.0, "tile_px": 1024, "tiles": 1014, "kind": "mask", "photographs": 3}
     row |= {"animals": 1234, "AP50-95": 0.25, "AP50": 0.5, "AP75": 0.25, "AP_small": None, "AP_medium": 0.1}
     row |= {"AP_large": 0.5, "f1": 0.6, "precision": 0.5, "recall": 0.75, "confidence": 0.5, "counted": 1.5}
     row |= {"interval_95": {"AP50-95": [0.2, 0.3], "AP50": None}}
     lines = table_text([row, {**row, "zoom": 1.5, "AP50-95": 0.125}], facts).splitlines()
-    assert "AP of masks on 3 validation photographs with 1,234 animals" in lines[0]
+    told = "with 1,234 animals; 95 % intervals are from resampling 3 samples; small"
+    assert f"AP of masks on 3 validation photographs {told}" in lines[0]
     assert "small is under 144 pixels, large from 1,024 up" in lines[0]
     assert "The highest AP50-95 is at zoom 1, chosen on" in lines[0]
     cells = (

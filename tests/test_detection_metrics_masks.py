@@ -2,12 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from photo_shards import write_images
+from project import ROOT
 from test_detection_metrics import run_stage
 
 from instar.annotations import Annotated
@@ -19,8 +21,10 @@ from instar.detection_metrics.specimens import Specimens, read_specimens
 from instar.detectors import DESCRIPTION
 from instar.errors import InputError
 from instar.files import write_json
+from instar.mask_figures import resampled
 from instar.masks import Masks, from_bitmaps
 from instar.metrics.coco import area_ranges, figures
+from instar.params import load
 from instar.tables import DETECTIONS, TAXONOMY, write_table
 
 WIDTH, HEIGHT = 400, 100
@@ -64,6 +68,7 @@ FOUND: dict[str, list[tuple[Rectangle, float, bool]]] = {
     ],
     "t-3": [(LARGE, 0.95, False)],
 }
+ONE_SAMPLE = {key: {"observation_id": "tray"} for key in ANIMALS}
 BOXES = {LARGE: (190, 0, 230, 80)}  # IoU 0.625
 
 
@@ -250,13 +255,32 @@ def test_tables(folder: Path) -> None:
 
 def test_intervals_of_two_photographs(result: Any) -> None:
     told = result["masks"]["interval_95"]
-    assert (told["resamples"], told["photographs"]) == (100, 2)
+    assert (told["resamples"], told["photographs"], told["groups"]) == (100, 2, 2)
     # only the one photograph, or only the other
     assert told["test_f1"] == pytest.approx([4 / (4 + 2 + 1), 1], abs=1e-6)
     assert told["count_bias"] == [0, 1]
     assert told["width"]["test_f1"] == pytest.approx(3 / 7, abs=1e-6)
     assert told["AP50"][0] < result["masks"]["test"]["AP50"] < told["AP50"][1] == 1
     assert told["count_of_classes_mape"] == pytest.approx([1 / 3, 1 / 3], abs=1e-6)  # without a spider no share
+
+
+def test_photographs_of_one_sample_give_no_interval(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    write_images(tmp_path / "images", "s0", dict.fromkeys(ANIMALS, b""), (WIDTH, HEIGHT), ONE_SAMPLE)
+    result = run_stage(tmp_path, **OPTIONS)
+    told = result["masks"]["interval_95"]
+    assert (told["resamples"], told["photographs"], told["groups"]) == (0, 2, 1)
+    assert not [name for name, value in told.items() if isinstance(value, list)]
+    assert told["AP50"] is told["count_bias"] is told["width"]["AP_small"] is result["interval_95"]["AP50"] is None
+    assert result["masks"]["seams"]["elsewhere"]["missed_per_1000_low"] is None
+
+
+def test_what_is_resampled_is_named() -> None:
+    records = load(ROOT / "params.yaml").records
+    assert resampled(1, records) == "there are no intervals, since all photographs are of one observation"
+    assert resampled(6, replace(records, kind="trays")) == "95 % intervals are from resampling 6 samples"
+    blocks = replace(records, kind="trays", annotation_split="time_block")
+    assert resampled(2, blocks) == "95 % intervals are from resampling 2 stretches of time"
 
 
 def test_nothing_detected(tmp_path: Path) -> None:
@@ -351,8 +375,12 @@ def test_samples_on_several_photographs() -> None:
     annotated = {"all": {"a": 4, "b": 5, "c": 1}}
     rows = count_rows(photographs, dict.fromkeys("abc", "?"), specimens, annotated, annotated)
     told = agreements(rows, specimens)["all"]
-    assert (told["specimens_annotated"]["n"], told["specimens_annotated"]["bias"]) == (1, -1)
-    assert told["specimens_and_counts"] == {"annotated": [[10, 9]], "detected_on_test": [[10, 9]]}  # what charts show
+    assert (told["specimens_annotated"]["n"], told["specimens_annotated"]["bias"]) == (1, -6)
+    # what charts show; b, whose specimens nobody counted, is left out on both sides
+    assert told["specimens_and_counts"] == {"annotated": [[10, 4]], "detected_on_test": [[10, 4]]}
+    specimens["b"] = Specimens("S", 6, None)
+    rows = count_rows(photographs, dict.fromkeys("abc", "?"), specimens, annotated, annotated)
+    assert agreements(rows, specimens)["all"]["specimens_and_counts"]["annotated"] == [[16, 9]]
     assert count_rows([], {}, {}, {"all": {}}, {"all": {}}) == []
     specimens = {"a": Specimens("S", 10, 7)}
     for group, by_hand in (("Arachnida, Insecta", 7), ("Insecta", None)):

@@ -3,6 +3,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 from report_inputs import CLASSES, HOSTILE, write_inputs
 
+from instar.detectors import UNTRAINED, family
 from instar.errors import InputError
 from instar.files import write_json
 from instar.params import load
@@ -547,6 +549,25 @@ def test_validation_is_dashed_in_the_colour_of_training() -> None:
     assert "stroke-dasharray" not in str(training_curve("t", "", table[["validation loss"]], "epoch", shares=False))
 
 
+def test_many_training_curves_can_be_told_apart() -> None:
+    def strokes(columns: list[str]) -> list[tuple[str, bool]]:
+        table = pd.DataFrame({name: [1.0, 0.5] for name in columns}, index=[1, 2])
+        drawn = str(training_curve("t", "", table, "epoch", shares=True))
+        axes = drawn[drawn.index('id="t-axes_1"') : drawn.index('id="t-legend_1"')]
+        lines = re.findall(
+            r'clip-path="[^"]*" style="fill: none; (stroke-dasharray[^;]*; [^;]*; )?stroke: ([^;]+)', axes
+        )
+        return [(colour, bool(dashes)) for dashes, colour in lines if colour != "var(--faint)"]
+
+    figures = ["mAP50", "mAP50-95", "recall", "precision"]
+    found = strokes([f"box {name}" for name in figures] + figures)
+    assert found[:4] == [(colour, True) for colour, _ in found[4:]]  # dotted, in the same colours
+    assert len(set(found)) == 8
+    losses = [f"{name} loss" for name in ("box", "seg", "cls", "dfl", "sem")]
+    found = strokes([*losses, *(f"validation {name}" for name in losses)])
+    assert len(set(found)) == 10
+
+
 def test_curves_of_dvclive(tmp_path: Path) -> None:
     assert curves(tmp_path) == {}
     tables = {"train/loss": "10\t2.0\n20\t1.0\n", "validation/loss": "20\t1.5\n", "validation/top1": "20\t0.5\n"}
@@ -580,6 +601,16 @@ def test_licences_of_weights(tmp_path: Path) -> None:
     found = weights_licences(load(tmp_path / "params.yaml"))
     assert "AGPL-3.0" in found["Detector"]
     assert "under CC-BY-NC-4.0" in found["Classifier"]
+
+
+@pytest.mark.parametrize("name", ["yolo", "rfdetr", "maskrcnn", "mask2former", *UNTRAINED])
+def test_what_is_told_of_a_detectors_weights(name: str) -> None:
+    """Every family has a text of its own, with the licence that its module tells."""
+    params = load(ROOT / "params.yaml")
+    told = weights_licences(replace(params, detector=replace(params.detector, family=name)))["Detector"]
+    assert getattr(family(name), "LICENCE", "no weights").partition(":")[0] in told
+    assert ("every photograph is one box" in told) == (name == "whole_image")
+    assert ("trained here" in told) == (name not in UNTRAINED)
 
 
 def test_template_is_in_the_package() -> None:

@@ -148,7 +148,8 @@ def test_page_holds_all_of_it_and_asks_for_nothing() -> None:
     assert len(rings(base64.b64decode(data["shapes"]))) == 7
     tiles = json.loads(parsed.scripts["tiles"])
     assert [len(level) for level in tiles["jpeg"]] == [2, 1]
-    assert "3 annotated animals. With a score of at least 0.35, 1 are found and 2 missed, and 2 detections" in text
+    assert "3 annotated animals: 1 found and 2 missed with a score of at least 0.35. 2 wrong detections beside" in text
+    assert "Only the part in the pink frame was searched. It was drawn around the annotated animals" in text
     assert "&lt;CC BY&gt;" in text and 'id="region"' in text
     for tag, attributes in parsed.tags:
         assert tag not in ("iframe", "object", "embed", "base", "form")
@@ -171,7 +172,9 @@ def test_without_annotations_colours_tell_scores() -> None:
     text = page(drawn(truth_xyxy=None, truth=None, taxa=[]), max_bytes=10**7)
     assert "3 detections with a score of at least 0.35. Nobody annotated this photograph" in text
     assert json.loads(Parsed(text).scripts["data"])["judged"] is False
-    assert "next missed" not in text
+    assert "next missed" not in text and "pink" not in text
+    text = page(drawn(truth_xyxy=None, truth=None, taxa=[], confidence=0.85, region=[1, 1, 9, 9]), max_bytes=10**7)
+    assert "1 detection with a score of at least 0.85." in text and "pink frame was searched.</p>" in text
 
 
 def test_boxes_without_masks_and_nothing_at_all() -> None:
@@ -293,3 +296,7 @@ def test_a_browser_draws_it_and_tells_what_is_in_view(tmp_path: Path) -> None:
     here, counts = texts("#x=60&y=60&z=8&s=0.85")
     assert here == "In view: 0 wrong, 1 right, 0 missed. Middle at x 60, y 60."
     assert counts == {"wrong": "0", "right": "1", "missed": "2", "known": "1"}
+    path.write_text(page(drawn(truth_xyxy=None, truth=None, taxa=[]), max_bytes=10**7), encoding="utf-8")
+    # scores of 0.9, 0.8 and 0.7
+    assert texts("")[0] == "In view: 2 detections with a score from 0.8, 1 from 0.6. Middle at x 320, y 240."
+    assert texts("#s=0.95")[0] == "In view: no detection. Middle at x 320, y 240."

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from instar.params import Records
+
 #: Average precision of masks: keys of the split's figures and of the intervals, with their names for people.
 PRECISIONS = {
     "AP50-95": "AP50-95",
@@ -51,3 +53,12 @@ def confidence(metrics: dict[str, Any], otherwise: float) -> float:
     masks = masks_of(metrics)
     chosen = masks["best_f1"]["confidence"] if masks else metrics.get("threshold", {}).get("confidence")
     return otherwise if chosen is None else float(chosen)
+
+
+def resampled(groups: int, records: Records) -> str:
+    """What the intervals are of, as part of a sentence: ``95 % intervals are from resampling 6 samples``."""
+    what = "sample" if records.kind == "trays" else "observation"
+    one, several = (what, f"{what}s") if records.annotation_split != "time_block" else ("stretch", "stretches of time")
+    if groups < 2:
+        return f"there are no intervals, since all photographs are of one {one}"
+    return f"95 % intervals are from resampling {groups:,} {several}"

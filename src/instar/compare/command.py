@@ -27,6 +27,11 @@ interrupted one goes on. Judging each takes little beside it, an ensemble second
 own, classifiers are as their presets say, without what a preset of study changes."""
 
 
+def comparable() -> list[str]:
+    """Presets of detectors but ``whole_image``, which finds nothing."""
+    return [name for name in names("detector") if name != "whole_image"]
+
+
 def compare(words: list[str]) -> int:
     """Read the words of ``instar compare``, make the comparison and print it as a table."""
     parser = argparse.ArgumentParser(
@@ -38,7 +43,7 @@ def compare(words: list[str]) -> int:
     presets = kinds.add_parser(
         "detectors", help="train presets of the group detector; an interrupted one goes on", description=_DETECTORS
     )
-    presets.add_argument("presets", nargs="+", metavar="preset", help=f"of {', '.join(names('detector'))}")
+    presets.add_argument("presets", nargs="+", metavar="preset", help=f"of {', '.join(comparable())}")
     presets.add_argument(
         "--set",
         nargs="*",

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from omegaconf import OmegaConf
 
 from instar import detectors
+from instar.compare.command import comparable
 from instar.compare.mask_table import mask_columns, mask_row, mask_table_text, masked_rows, ours, published_rows
 from instar.compare.overlays import shown_of_presets, write_overlays, write_patches
 from instar.compare.reuse import key_of, once
@@ -26,6 +27,7 @@ from instar.detection_metrics.stage import detection_metrics
 from instar.detector import LIBRARIES, detector
 from instar.errors import InputError
 from instar.files import replacing, sha256_of, write_json
+from instar.mask_figures import resampled
 from instar.params import Detections, Params, load
 from instar.photographs import decoded
 from instar.progress import progress
@@ -75,10 +77,9 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     Raises:
         InputError: if a preset is unknown, an override is wrong or of another section, or no preset could be compared.
     """
-    known = [name for name in names("detector") if name != "whole_image"]
     for preset in presets:
-        if preset not in known:
-            raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(known)}")
+        if preset not in names("detector"):
+            raise InputError(f"{preset}: no such preset; workflow/conf/detector has {', '.join(comparable())}")
     for override in overrides:
         if _of(override) not in ("detector", *presets):
             told = "only keys that begin with 'detector.' or with a preset that is compared can be set here; the others"
@@ -93,20 +94,31 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     for preset, one in settings.items():  # all of them before any training
         with _noted(preset, failed):
             check_preset(one, study)
-    rows = []
-    for preset in [preset for preset in settings if preset not in failed]:
+    rows: list[dict[str, Any]] = []
+    due = [preset for preset in settings if preset not in failed]
+    for n, preset in enumerate(due, 1):
         with _noted(preset, failed):
             rows.append(_row(preset, settings[preset], study, out / preset))
-    lines = [f"{preset} is not compared: {told}" for preset, told in failed.items()]
+        if rows:  # also where what follows is interrupted
+            _tell(out, rows, params, study, [*_refused(failed), *(f"{one} is not compared yet" for one in due[n:])])
+    lines = _refused(failed)
     if not rows:
         raise InputError("; ".join(lines))
+    return (out / "comparison.md").read_text(encoding="utf-8"), lines
+
+
+def _refused(failed: dict[str, str]) -> list[str]:
+    return [f"{preset} is not compared: {told}" for preset, told in failed.items()]
+
+
+def _tell(out: Path, rows: list[dict[str, Any]], params: Params, study: Path, lines: list[str]) -> None:
+    """Write the comparison with lines on what is not in it, and what the report shows of it."""
     shown = _shown(out, rows, params, study)
     _write(out, rows, params, "\n".join([*lines, write_overlays(out, shown)]))
-    if out == study / "comparison":  # the report shows it
+    if out == study / "comparison":
         files = {preset: write_patches(out / preset / PATCHES, patches) for preset, patches in shown.items()}
         of = compared_by(params, study / "annotations.json", study / "images")
         keep(study / "plots" / FOLDER / DETECTORS, "preset", masked_rows(rows, files), of)
-    return (out / "comparison.md").read_text(encoding="utf-8"), lines
 
 
 @contextmanager
@@ -303,6 +315,7 @@ def device() -> str:
 
 def _write(out: Path, rows: list[dict[str, Any]], params: Params, pictures: str = "") -> None:
     facts = {"study": params.study, "device": device(), "batch": params.detections.batch}
+    facts |= {"resampled": resampled(rows[0]["interval_95"]["groups"], params.records)}
     facts |= {
         "tile_px": params.detections.tile_px,
         "whole": params.detections.whole,
@@ -337,9 +350,9 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS), *([_cell(row, name) for name in COLUMNS] for row in order)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     masks = _with_masks(rows)
-    told = f"Detectors of study {facts['study']}: figures on the photographs of the split test, intervals of 95 %"
+    told = f"Detectors of study {facts['study']}: figures on the photographs of the split test; {facts['resampled']}"
     wanted = f"the confidence was chosen on validation for a recall of {rows[0]['wanted_recall']:g}"
-    told += ", from resampling photographs. " if masks else f"; recall is with every box, {wanted}. "
+    told += ". " if masks else f"; recall is with every box, {wanted}. "
     also = "; the stage detections looks at the whole one, too" if facts["whole"] else ""
     told += (
         f"Times are of {facts['device']}, without decoding, alone and in batches of {facts['batch']}, of a photograph "

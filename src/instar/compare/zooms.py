@@ -24,7 +24,7 @@ from instar.detection_metrics.resampling import intervals, photograph_groups, re
 from instar.detector import LIBRARIES
 from instar.errors import InputError
 from instar.files import replacing, write_json
-from instar.mask_figures import PRECISIONS
+from instar.mask_figures import PRECISIONS, resampled
 from instar.metrics.coco import IOU_THRESHOLDS, Matches, area_ranges, average_precisions, figures, matched
 from instar.metrics.overlaps import box_overlaps
 from instar.params import Params, load
@@ -72,6 +72,7 @@ def compare_zooms(zooms: list[float], out: Path | None) -> str:
     rows = [_row(zoom, _sliced(params, tile_px), study, out / f"zoom_{zoom:g}") for zoom, tile_px in tiles.items()]
     facts = {"study": params.study, "image_px": image_px, "overlap": params.detections.tile_overlap}
     facts |= {"from_px": params.detection_metrics.areas_px, "bootstrap": params.evaluation.bootstrap}
+    facts |= {"resampled": resampled(rows[0]["groups"], params.records)}
     write_json(out / "zooms.json", {**facts, "zooms": rows})
     if out == study / "comparison":  # the report shows it
         given = study / "annotations.json", study / "images"
@@ -153,13 +154,14 @@ def zoom_figures(annotations: Path, out: Path, params: Params) -> dict[str, Any]
         [one.photograph.key for one in judged], photographs.table, params.records.annotation_split
     )
     weights = resampled_weights(groups, params.evaluation.bootstrap, params.seed)
-    samples = np.array([average_precisions(found, row) for row in weights])
+    samples = np.array([average_precisions(found, row) for row in weights]).reshape(-1, len(IOU_THRESHOLDS))
     told = intervals(np.column_stack([samples.mean(axis=1), samples[:, 0]]), ["AP50-95", "AP50"])
     return {
         "kind": "mask" if masks else "box",
         "tile_px": params.detections.tile_px,
         "tiles": tiles,
         "photographs": len(judged),
+        "groups": int(groups.max()) + 1,
         "animals": int(found.animals.sum()),
         **figures(by_area),
         **_best(found),
@@ -186,9 +188,9 @@ def table_text(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     told = (
         f"Zooms of the detector of study {facts['study']}, whose network sees {facts['image_px']} pixels: AP of "
         f"{'masks' if best['kind'] == 'mask' else 'boxes'} on {best['photographs']} validation photographs with "
-        f"{best['animals']:,} animals, intervals of 95 %; small is under {medium:,} pixels, large from {large:,} up; "
-        f"tiles overlap by {facts['overlap']:.0%}. The highest AP50-95 is at zoom {best['zoom']:g}, chosen on the "
-        "photographs that it is told for."
+        f"{best['animals']:,} animals; {facts['resampled']}; small is under {medium:,} pixels, large from "
+        f"{large:,} up; tiles overlap by {facts['overlap']:.0%}. The highest AP50-95 is at zoom {best['zoom']:g}, "
+        "chosen on the photographs that it is told for."
     )
     return f"{told}\n\n{table}\n"
 

@@ -83,9 +83,6 @@ def count_rows(
     for group, counts in annotated.items():
         for photograph in sorted(photographs, key=lambda one: one.key):
             told = specimens.get(photograph.key)
-            by_hand = None if told is None else told.specimens if group == ALL else told.of_classes
-            if group != ALL and set(group.split(", ")) != SORTED_CLASSES:
-                by_hand = None  # nobody sorted these
             rows.append(
                 {
                     "photo_key": photograph.key,
@@ -94,18 +91,25 @@ def count_rows(
                     "classes": group,
                     "annotated": counts[photograph.key],
                     "detected": detected[group].get(photograph.key),
-                    "specimens": by_hand,
+                    "specimens": None if told is None else _by_hand(told, group),
                 }
             )
     return rows
 
 
+def _by_hand(told: Specimens, group: str) -> int | None:
+    if group == ALL:
+        return told.specimens
+    # nobody sorted others
+    return told.of_classes if set(group.split(", ")) == SORTED_CLASSES else None
+
+
 def agreements(rows: list[Row], specimens: Mapping[str, Specimens]) -> dict[str, Any]:
     """How counts agree, for each group of classes: detected with annotated ones by photograph, and both with specimens.
 
-    Specimens are compared by sample: with the annotated animals of all photographs of the sample, and with the
-    detected ones where all of them are on the split test. A sample of which a photograph is missing is left out; those
-    that are not stand in ``specimens_and_counts``.
+    Specimens are compared by sample: with the annotated animals of those photographs of it whose specimens were
+    counted, and with the detected ones where all of these are on the split test. A sample of which such a photograph is
+    missing is left out; those that are not stand in ``specimens_and_counts``.
     """
     found: dict[str, Any] = {}
     for group in dict.fromkeys(row["classes"] for row in rows):
@@ -116,27 +120,26 @@ def agreements(rows: list[Row], specimens: Mapping[str, Specimens]) -> dict[str,
             both = [pair for pair in both if pair[1] is not None]
             told[split] = count_agreement(*np.array(both, np.float64).reshape(-1, 2).T)
         test = [row for row in of_group if row["split"] == "test"]
-        pairs = {"annotated": _pairs(of_group, specimens, "annotated")}
-        pairs["detected_on_test"] = _pairs(test, specimens, "detected")
+        known = {key: one.sample for key, one in specimens.items() if _by_hand(one, group) is not None}
+        pairs = {"annotated": _pairs(of_group, known, "annotated")}
+        pairs["detected_on_test"] = _pairs(test, known, "detected")
         for what, values in pairs.items():
             told[f"specimens_{what}"] = count_agreement(*np.array(values, np.float64).reshape(-1, 2).T)
         found[group] = {**told, "specimens_and_counts": pairs}
     return found
 
 
-def _pairs(rows: list[Row], specimens: Mapping[str, Specimens], what: str) -> list[list[int]]:
-    """Specimens and counted animals of each sample."""
+def _pairs(rows: list[Row], known: Mapping[str, str], what: str) -> list[list[int]]:
+    """Specimens and counted animals of each sample; ``known`` are samples of photographs whose specimens are known."""
     by_key = {row["photo_key"]: row for row in rows if row[what] is not None}
     samples: dict[str, list[str]] = {}
-    for key, told in specimens.items():
-        samples.setdefault(told.sample, []).append(key)
-    pairs = []
-    for keys in samples.values():
-        if all(key in by_key for key in keys):
-            sorted_ones = [by_key[key]["specimens"] for key in keys if by_key[key]["specimens"] is not None]
-            if sorted_ones:
-                pairs.append([sum(sorted_ones), sum(by_key[key][what] for key in keys)])
-    return pairs
+    for key, sample in known.items():
+        samples.setdefault(sample, []).append(key)
+    return [
+        [sum(by_key[key]["specimens"] for key in keys), sum(by_key[key][what] for key in keys)]
+        for keys in samples.values()
+        if all(key in by_key for key in keys)
+    ]
 
 
 def resampled_agreement(annotated: np.ndarray, detected: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -96,11 +96,16 @@ def size_rows(instances: Instances, split: str, areas: Mapping[str, Range]) -> l
 
 def resampled_precisions(instances: Instances, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Average precisions of masks in each resample: float64, shape (bootstrap,) each."""
-    every = np.array([average_precisions(instances.found, row) for row in weights])
+    every = _precisions(instances.found, weights)
     told = {"AP50-95": every.mean(axis=1), "AP50": every[:, 0], "AP75": every[:, 5]}
-    boxes = np.array([average_precisions(instances.boxes_by_area["all"], row) for row in weights])
+    boxes = _precisions(instances.boxes_by_area["all"], weights)
     told |= {"box_AP50-95": boxes.mean(axis=1), "box_AP50": boxes[:, 0], "box_AP75": boxes[:, 5]}
     for name, found in instances.by_area.items():
         if name != "all":
-            told[f"AP_{name}"] = np.array([average_precisions(found, row).mean() for row in weights])
+            told[f"AP_{name}"] = _precisions(found, weights).mean(axis=1)
     return told
+
+
+def _precisions(found: Matches, weights: np.ndarray) -> np.ndarray:
+    """At each threshold: float64, shape (bootstrap, 10)."""
+    return np.array([average_precisions(found, row) for row in weights]).reshape(-1, len(IOU_THRESHOLDS))

@@ -28,9 +28,14 @@ def photograph_groups(keys: list[str], table: pa.Table, annotation_split: str) -
 
 
 def resampled_weights(groups: np.ndarray, bootstrap: int, seed: int) -> np.ndarray:
-    """How often each photograph counts in each resample of whole groups: int64, shape (bootstrap, p)."""
+    """How often each photograph counts in each resample of whole groups: int64, shape (bootstrap, p).
+
+    Of a single group shape (0, p): all resamples would be alike, and an interval without width is none.
+    """
     generator = np.random.default_rng(seed)
     n = int(groups.max()) + 1
+    if n < 2:
+        return np.zeros((0, len(groups)), np.int64)
     return np.array([np.bincount(generator.integers(0, n, n), minlength=n)[groups] for _ in range(bootstrap)])
 
 

@@ -22,7 +22,7 @@ class Specimens:
 def read_specimens(path: Path) -> dict[str, Specimens]:
     """The sample table by photograph; a header alone where there is none.
 
-    Where a sample lies on several photographs, its counts are those of each photograph, or stand with one of them.
+    Where a sample lies on several photographs, each has the count of the specimens on it.
 
     Raises:
         InputError: if it is no such CSV, a count is no whole number or below 0, or a photograph is told twice.

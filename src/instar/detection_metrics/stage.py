@@ -140,7 +140,7 @@ def detection_metrics(
     if masks:
         table = read_specimens(specimens)
         setting = Setting(areas, seam_px, count_classes, kept, tiles, table, taxonomy, kept < max_boxes)
-        of_masks = summary(photographs, validation, test, weights, setting)
+        of_masks = summary(photographs, validation, test, weights, int(groups.max()) + 1, setting)
         figures = of_masks.boxes
         for split, one in of_masks.matches.items():
             tables[out_mask_curves][1].extend({"split": split, **row} for row in _curve(one))
@@ -208,7 +208,8 @@ def _intervals(
         samples.append([precisions.mean(), precisions[0], at_floor, *at_both])
     names = ["AP50-95", "AP50", "recall_at_floor", "test_precision", "test_recall"]
     names += ["precision_at_crops_confidence", "recall_at_crops_confidence"]
-    return {"resamples": len(weights), "groups": int(groups.max()) + 1, **intervals(np.array(samples), names)}
+    table = np.array(samples).reshape(-1, len(names))
+    return {"resamples": len(weights), "groups": int(groups.max()) + 1, **intervals(table, names)}
 
 
 def _resampled(found: Matches, weights: np.ndarray, confidence: float | None) -> tuple[float, float]:

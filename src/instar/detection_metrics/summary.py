@@ -67,7 +67,12 @@ class Setting:
 
 
 def summary(
-    photographs: Photographs, validation: list[Judged], test: list[Judged], weights: np.ndarray, setting: Setting
+    photographs: Photographs,
+    validation: list[Judged],
+    test: list[Judged],
+    weights: np.ndarray,
+    groups: int,
+    setting: Setting,
 ) -> Summary:
     """Judge the masks of two splits; the confidence of the best F1 is chosen on validation.
 
@@ -76,6 +81,7 @@ def summary(
         validation: judged ones of that split.
         test: likewise.
         weights: int64, shape (bootstrap, p), how often each photograph of test counts in each resample.
+        groups: of photographs of test, that are resampled as wholes.
         setting: how.
     """
     splits = {"validation": validation, "test": test}
@@ -102,7 +108,7 @@ def summary(
         "counts": counts,
         "seams": sliced,
         "caps": {name: _caps(one, setting) for name, one in matched.items()},
-        "interval_95": _intervals(ours, confidence, weights, classes),
+        "interval_95": {"groups": groups, **_intervals(ours, confidence, weights, classes)},
     }
     return Summary(
         masks,
@@ -183,7 +189,7 @@ def _histogram(photographs: Photographs, test: Instances, confidence: float | No
 def _intervals(
     test: Instances, confidence: float | None, weights: np.ndarray, classes: list[np.ndarray] | None
 ) -> dict[str, Any]:
-    """Intervals of the figures of masks over resamples of the photographs of test, and how wide they are."""
+    """Intervals of the figures of masks over resamples of groups of test's photographs, and how wide they are."""
     right, wrong, missed = outcome_counts(test.found, confidence).values()
     samples = resampled_precisions(test, weights)
     samples |= {

@@ -1,5 +1,7 @@
 """The charts of the page, each from the table it shows."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,12 @@ MAX_CONFUSION = 20
 #: Of text in a chart, points: the width of a letter and the height of a line, rather too large than too small.
 LETTER_PT, LINE_PT = 4.6, 9.0
 DASHED = "validation "
+#: Of a detector with masks the figures of boxes stand beside those of masks.
+DOTTED = "box "
+#: Of Okabe and Ito, too, for charts with many curves; they can be read on light and dark pages.
+_MORE = ("#cc79a7", "#56b4e9", "#e69f00")
+#: A legend of more curves stands below the chart, where it covers none.
+_MANY = 4
 
 
 def precision_recall(points: pd.DataFrame, confidence: float, at_confidence: Mapping[str, float | None]) -> Markup:
@@ -51,7 +59,8 @@ def training_curve(name: str, alt: str, table: pd.DataFrame, steps: str, *, shar
     Args:
         name: prefix of the ids in the SVG.
         alt: what the chart shows.
-        table: the index is the step, each column one curve; ``validation x`` is dashed, in the colour of ``x``.
+        table: the index is the step, each column one curve; ``validation x`` is dashed, and ``box x`` dotted, in the
+            colour of ``x``.
         steps: what the index counts.
         shares: whether the values are in [0, 1].
     """
@@ -60,22 +69,34 @@ def training_curve(name: str, alt: str, table: pd.DataFrame, steps: str, *, shar
     def draw(axes: "Axes") -> None:
         for column in table.columns:
             curve = table[column].dropna()
-            base = column.removeprefix(DASHED)
-            line = "--" if base in table.columns and base != column else "-"
+            line = next((line for start, line in ((DASHED, "--"), (DOTTED, ":")) if _beside(column, start, table)), "-")
             marker = "." if len(curve) < 30 else ""
-            axes.plot(curve.index, curve, color=colours[base], label=column, marker=marker, linestyle=line)
+            axes.plot(curve.index, curve, color=colours[column], label=column, marker=marker, linestyle=line)
         axes.set_xlabel(steps)
         axes.set_ylim(0, 1.02 if shares else None)
         axes.locator_params(axis="x", integer=True, nbins=6)
-        if len(table.columns) > 1:
+        if len(table.columns) > _MANY:
+            figure = axes.get_figure(root=True)
+            assert figure is not None
+            figure.legend(loc="outside lower center", ncols=2)
+        elif len(table.columns) > 1:
             axes.legend()
 
-    return chart(name, alt, (320, 260), draw)
+    below = 14 * math.ceil(len(table.columns) / 2) if len(table.columns) > _MANY else 0
+    return chart(name, alt, (320, 260 + below), draw)
+
+
+def _beside(column: str, start: str, table: pd.DataFrame) -> bool:
+    """Whether a curve is the variant, which its name begins with, of another one of the chart."""
+    return column.startswith(start) and column.removeprefix(start) in table.columns
 
 
 def _colours(table: pd.DataFrame) -> dict[str, str]:
-    bases = list(dict.fromkeys(column.removeprefix(DASHED) for column in table.columns))
-    return {base: SERIES[number % len(SERIES)] for number, base in enumerate(bases)}
+    """A colour of each column; variants of a curve share its."""
+    bases = {column: column.removeprefix(DASHED) for column in table.columns}
+    bases |= {column: column.removeprefix(DOTTED) for column in table.columns if _beside(column, DOTTED, table)}
+    colours = dict(zip(dict.fromkeys(bases.values()), itertools.cycle((*SERIES, *_MORE)), strict=False))
+    return {column: colours[base] for column, base in bases.items()}
 
 
 def intervals(name: str, alt: str, rows: Sequence[Measure]) -> Markup:

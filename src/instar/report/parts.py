@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from instar.mask_figures import Figure
 from instar.report.inputs import Inputs
-from instar.report.measures import percent
+from instar.report.measures import percent, varies
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ def share(figure: Figure) -> str:
     if figure.value is None:
         return "–"
     told = percent(figure.value, 1)
-    return f"{told} ({100 * figure.interval[0]:.1f} to {percent(figure.interval[1], 1)})" if figure.interval else told
+    if figure.interval is None or not varies(figure.value, *figure.interval):
+        return told
+    return f"{told} ({100 * figure.interval[0]:.1f} to {percent(figure.interval[1], 1)})"
 
 
 def curve(inputs: Inputs, name: str, columns: list[str], missing: list[str], told: str) -> pd.DataFrame | None:

@@ -56,6 +56,7 @@ class Box:
 class Photograph:
     """A photograph with the boxes above the confidence threshold, the best first."""
 
+    key: str
     picture: Picture
     boxes: list[Box]
 
@@ -107,7 +108,11 @@ def sampled_photographs(
     of_photograph = boxes[boxes["photo_key"].isin(keys)].groupby("photo_key")
     pictures = thumbnails(rows, folder, taxa, PHOTOGRAPH_PX)
     return [
-        Photograph(picture, _boxes(of_photograph.get_group(row.key), row) if row.key in of_photograph.groups else [])
+        Photograph(
+            str(row.key),
+            picture,
+            _boxes(of_photograph.get_group(row.key), row) if row.key in of_photograph.groups else [],
+        )
         for picture, row in zip(pictures, rows.itertuples(), strict=True)
     ]
 

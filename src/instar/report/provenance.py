@@ -27,6 +27,21 @@ PACKAGES = (
     "pandas",
     "pyarrow",
 )
+#: What detectors are trained with, and what those that need no training are of, with the licences; by family.
+_TRAINED = {
+    "yolo": "ultralytics, which is AGPL-3.0; its publisher holds that weights trained with it fall under that licence, "
+    "too",
+    "rfdetr": "rfdetr, which is Apache-2.0",
+    "maskrcnn": "torchvision, which is BSD-3-Clause",
+    "mask2former": "transformers, which is Apache-2.0",
+}
+_TAKEN = {
+    "whole_image": "no weights: every photograph is one box",
+    "grounding_dino_sam": "{} as published, Apache-2.0; masks by SAM 2.1, Apache-2.0",
+    "florence2_sam": "{} as published, MIT; masks by SAM 2.1, Apache-2.0",
+    "gemini_sam": "{}, under the terms of Google's Gemini API; masks by SAM 2.1, Apache-2.0",
+    "watershed": "no weights: watershed learns nothing",
+}
 
 
 @dataclass(frozen=True)
@@ -117,11 +132,8 @@ def licence_counts(photographs: pd.DataFrame, crops: pd.DataFrame) -> list[Licen
 
 def weights_licences(params: Params) -> Mapping[str, str]:
     """What is known about the licence of each model's weights."""
-    if params.detector.family == "yolo":
-        detector = f"{params.detector.model}, trained here with ultralytics, which is AGPL-3.0; "
-        detector += "its publisher holds that weights trained with it fall under that licence, too"
-    else:
-        detector = "no weights: every photograph is one box"
+    family, model = params.detector.family, params.detector.model
+    detector = f"{model}, trained here with {_TRAINED[family]}" if family in _TRAINED else _TAKEN[family].format(model)
     if not params.labels:
         return {"Detector": detector}
     if Path(params.classifier.weights).name != "none.md":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from instar.mask_figures import masks_of
 from instar.report import classifier, detector
 from instar.report.individuals import rank_1_of, score_of
 from instar.report.inputs import Inputs
@@ -24,7 +25,7 @@ def sentence(inputs: Inputs, confidence: float) -> str:
     if inputs.has_labels:
         text += f", {rows['dataset']['out']:,} of them used for {_species(inputs):,} species"
     if recall := detector.recall(inputs, confidence):
-        text += f"; the detector finds {recall.short} of the annotated animals"
+        text += f"; the detector finds {recall.short} of the annotated animals{_by_boxes(inputs)}"
     if inputs.has_labels:
         top1 = classifier.measures(inputs.metrics["evaluation"])[0]
         text += f"; the classifier names the right species for {top1.short} of the held-out crops"
@@ -55,7 +56,11 @@ def tiles(inputs: Inputs, confidence: float) -> list[Tile]:
         Tile(f"{len(inputs.crops):,}", "crops", f"from {inputs.boxes['photo_key'].nunique():,} photographs"),
     ]
     if recall:
-        found.append(Tile(recall.value_text, "of the animals found", f"with a score of at least {confidence:g}"))
+        found.append(
+            Tile(
+                recall.value_text, "of the animals found", f"with a score of at least {confidence:g}{_by_boxes(inputs)}"
+            )
+        )
     if ap50 is not None:
         found.append(Tile(ap50.value_text, "AP50 of the detector", ap50.interval_text))
     if inputs.has_labels:
@@ -81,6 +86,11 @@ def tiles(inputs: Inputs, confidence: float) -> list[Tile]:
         if rank_1 := rank_1_of(judged):
             found.append(Tile(rank_1.value_text, "individuals at rank 1", rank_1.interval_text))
     return found
+
+
+def _by_boxes(inputs: Inputs) -> str:
+    """What tells a figure of boxes from those of masks, which a study with masks has beside it."""
+    return " by box" if masks_of(inputs.metrics["detection_metrics"]) else ""
 
 
 def _species(inputs: Inputs) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from instar.lineages import TAXON_RANKS
+from instar.mask_figures import masks_of
 from instar.report.inputs import Inputs
 from instar.report.measures import Measure, percent
 from instar.report.parts import Table
@@ -125,7 +126,11 @@ def _found(inputs: Inputs) -> Table:
     caption = (
         "Animals that have a crop and crops that have an animal, at IoU 0.5 and the confidence of the crops, by size"
     )
-    return Table(caption, columns, lines, "The abundances below carry the shares of validation.")
+    sentence = "The abundances below carry the shares of validation."
+    if masks_of(inputs.metrics["detection_metrics"]):
+        caption += " and by masks"
+        sentence += " By their boxes a few more or fewer animals may be found, see the section Detector."
+    return Table(caption, columns, lines, sentence)
 
 
 def _share(part: int, whole: int) -> str:

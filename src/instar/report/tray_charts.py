@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE_PX = (320, 260)
+#: Of points that a line is drawn through and told of, at least: through two there is always one, and three or four say
+#: next to nothing of it.
+FITTED = 5
+#: Colour and marker of a series of counts, the same on all charts.
+_SERIES = {"test": (BLUE, "o"), "detected": (BLUE, "o"), "validation": (ORANGE, "s"), "annotated": (GREEN, "^")}
 #: Counts that differ by more than so many times are shown on logarithmic axes.
 WIDE = 20
 
@@ -61,7 +66,9 @@ def mask_areas(table: pd.DataFrame, from_px: Mapping[str, int]) -> Markup:
         _logarithmic(axes, "x", edges[0], edges[-1])
         axes.stairs(table["annotated"], edges, fill=True, color=LINE, label="annotated, all splits")
         axes.stairs(table["annotated_on_test"], edges, color=BLUE, linewidth=1.6, label="annotated, test")
-        axes.stairs(table["detected_on_test"], edges, color=ORANGE, linewidth=1.6, linestyle="--", label="found, test")
+        axes.stairs(
+            table["detected_on_test"], edges, color=ORANGE, linewidth=1.6, linestyle="--", label="detections, test"
+        )
         for area in sorted(set(from_px.values()) - {0}):
             axes.axvline(area, color=MUTED, linewidth=0.8, linestyle=":")
         axes.set(xlabel="area of the mask, pixels of the photograph (log)", ylabel="masks", xlim=(edges[0], edges[-1]))
@@ -78,7 +85,7 @@ def counts(
     Args:
         name: unique on the page.
         alt: what it shows.
-        points: columns series, known and counted.
+        points: columns series, one of ``_SERIES``, known and counted.
         lines: slope and intercept of each series, None where there is no line.
         labels: of the two axes.
     """
@@ -92,12 +99,11 @@ def counts(
         if log:
             _logarithmic(axes, "xy", low, along[-1])
         axes.plot(along, along, color=MUTED, linewidth=0.8, linestyle="--", label="1:1")
-        styles = zip(points["series"].unique(), (BLUE, ORANGE, GREEN), ("o", "s", "^"), strict=False)
-        for series, colour, marker in styles:
-            part = points[points["series"] == series]
+        for series, part in points.groupby("series", sort=False):
+            colour, marker = _SERIES[str(series)]
             axes.plot(part["known"], part["counted"], marker, color=colour, alpha=0.8, markersize=5, label=series)
-            slope, intercept = lines[series]["slope"], lines[series]["intercept"]
-            if slope is not None and len(part) > 2:  # through two points there is always a line, which says nothing
+            slope, intercept = lines[str(series)]["slope"], lines[str(series)]["intercept"]
+            if slope is not None and len(part) >= FITTED:
                 fitted = slope * along + intercept
                 axes.plot(along[fitted > low], fitted[fitted > low], color=colour, linewidth=1.1)
         axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(along[0], along[-1]), ylim=(along[0], along[-1]))

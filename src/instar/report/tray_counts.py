@@ -8,6 +8,7 @@ import pandas as pd
 from instar.mask_figures import ALL, Figure
 from instar.report import tray_charts
 from instar.report.inputs import Inputs
+from instar.report.measures import varies
 from instar.report.parts import Chart, curve, share
 
 
@@ -63,17 +64,21 @@ def _by_sample(number: int, name: str, agreement: Mapping[str, Any]) -> list[Cha
     text = _line(agreement["specimens_annotated"], "sorted", "samples, annotated animals", {}, "")
     if agreement["specimens_detected_on_test"]["n"]:
         text += " " + _line(agreement["specimens_detected_on_test"], "sorted", "samples of test, detected", {}, "")
+    text += " Only photographs whose specimens were counted are in it."
     return [Chart(f"Counts against specimens sorted by hand: {name}", svg, text)]
 
 
 def _line(agreement: Mapping[str, Any], known: str, of: str, intervals: Mapping[str, Any], prefix: str) -> str:
     """The regression and the error from the 1:1 line in words."""
     text = f"{agreement['n']:,} {of}:"
-    if agreement["slope"] is not None:
+    slope = agreement["slope"]
+    if slope is not None and agreement["n"] < tray_charts.FITTED:
+        text += f" no line is fitted to fewer than {tray_charts.FITTED};"
+    elif slope is not None:
         interval = intervals.get(f"{prefix}_slope")
-        more = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+        more = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval and varies(slope, *interval) else ""
         r2 = "" if agreement["r2"] is None else f", R² {agreement['r2']:.3f}"
-        text += f" {agreement['slope']:.2f}{more} for each one {known}, beginning at {agreement['intercept']:.1f}{r2};"
+        text += f" {slope:.2f}{more} for each one {known}, beginning at {agreement['intercept']:.1f}{r2};"
     if agreement["mae"] is None:
         return f"{text} nothing to compare."
     text += f" on average {agreement['bias']:+.1f} animals off, {agreement['mae']:.1f} either way"

@@ -7,17 +7,20 @@ from typing import Any
 import pandas as pd
 
 from instar.compare.published import MASSID45, TILES, remark
-from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of
+from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of, resampled
+from instar.params import Records
 from instar.report import tray_charts
 from instar.report.compared import Compared
 from instar.report.inputs import Inputs
-from instar.report.measures import percent
+from instar.report.measures import percent, varies
 from instar.report.parts import Chart, Table, curve, share
 from instar.report.patches import Shown
 from instar.report.tray_counts import counts
 
 _SEAMS = ["size", "where", "animals", "detections"]
 _RATES = {"missed": "missed", "wrong": "wrong", "duplicates": "duplicates"}
+#: Of all animals near seams or elsewhere, for a comparison of both.
+LEAST_SIDE = 0.2
 _AREAS = {
     "true_positive": "true positive",
     "false_positive": "false positive",
@@ -59,7 +62,7 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Com
     parts: list[Callable[[], Iterable[Chart | Table]]] = [
         lambda: [_precisions(figures, inputs, compared.detectors), _areas(masks)],
         lambda: _curves(inputs, masks, missing),
-        lambda: _zooms(compared.zooms),
+        lambda: _zooms(compared.zooms, inputs.params.records),
         lambda: _histogram(inputs, masks, missing),
         lambda: counts(inputs, masks, missing),
         lambda: _seams(inputs, masks, missing),
@@ -83,8 +86,20 @@ def _sentence(inputs: Inputs, masks: Mapping[str, Any], figures: Mapping[str, Fi
     chosen = masks["best_f1"]["confidence"]
     if chosen is not None:
         text += f"; at the confidence of the best F1 on validation, {chosen:.3g}, F1 is {share(figures['f1'])}"
-    few = f"from resampling {drawn['photographs']:,} photographs, which tell little where they are few"
-    return f"{text}. Intervals of 95 % are {few}."
+    told = resampled(drawn["groups"], inputs.params.records)
+    few = ", which tell little where they are few" if drawn["groups"] > 1 else ""
+    return f"{text}. Of the {test['photographs']:,} photographs {told}{few}.{_searched(inputs.params.records)}"
+
+
+def _searched(records: Records) -> str:
+    """That annotated trays are searched in part, which makes the figures better than those of whole trays."""
+    if records.kind != "trays":
+        return ""
+    return (
+        " Annotated photographs, those of test, too, are searched only in the box around all their annotated animals "
+        f"and {records.tray_margin_px:,} pixels beyond (records.tray_margin_px): what lies elsewhere on the tray can "
+        "be neither found nor wrong, so precision and counts may be better here than on whole trays."
+    )
 
 
 def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[dict[str, Any]]) -> Table:
@@ -138,22 +153,24 @@ def _curves(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> lis
     return [Chart("Precision and recall of masks at IoU 0.5", tray_charts.mask_curves(table, best), text)]
 
 
-def _zooms(rows: list[dict[str, Any]]) -> list[Chart]:
+def _zooms(rows: list[dict[str, Any]], records: Records) -> list[Chart]:
     """The sweep of ``instar compare zooms``."""
     if not rows:
         return []
     table = pd.DataFrame([_zoom(row) for row in rows])
     best = max(rows, key=lambda row: (row["AP50-95"], -row["zoom"]))
     highest = share(Figure(best["AP50-95"], best["interval_95"].get("AP50-95")))
-    text = (
-        f"AP50-95 on validation is highest at zoom {best['zoom']:g}: {highest}. Bands are 95 % intervals; zooms whose "
-        "bands overlap cannot be told apart by these photographs."
-    )
+    text = f"AP50-95 on validation is highest at zoom {best['zoom']:g}: {highest}."
+    if any(str(name).endswith("_low") for name in table):
+        text += " Bands are 95 % intervals; zooms whose bands overlap cannot be told apart by these photographs."
+    if groups := best.get("groups"):  # which rows of an earlier version lack
+        text += f" Here {resampled(groups, records)}."
     return [Chart("Zoom: how large the detector sees the animals", tray_charts.zooms(table), text)]
 
 
 def _zoom(row: dict[str, Any]) -> dict[str, Any]:
-    told = {name: interval for name, interval in row["interval_95"].items() if interval}
+    known = {name: interval for name, interval in row["interval_95"].items() if interval}
+    told = {name: interval for name, interval in known.items() if varies(row[name], *interval)}
     ends = {f"{name}_{end}": interval[n] for name, interval in told.items() for n, end in enumerate(("low", "high"))}
     return {"zoom": row["zoom"], **{name: row.get(name) for name in PRECISIONS}, **ends}
 
@@ -163,11 +180,12 @@ def _histogram(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> 
     table = curve(inputs, "mask_areas.csv", columns, missing, "areas of masks")
     if table is None:
         return []
-    totals = table[columns[2:]].sum()
+    totals, best = table[columns[2:]].sum(), masks["best_f1"]
+    right, wrong = best["test_true_positives"], best["test_false_positives"]
     text = (
-        f"{totals['annotated']:,} outlined animals, {totals['annotated_on_test']:,} of them on test, where "
-        f"{totals['detected_on_test']:,} were found. Dotted lines part small, medium and large; where the dashed line "
-        "lies under the blue one, animals of that size are missed."
+        f"{totals['annotated']:,} outlined animals, {totals['annotated_on_test']:,} of them on test, where there are "
+        f"{totals['detected_on_test']:,} detections, {right:,} right and {wrong:,} wrong: the dashed line shows both, "
+        "at their own areas, and says nothing of single animals. Dotted lines part small, medium and large."
     )
     return [Chart("Areas of masks", tray_charts.mask_areas(table, masks["from_px"]), text)]
 
@@ -188,13 +206,25 @@ def _seams(inputs: Inputs, masks: Mapping[str, Any], missing: list[str]) -> list
     within = masks["seams"]["within_px"]
     caption = f"Errors per 1,000 animals near seams, an inner edge of a tile within {within:g} pixels, and elsewhere"
     names = ["size and place", "animals", "detections", *(f"{name} per 1,000" for name in _RATES.values())]
-    return [Table(caption, names, lines, _difference(masks["seams"]["difference_per_1000"][ALL]))]
+    told = _difference(masks["seams"]["difference_per_1000"][ALL])
+    return [Table(caption, names, lines, told + _little_elsewhere(masks["seams"], inputs.params.detections.tile_px))]
+
+
+def _little_elsewhere(seams: Mapping[str, Any], tile_px: int) -> str:
+    """A warning where nearly all animals are near a seam, or nearly none, so that there is little to compare."""
+    near, elsewhere = (seams[where]["animals"] for where in ("near", "elsewhere"))
+    if min(near, elsewhere) >= LEAST_SIDE * (near + elsewhere):
+        return ""
+    return (
+        f" But {near:,} of {near + elsewhere:,} animals are near a seam of tiles of {tile_px:,} pixels: with so few on "
+        "one side the comparison tells next to nothing."
+    )
 
 
 def _rate(value: float, low: float, high: float) -> str:
     if pd.isna(value):
         return "–"
-    return f"{value:.1f}" if pd.isna(low) else f"{value:.1f} ({low:.1f} to {high:.1f})"
+    return f"{value:.1f}" if pd.isna(low) or not varies(value, low, high) else f"{value:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _difference(rates: Mapping[str, Mapping[str, float | None]]) -> str:
@@ -202,7 +232,7 @@ def _difference(rates: Mapping[str, Mapping[str, float | None]]) -> str:
     for rate, difference in rates.items():
         value, low, high = difference["value"], difference["low"], difference["high"]
         if value is not None:
-            told.append(f"{value:+.1f} {rate}" + ("" if low is None else f" ({low:+.1f} to {high:+.1f})"))
+            told.append(f"{value:+.1f} {rate}" + (f" ({low:+.1f} to {high:+.1f})" if varies(value, low, high) else ""))
     if not told:
         return "Seams cannot be compared with elsewhere: one of the two has no animal."
     return (

@@ -54,7 +54,7 @@ const groups = data.judged
     { id: "right", name: "right", colour: "#009e73", dash: [], shown: true },
     { id: "wrong", name: "wrong", colour: "#d55e00", dash: [], shown: true, heavy: true },
   ]
-  : SCORES.map(([colour, low], index) => ({ id: `score${index}`, name: `score from ${low}`, colour, dash: [], shown: true }));
+  : SCORES.map(([colour, low], index) => ({ id: `score${index}`, name: `score from ${low}`, low, colour, dash: [], shown: true }));
 
 function groupOf(shape) {
   if (shape < FOUND) {
@@ -283,17 +283,23 @@ function described(shape) {
   return lines.join("\n");
 }
 
+function inView(counts) { // pairs of a group and how many of it
+  if (data.judged) return counts.map(([group, count]) => `${count.toLocaleString("en")} ${group.name}`).join(", ");
+  const some = counts.filter(([, count]) => count).map(([{ low }, count], place) => {
+    const what = place ? "" : count === 1 ? " detection with a score" : " detections with a score";
+    return `${count.toLocaleString("en")}${what} from ${low}`;
+  });
+  return some.join(", ") || "no detection";
+}
 let telling = 0;
 function tell() {
   clearTimeout(telling);
   telling = setTimeout(() => {
     const box = seen();
-    const parts = groups.filter((group) => group.shown && !group.hollow).map((group) => {
-      const count = group.members.filter((shape) => meets(shapes[shape].box, box)).length;
-      return `${count.toLocaleString("en")} ${group.name}`;
-    });
+    const counts = groups.filter((group) => group.shown && !group.hollow)
+      .map((group) => [group, group.members.filter((shape) => meets(shapes[shape].box, box)).length]);
     const at = `x ${Math.round(view.x)}, y ${Math.round(view.y)}`;
-    element("here").textContent = `In view: ${parts.reverse().join(", ")}. Middle at ${at}.`;
+    element("here").textContent = `In view: ${inView(counts.reverse())}. Middle at ${at}.`;
     const one = selected >= 0 ? ` Selected: ${described(selected).replaceAll("\n", ", ")}.` : "";
     element("told").textContent = `${element("here").textContent} Zoom ${Math.round(100 * view.zoom)} %.${one}`;
   }, 250);
