@@ -54,18 +54,16 @@ def fused_figures(
     }
     held_out = {split: ways for split, ways in at.items() if split in HELD_OUT}
     found = judge(parts, held_out, threshold_by=threshold_by, bootstrap=bootstrap, seed=seed)
-    answers = {}
-    if "query" in at:
-        query = parts.part["query"]
-        answer = at["query"][WAY].answers(parts.rows, query, found.thresholds[WAY])
-        answers = dict(zip(parts.rows["image_id"].iloc[query], map(str, answer), strict=True))
+    queries = (
+        at["query"][WAY].answers(parts.rows, parts.part["query"], found.thresholds[WAY]) if "query" in at else None
+    )
     asked = read_table(table, INDIVIDUALS).to_pylist()
     return {
         "split": parts.judged,
         "simulated_new": found.simulated_new,
         "crosswise": found.crosswise,
         "figures": found.ways[WAY],
-        "submission": write_submission(out_submission, asked, answers, set(parts.rows["label"].iloc[parts.known])),
+        "submission": write_submission(out_submission, asked, parts.answers(queries)),
     }
 
 

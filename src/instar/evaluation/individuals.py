@@ -137,11 +137,8 @@ def individuals(
         row for split in at for row in _predictions(rows, part[split], at[split][answer_by], answered[split])
     ]
     write_table(out, predictions, IDENTITY_PREDICTIONS)
-    # a query that a review named is no query any more; its name is the answer
-    answers = dict(zip(rows["image_id"].iloc[known], rows["label"].iloc[known], strict=True))
-    answers |= {row["image_id"]: row["answer"] for row in predictions if row["split"] == "query"}
     write_csv(out_matches, MATCHES, _matches([row for row in predictions if row["split"] == judged], seed))
-    submission = write_submission(out_submission, asked, answers, set(rows["label"][known]))
+    submission = write_submission(out_submission, asked, parts.answers(answered.get("query")))
     write_csv(out_sweep, SWEEP, found.sweeps)
     write_csv(out_cmc, CMC, found.ranks)
     write_csv(out_figures, FIGURES, found.figures)

@@ -69,6 +69,19 @@ class Parts:
         of = {"validation": self.part["train"], "test": self.part["train"], "query": self.known}
         return {split: gallery for split, gallery in of.items() if len(self.part[split])}
 
+    def answers(self, of_queries: np.ndarray | None) -> dict[str, str]:
+        """The individual of each photograph by image id: of a query the answer, of the others what they are called.
+
+        A query that a review named is none any more; its name is the answer.
+
+        Args:
+            of_queries: str, shape (n_queries,); None where no query has a crop.
+        """
+        image_id, label = (self.rows[name].to_numpy(dtype=object) for name in ("image_id", "label"))
+        found = dict(zip(image_id[self.known], label[self.known], strict=True))
+        queries = image_id[self.part["query"]]
+        return found | dict(zip(queries, [] if of_queries is None else map(str, of_queries), strict=True))
+
 
 @dataclass(frozen=True)
 class Judgement:
