@@ -265,14 +265,21 @@ def _photographs(
 
 
 def _leaks(rows: pd.DataFrame, part: Mapping[str, np.ndarray], judged: str, ranking: reid.Ranking) -> dict[str, Any]:
-    """Rank-1 of judged photographs whose encounter trains, too, and of the others: what a leak is worth."""
-    trained = set(rows["encounter"][part["train"]])
-    leaked = rows["encounter"].iloc[part[judged]].isin(trained).to_numpy()
-    found = {}
-    for name, chosen in (("encounter trains", leaked), ("encounter held out", ~leaked)):
-        counted = ranking.counts & chosen
-        found[name] = {
-            "photographs": int(counted.sum()),
-            "rank_1": rounded(float((ranking.rank[counted] == 1).mean())) if counted.any() else None,
-        }
+    """Rank-1 within each data set of photographs whose encounter trains, too, and of the others: what a leak is worth.
+
+    Of a photograph without date nobody knows whether others of its encounter train.
+    """
+    of_judged = rows.iloc[part[judged]]
+    dated = of_judged["observed_at"].notna().to_numpy()
+    leaked = of_judged["encounter"].isin(set(rows["encounter"][part["train"]])).to_numpy()
+    groups = {"encounter trains": dated & leaked, "encounter held out": dated & ~leaked, "no date": ~dated}
+    found: dict[str, Any] = {}
+    for dataset in sorted(set(of_judged["dataset"])):
+        own = ranking.counts & (of_judged["dataset"] == dataset).to_numpy()
+        found[dataset] = {name: _rank_1(ranking, own & chosen) for name, chosen in groups.items()}
     return found
+
+
+def _rank_1(ranking: reid.Ranking, chosen: np.ndarray) -> dict[str, Any]:
+    share = rounded(float((ranking.rank[chosen] == 1).mean())) if chosen.any() else None
+    return {"photographs": int(chosen.sum()), "rank_1": share}
