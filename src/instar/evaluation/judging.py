@@ -155,12 +155,14 @@ class Choice:
 
     Attributes:
         judged: each photograph, and then those of data sets without a new individual a second time, as new.
+        of_half: where the two halves have scores of their own scale: by half, all photographs with the scores of its.
         half: int64, shape (n,), of its individual.
         thresholds: that are best for all of them, by data set.
         per_dataset: whether each data set has its own.
     """
 
     judged: openset.Judged
+    of_half: dict[int, openset.Judged]
     half: np.ndarray
     thresholds: dict[str, float]
     per_dataset: bool
@@ -169,23 +171,30 @@ class Choice:
     def of(
         cls, rows: pd.DataFrame, part: np.ndarray, compared: Compared, *, per_dataset: bool, datasets: list[str]
     ) -> "Choice":
-        own, half = _judged(rows, part, compared, compared.values), halves(rows, part)
-        again = np.isin(own.dataset.astype(str), _without_new(rows, part))
-        if again.any():
-            own = _with_new(own, _judged(rows, part, compared, compared.left_out).where(again))
-            half = np.concatenate([half, half[again]])
+        half = halves(rows, part)
+        again = np.isin(rows["dataset"].iloc[part].astype(str), _without_new(rows, part))
+
+        def judged(by: Compared) -> openset.Judged:
+            own = _judged(rows, part, by, by.values)
+            return _with_new(own, _judged(rows, part, by, by.left_out).where(again)) if again.any() else own
+
+        own = judged(compared.of_all or compared)
+        of_half = {each: judged(by) for each, by in compared.of_half.items()}
         thresholds = openset.thresholds(own, per_dataset=per_dataset, datasets=datasets)
-        return cls(own, half, thresholds, per_dataset)
+        return cls(own, of_half, np.concatenate([half, half[again]]), thresholds, per_dataset)
 
     def crosswise(self) -> np.ndarray:
-        """Answers with the thresholds that are best for the other half of the individuals, object, shape (n,)."""
+        """Answers with the thresholds that are best for the other half of the individuals, object, shape (n,).
+
+        Scores of both halves are by what the other half says, so that no label of a half moves its own answers.
+        """
         found = np.full(len(self.judged), NEW_INDIVIDUAL, object)
-        for half in np.unique(self.half):
-            of_half = self.half == half
+        for half in np.unique(self.half).tolist():
+            of_half, judged = self.half == half, self.of_half.get(half, self.judged)
             # a half alone, of a single individual, has no other one to learn from
-            other = self.judged.where(~of_half) if (~of_half).any() else self.judged
+            other = judged.where(~of_half) if (~of_half).any() else judged
             chosen = openset.thresholds(other, per_dataset=self.per_dataset, datasets=self.thresholds)
-            found[of_half] = self.judged.where(of_half).answers(chosen)
+            found[of_half] = judged.where(of_half).answers(chosen)
         return found
 
 
