@@ -13,11 +13,13 @@ import pytest
 from known_study import QUERIES, STUDY, save, write_study
 from project import ROOT
 
+from instar.detectors import Boxes
 from instar.enroll.command import enroll, start_gallery
 from instar.enroll.folder import read_photographs
 from instar.errors import InputError
 from instar.files import sha256_of
 from instar.identify.command import identify
+from instar.identify.embedded import _best
 from instar.reid.answering import Answering, named, read_answering
 from instar.reid.fusion import Calibration
 from instar.reid.gallery import GALLERY, Gallery, Parts, Source, open_gallery
@@ -110,6 +112,18 @@ def test_who_was_enrolled_later_is_fused_without_softmax() -> None:
     # a: softmax among one is 1 and means 1, similarity 0.8 means 0.9; b: 0.6 means 0.8
     np.testing.assert_allclose(values, [[0.95, 0.8]], atol=1e-6)
     assert answering(answer_by="local").way == "nearest"
+
+
+def test_the_best_animal_of_those_that_are_large_enough() -> None:
+    def best(*rows: tuple[float, float, float]) -> tuple[int | None, str | None]:
+        """Of width, height and score."""
+        boxes = np.array([(1, 1, 1 + width, 1 + height) for width, height, _ in rows], np.float32).reshape(-1, 4)
+        return _best(Boxes(boxes, np.array([score for *_, score in rows], np.float32)), 10)
+
+    assert best() == (None, "no animal found")
+    assert best((9, 30, 0.9), (30, 9, 0.8)) == (None, "animal under 10 px")
+    # the surest is too small; of the two next the larger
+    assert best((9, 30, 0.9), (10, 10, 0.5), (10, 20, 0.5), (40, 40, 0.4)) == (2, None)
 
 
 # the study's own gallery

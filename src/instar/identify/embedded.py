@@ -42,7 +42,8 @@ class Embedded:
         name: of the photograph.
         problem: why it could not be looked at; None if it was.
         reason: why there is no animal to compare; None if there is one.
-        box_xyxy: float32, shape (4,), of the animal with the highest score, of equal ones the largest.
+        box_xyxy: float32, shape (4,), of the animal with the highest score of those that are large enough, of
+            equal ones the largest.
         embedding: float32, shape (width,), of length 1.
         logits: float32, shape (n_classes,).
         The last three are empty where there is nothing to compare.
@@ -124,12 +125,14 @@ def embedded(network: Network, pictures: Iterable[Picture], *, flips: bool) -> I
 
 
 def _best(boxes: Boxes, min_crop_px: int) -> tuple[int | None, str | None]:
-    """The place of the best box, or why it is not compared."""
+    """The place of the best box of those that are large enough, or why none is compared."""
     if not len(boxes.scores):
         return None, NO_ANIMAL
     sides = boxes.boxes_xyxy[:, 2:] - boxes.boxes_xyxy[:, :2]
-    best = int(np.lexsort((-sides.prod(axis=1), -boxes.scores))[0])
-    return (best, None) if sides[best].min() >= min_crop_px else (None, f"animal under {min_crop_px} px")
+    large = sides.min(axis=1) >= min_crop_px
+    if not large.any():
+        return None, f"animal under {min_crop_px} px"
+    return int(np.lexsort((-sides.prod(axis=1), -boxes.scores, ~large))[0]), None
 
 
 def _embedded(network: Network, waiting: list[tuple[Seen, int | None, str | None]], flips: bool) -> Iterator[Embedded]:
