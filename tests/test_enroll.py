@@ -157,6 +157,20 @@ def test_lines_and_csv(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (second["problem"], second["answer"]) == ("not an image", "")
 
 
+def test_scores_of_several_data_sets_are_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "the individuals of 2 data sets, whose scores by {} are each on a scale of its own"
+    name = "name the right one with --dataset: lynxes, turtles"
+    for way, more, told in (
+        ("softmax", [], True),
+        ("fused", [], True),
+        ("nearest", [], False),
+        ("fused", ["--dataset", "lynxes"], False),
+    ):
+        assert identify(["photographs/102.png", "--by", way, *more]) == 0
+        said = capsys.readouterr().err
+        assert (line.format(way) in said, name in said) == (told, told)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
