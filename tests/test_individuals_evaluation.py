@@ -208,7 +208,10 @@ def test_the_threshold_is_the_middle_between_new_and_known_of_validation(out: Pa
         least, most = of_one["score"][~is_new].min(), of_one["score"][is_new].max()
         assert most < least
         assert found["threshold"] == pytest.approx((most + least) / 2, abs=1e-5)
-    one = metrics(run(out.parent, "one", threshold_by="all"))["ways"]["nearest"]["datasets"]
+    by_fused = metrics(run(out.parent, "one", threshold_by="all", answer_by="fused"))
+    # its best individual of l1 is, by any way, one seen from the other side alone
+    assert by_fused["opposite_side"] == metrics(out)["opposite_side"]
+    one = by_fused["ways"]["nearest"]["datasets"]
     assert one["turtles"]["threshold"] == one["lynxes"]["threshold"]
 
 

@@ -181,7 +181,9 @@ class Comparison:
             found["fused"] = single.fused(self.rows, left_out, self.fusion, half)
         if self.fusion and "local" in single.found:
             found[WITHOUT_LOCAL] = single.without("local").fused(self.rows, left_out, self.fusion, half)
-        return {way: replace(one, match=self._matches(single, one.values)) for way, one in found.items()}
+        return {
+            way: replace(one, fallback=fallback, match=self._matches(single, one.values)) for way, one in found.items()
+        }
 
     def _matches(self, single: "Single", values: np.ndarray) -> list[str | None]:
         """Keys of the most similar crops of the best individuals, by embedding."""
@@ -252,7 +254,7 @@ class Single:
         fusion: Mapping[str, Calibration],
         half: np.ndarray | None,
     ) -> Compared:
-        """The mean of the ways' probabilities, without ``match``.
+        """The mean of the ways' probabilities, without ``match`` and with the ``fallback`` of the first way.
 
         Args:
             rows: of ``tables.IDENTITY_DATASET``.
