@@ -107,6 +107,7 @@ def test_what_was_judged_and_how(tmp_path: Path) -> None:
     assert "all of these, calibrated and fused (answers)" in page.text and "softmax of the classifier" in page.text
     assert "turtles 7 2 1,200 0.5 50 %" in page.text
     assert "turtles, train 9 4 1 5 2" in page.text and "turtles, query" not in page.text
+    assert "instar pairs writes a page of the pairs" in page.text
     assert "0.44326" not in page.text  # of other animals
     for told in ("a stand-in", "each half of the individuals", "also chose the epoch", "what the leak is worth,"):
         assert told not in page.text
