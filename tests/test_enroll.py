@@ -265,8 +265,19 @@ def test_the_data_set_must_be_told_where_there_are_several(root: Path) -> None:
     with pytest.raises(InputError, match=r"0\.png tells no data set, and the gallery has lynxes, turtles"):
         enroll(["new"])
     assert not GROWN.exists()
-    taken, left = read_photographs(Path("new"), dataset=None, known=["turtles"])
+    taken, left = read_photographs(Path("new"), dataset=None, known={("t1", "turtles")})
     assert ({one.dataset for one in taken}, left) == ({"turtles"}, [])
+
+
+def test_a_name_that_data_sets_share_is_the_individual_of_its_own(root: Path) -> None:
+    # as records calls those of a name that stands in two data sets
+    known = {("turtles/x", "turtles"), ("lynxes/x", "lynxes"), ("whales/y", "turtles"), ("z", "turtles")}
+    lines = ["identity,path,dataset,date", "x,stranger/0.png,turtles,2021-05-04", "y,stranger/1.png,turtles,"]
+    (root / "new/metadata.csv").write_text("\n".join([*lines, "z,stranger/2.png,,", ""]))
+    taken, _ = read_photographs(Path("new"), dataset="lynxes", known=known)
+    told = [(one.identity, one.dataset) for one in taken]
+    assert told == [("turtles/x", "turtles"), ("y", "turtles"), ("z", "lynxes")]
+    assert taken[0].encounter == "turtles/x 2021-05-04"
 
 
 def test_a_new_data_set_must_be_said_to_be_new(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
