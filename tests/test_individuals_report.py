@@ -163,6 +163,16 @@ def test_a_curve_for_each_data_set(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_each_way_has_a_curve(tmp_path: Path) -> None:
+    names = ["softmax", "nearest", "centroid", "local", "fused", "fused without local"]
+    given = write_individuals(tmp_path, {name: way({"turtles": 0.5}) for name in names}, SHOWN)
+    report(**given)
+    text = given["out"].read_text()
+    chart = text[text.index('aria-label="Share of photographs whose right') :]
+    chart = chart[: chart.index("</svg>")]
+    assert all(f">{name}<" in chart for name in names)
+
+
 def test_pictures_side_by_side_with_their_credits(tmp_path: Path) -> None:
     page = section(write_individuals(tmp_path, {"fused": way({"turtles": 0.5})}, [*SHOWN, *HIDDEN]))
     assert "Ada; most like Ada (0.91)" in page.text and f"{HOSTILE}; most like Bo (0.12)" in page.text

@@ -269,7 +269,8 @@ def _charts(inputs: Inputs) -> list[tuple[str, Markup]]:
 
 def _cmc_chart(table: pd.DataFrame) -> Markup:
     def draw(axes: "Axes") -> None:
-        for way, colour in zip(table["way"].unique(), [*SERIES, "#cc79a7"], strict=False):
+        ways, colours = table["way"].unique(), [*SERIES, "#cc79a7", "#56b4e9"]
+        for way, colour in zip(ways, colours[: len(ways)], strict=True):
             part = table[table["way"] == way]
             axes.plot(part["rank"], part["share"], color=colour, marker=".", label=way)
         axes.set(xlabel="among the best so many", ylabel="share of photographs", ylim=(0, 1.02))
