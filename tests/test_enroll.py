@@ -19,7 +19,9 @@ from instar.enroll.folder import read_photographs
 from instar.errors import InputError
 from instar.files import sha256_of
 from instar.identify.command import identify
-from instar.identify.embedded import _best
+from instar.identify.embedded import NOTHING, _best, embedded, load_network
+from instar.identify.inputs import read_all
+from instar.params import load
 from instar.reid.answering import Answering, named, read_answering
 from instar.reid.fusion import Calibration
 from instar.reid.gallery import GALLERY, Gallery, Parts, Source, open_gallery
@@ -124,6 +126,15 @@ def test_the_best_animal_of_those_that_are_large_enough() -> None:
     assert best((9, 30, 0.9), (30, 9, 0.8)) == (None, "animal under 10 px")
     # the surest is too small; of the two next the larger
     assert best((9, 30, 0.9), (10, 10, 0.5), (10, 20, 0.5), (40, 40, 0.4)) == (2, None)
+
+
+def test_a_photograph_that_the_network_says_nothing_of(root: Path) -> None:
+    network = load_network(load())
+    for each in network.models.predictor.network.parameters():
+        each.data.zero_()
+    paths = [Path("photographs/100.png"), Path("photographs/101.png")]
+    found = list(embedded(network, read_all(paths, None, threads=1), flips=False))
+    assert [(one.name, one.reason, len(one.embedding)) for one in found] == [(str(path), NOTHING, 0) for path in paths]
 
 
 # the study's own gallery

@@ -123,9 +123,12 @@ def run(folder: Path, out: str = "out", classifier: str = "trained/classifier", 
     return folder / out
 
 
-def retold(folder: Path, trained: Path) -> None:
-    """The classifier, as if it had been trained on the dataset of the folder."""
+def retold(folder: Path, trained: Path, weights: float | None = None) -> None:
+    """The classifier, as if it had been trained on the dataset of the folder; its embedding has all weights alike."""
     network, description = load(trained)
+    if weights is not None:
+        for each in network.embedding.parameters():
+            each.data.fill_(weights)
     (folder / "trained/classifier").mkdir(parents=True)
     told = replace(description, dataset_md5=md5_of(folder / "dataset.parquet"))
     save(folder / "trained/classifier", network, told)
@@ -377,6 +380,21 @@ def test_a_classifier_of_another_dataset_is_refused(folder: Path, tmp_path: Path
 def test_missing_weights_of_local_features_are_told_before_a_crop_is_read(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none: LightGlue: no such folder, where its weights lie"):
         run(folder, "none", local="lightglue", local_weights=tmp_path / "none", crops=tmp_path / "no crops")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0.0, r"individuals-0-0: the classifier's embedding of it is 0, which is like none; its training diverged, or"),
+        (np.nan, "individuals-0-0: what the classifier makes of it is not finite; its training diverged, or its weig"),
+    ],
+)
+def test_what_nothing_can_be_compared_by_is_told_first(folder: Path, tmp_path: Path, value: float, told: str) -> None:
+    write(tmp_path, some())
+    retold(tmp_path, folder / "trained/classifier", value)
+    with pytest.raises(InputError, match=told):
+        run(tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 # submission

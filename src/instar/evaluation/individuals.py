@@ -18,7 +18,7 @@ from instar.evaluation.ways import Compared, Comparison, Settings, Vectors
 from instar.files import sha256_of, write_csv, write_json
 from instar.metrics import reid
 from instar.reid.answering import ANSWERS, Answering
-from instar.reid.embeddings import embedded
+from instar.reid.embeddings import REMEDY, embedded
 from instar.reid.gallery import Source, write_gallery
 from instar.reid.photographs import Known, Photographs
 from instar.reid.scores import NONE, best, similarities
@@ -193,10 +193,19 @@ def individuals(
 
 
 def _vectors(predictor: "Predictor", crops: Path, rows: pd.DataFrame, *, flips: bool) -> Vectors:
-    """Of all rows; with flips of a photograph and of its mirror image together."""
-    batches = pixels_of(predictor, crops, rows, "evaluation")
-    embeddings, logits = zip(*(embedded(predictor, pixels, flips=flips) for _, pixels in batches), strict=True)
-    return Vectors(np.concatenate(embeddings), np.concatenate(logits))
+    """Of all rows; with flips of a photograph and of its mirror image together.
+
+    Raises:
+        InputError: if one is nothing to compare by.
+    """
+    found = []
+    for part, pixels in pixels_of(predictor, crops, rows, "evaluation"):
+        keys = rows["key"].iloc[part].tolist()
+        embeddings, logits = embedded(predictor, pixels, keys, flips=flips)
+        if len(nothing := np.flatnonzero(~embeddings.any(axis=1))):
+            raise InputError(f"{keys[nothing[0]]}: the classifier's embedding of it is 0, which is like none; {REMEDY}")
+        found.append((embeddings, logits))
+    return Vectors(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
 def _gallery_rows(crops: Path, rows: pd.DataFrame) -> pd.DataFrame:

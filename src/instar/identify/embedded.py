@@ -18,6 +18,9 @@ from instar.identify.search import Seen, seen
 from instar.reid import embeddings
 from instar.reid.gallery import MANIFEST, Gallery, Source
 
+#: Why a photograph is not compared of which the network says nothing.
+NOTHING = "its embedding is 0, which is like none"
+
 
 @dataclass(frozen=True)
 class Network:
@@ -138,10 +141,16 @@ def _best(boxes: Boxes, min_crop_px: int) -> tuple[int | None, str | None]:
 def _embedded(network: Network, waiting: list[tuple[Seen, int | None, str | None]], flips: bool) -> Iterator[Embedded]:
     views = [one.views[place] for one, place, _ in waiting if place is not None]
     predictor = network.models.predictor
-    found = iter(zip(*embeddings.embedded(predictor, batch_of(views), flips=flips), strict=True)) if views else iter(())
+    names = [one.name for one, place, _ in waiting if place is not None]
+    both = embeddings.embedded(predictor, batch_of(views), names, flips=flips) if views else ((), ())
+    found = zip(*both, strict=True)
     empty = np.zeros(0, np.float32)
     for one, place, reason in waiting:
         if place is None:
             yield Embedded(one.name, one.problem, None if one.problem else reason, empty, empty, empty)
+            continue
+        embedding, logits = next(found)
+        if embedding.any():
+            yield Embedded(one.name, None, None, one.boxes.boxes_xyxy[place], embedding, logits)
         else:
-            yield Embedded(one.name, None, None, one.boxes.boxes_xyxy[place], *next(found))
+            yield Embedded(one.name, None, NOTHING, empty, empty, empty)
