@@ -47,6 +47,25 @@ def judged(parts: Parts, labels: pd.Series, threshold_by: str = "all") -> Any:
     return judge(parts, at, threshold_by=threshold_by, bootstrap=2, seed=0)
 
 
+@pytest.mark.parametrize("threshold_by", ["all", "dataset"])
+def test_photographs_without_another_half_are_told(threshold_by: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = photographs()
+    assert judged(Parts.of(rows), rows["label"], threshold_by).without_other_half == {}
+    # a known lynx, twice, and a new one of either half: the other half of all but one new one knows no lynx
+    rows.loc[rows["label"].isin(["t0", "n0", "n1"]), "dataset"] = "lynxes"
+    found = judged(Parts.of(rows), rows["label"], threshold_by).without_other_half
+    lines = "evaluation: 3 photographs of lynxes: the other half of the individuals has not both known and new ones"
+    expected = {"lynxes": 3} if threshold_by == "dataset" else {}
+    assert (found, lines in capsys.readouterr().err) == (expected, bool(expected))
+
+
+def test_one_individual_has_no_other_half(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = photographs(1)
+    rows = rows[rows["label"] != "n0"].reset_index(drop=True)
+    assert judged(Parts.of(rows), rows["label"]).without_other_half == {"turtles": 2}
+    assert "2 photographs of turtles" in capsys.readouterr().err
+
+
 def test_no_label_of_a_half_moves_its_own_answers() -> None:
     rows = photographs()
     parts = Parts.of(rows)

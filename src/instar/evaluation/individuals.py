@@ -173,6 +173,7 @@ def individuals(
             "judged_chose_epoch": predictor.description.validation_chose and judged == "validation",
             "simulated_new": found.simulated_new,
             "crosswise": found.crosswise,
+            "without_other_half": found.without_other_half,
             "answer_by": answer_by,
             "threshold_by": threshold_by,
             "photographs": len(part[judged]),

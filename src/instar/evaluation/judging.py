@@ -94,6 +94,7 @@ class Judgement:
         answers: of the judged photographs by each way, object, shape (n,).
         simulated_new: data sets of which no judged individual is new, so that a stand-in was judged.
         crosswise: whether they were chosen on the judged photographs, half by half.
+        without_other_half: of these the number by data set whose other half could choose no threshold for them.
         sweeps: rows of ``SWEEP``.
         ranks: rows of ``CMC``.
         figures: rows of ``FIGURES``.
@@ -105,6 +106,7 @@ class Judgement:
     answers: dict[str, np.ndarray]
     simulated_new: list[str]
     crosswise: bool
+    without_other_half: dict[str, int]
     sweeps: list[tuple[Any, ...]]
     ranks: list[tuple[Any, ...]]
     figures: list[tuple[Any, ...]]
@@ -131,7 +133,19 @@ def judge(
     chooser = parts.chooser
     settings: dict[str, Any] = {"per_dataset": threshold_by == "dataset", "datasets": sorted(set(rows["dataset"]))}
     simulated = _without_new(rows, part[judged])
-    found = Judgement({}, {}, {}, {}, simulated, chooser == judged, [], [], [])
+    alone: dict[str, int] = {}
+    if chooser == judged:
+        # the halves are the same by any way
+        alone = Choice.of(rows, part[judged], next(iter(at[judged].values())), **settings).alone(len(part[judged]))
+        for name, count in alone.items():
+            told = (
+                "the other half of the individuals has not both known and new ones to choose a threshold by, so they "
+            )
+            print(
+                f"evaluation: {count} photographs of {name}: {told}take one of all data sets or their own",
+                file=sys.stderr,
+            )
+    found = Judgement({}, {}, {}, {}, simulated, chooser == judged, alone, [], [], [])
     for way in at[judged]:
         chosen = Choice.of(rows, part[chooser], at[chooser][way], **settings)
         of_judged = chosen if chooser == judged else Choice.of(rows, part[judged], at[judged][way], **settings)
@@ -196,6 +210,20 @@ class Choice:
             chosen = openset.thresholds(other, per_dataset=self.per_dataset, datasets=self.thresholds)
             found[of_half] = judged.where(of_half).answers(chosen)
         return found
+
+    def alone(self, count: int) -> dict[str, int]:
+        """How many of the first photographs of each data set have no threshold from the other half of the individuals.
+
+        Whether there is one is asked of the data set itself where each has its own, and else of all together.
+        """
+        helped = np.zeros(len(self.judged), bool)
+        for half in np.unique(self.half):
+            other = self.judged.where(self.half != half)
+            both = set(other.dataset[other.is_new]) & set(other.dataset[~other.is_new])
+            own = np.isin(self.judged.dataset.astype(str), sorted(both)) if self.per_dataset else bool(both)
+            helped |= (self.half == half) & own
+        names = self.judged.dataset[:count][~helped[:count]]
+        return {str(name): int((names == name).sum()) for name in sorted(set(names))}
 
 
 def _without_new(rows: pd.DataFrame, part: np.ndarray) -> list[str]:
