@@ -137,14 +137,9 @@ def judge(
     if chooser == judged:
         # the halves are the same by any way
         alone = Choice.of(rows, part[judged], next(iter(at[judged].values())), **settings).alone(len(part[judged]))
-        for name, count in alone.items():
-            told = (
-                "the other half of the individuals has not both known and new ones to choose a threshold by, so they "
-            )
-            print(
-                f"evaluation: {count} photographs of {name}: {told}take one of all data sets or their own",
-                file=sys.stderr,
-            )
+    for name, count in alone.items():
+        told = "are judged by a common threshold or by their own, since the other half of the individuals has not both"
+        print(f"evaluation: {count} photographs of {name} {told} known and new ones", file=sys.stderr)
     found = Judgement({}, {}, {}, {}, simulated, chooser == judged, alone, [], [], [])
     for way in at[judged]:
         chosen = Choice.of(rows, part[chooser], at[chooser][way], **settings)
@@ -169,7 +164,8 @@ class Choice:
 
     Attributes:
         judged: each photograph, and then those of data sets without a new individual a second time, as new.
-        of_half: where the two halves have scores of their own scale: by half, all photographs with the scores of its.
+        of_half: where the two halves have scores of their own scale: by half, all photographs with the
+            scores that it is judged by.
         half: int64, shape (n,), of its individual.
         thresholds: that are best for all of them, by data set.
         per_dataset: whether each data set has its own.
