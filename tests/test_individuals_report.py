@@ -139,8 +139,8 @@ def test_published_scores_stand_beside_those_of_the_same_animals(tmp_path: Path)
         ),
         (
             {"leaks": {"turtles": leak_of(0.9, None, 40), "lynxes": leak_of(None, 0.3)}},
-            "What the leak is worth can't be told: no data set has known individuals both so and with an encounter "
-            "that is held out. 40 photographs without date are in neither group.",
+            "What the leak is worth can't be told: no data set has photographs of known individuals both with "
+            "and without their encounter in training. 40 photographs without date are in neither group.",
         ),
     ],
 )

@@ -143,8 +143,8 @@ def _leaks(made: dict[str, Any], judged: dict[str, Any]) -> str:
         text += f"encounter is held out: what the leak is worth, mean over {len(gains):,} of {len(of_judged):,} data "
         text += "sets."
     else:
-        text += " What the leak is worth can't be told: no data set has known individuals both so and with an "
-        text += "encounter that is held out."
+        text += " What the leak is worth can't be told: no data set has photographs of known individuals both with "
+        text += "and without their encounter in training."
     if undated := sum(of["no date"]["photographs"] for of in of_judged.values()):
         text += f" {undated:,} photographs without date are in neither group."
     return text
