@@ -16,6 +16,7 @@ from test_individuals_dataset import run
 
 from instar.compare import individuals as module
 from instar.compare.command import compare
+from instar.compare.ensemble import fused_figures
 from instar.compare.identity_table import columns, identity_row, table_text, together_row
 from instar.compared import CLASSIFIERS, FOLDER, current, identified_by, keep
 from instar.errors import InputError
@@ -30,7 +31,7 @@ from instar.reid.scores import Scores
 from instar.report.individuals import classifiers
 from instar.report.inputs import Inputs
 from instar.study import compose
-from instar.tables import IDENTITY_DATASET, NEW_INDIVIDUAL, read_table
+from instar.tables import IDENTITY_DATASET, NEW_INDIVIDUAL, read_table, write_table
 
 SMALL = ["classifier.epochs=2", "classifier.batch=8", "classifier.image_px=16", "classifier.pretrained=false"]
 SMALL += ["classifier.workers=0", "classifier.frozen_epochs=0", "classifier.cache_features=false"]
@@ -243,6 +244,20 @@ def test_scores_of_others_and_none(tmp_path: Path) -> None:
     write_scores(path, own, {"query": single(own, "query")})
     with pytest.raises(InputError, match="scores of other photographs than those of validation"):
         read_scores(path, own)
+
+
+def test_the_ensemble_takes_the_names_that_a_review_gave(tmp_path: Path) -> None:
+    table = read_table(Path(DATA, "dataset.parquet"), IDENTITY_DATASET).to_pylist()
+    for row in table:
+        if row["image_id"] == "100":
+            row.update(split="train", label="t0", rank="individual", is_new=False)
+    write_table(tmp_path / "dataset.parquet", table, IDENTITY_DATASET)
+    own = Parts.of(read_table(tmp_path / "dataset.parquet", IDENTITY_DATASET).to_pandas())
+    write_scores(tmp_path / "scores.npz", own, {split: single(own, split) for split in own.galleries})
+    paths = {"a": tmp_path / "scores.npz"}, tmp_path / "dataset.parquet", Path(DATA, "individuals.parquet")
+    found = fused_figures(*paths, tmp_path / "s.csv", seed=0, bootstrap=10, threshold_by="all")
+    assert (tmp_path / "s.csv").read_text().splitlines()[1] == "100,t0"
+    assert (found["submission"]["asked"], found["submission"]["without_crop"]) == (2, 0)
 
 
 # the table

@@ -13,11 +13,15 @@ import pytest
 from known_study import QUERIES, STUDY, save, write_study
 from project import ROOT
 
+from instar.detectors import Boxes
 from instar.enroll.command import enroll, start_gallery
 from instar.enroll.folder import read_photographs
 from instar.errors import InputError
 from instar.files import sha256_of
 from instar.identify.command import identify
+from instar.identify.embedded import NOTHING, _best, embedded, load_network
+from instar.identify.inputs import read_all
+from instar.params import load
 from instar.reid.answering import Answering, named, read_answering
 from instar.reid.fusion import Calibration
 from instar.reid.gallery import GALLERY, Gallery, Parts, Source, open_gallery
@@ -112,6 +116,27 @@ def test_who_was_enrolled_later_is_fused_without_softmax() -> None:
     assert answering(answer_by="local").way == "nearest"
 
 
+def test_the_best_animal_of_those_that_are_large_enough() -> None:
+    def best(*rows: tuple[float, float, float]) -> tuple[int | None, str | None]:
+        """Of width, height and score."""
+        boxes = np.array([(1, 1, 1 + width, 1 + height) for width, height, _ in rows], np.float32).reshape(-1, 4)
+        return _best(Boxes(boxes, np.array([score for *_, score in rows], np.float32)), 10)
+
+    assert best() == (None, "no animal found")
+    assert best((9, 30, 0.9), (30, 9, 0.8)) == (None, "animal under 10 px")
+    # the surest is too small; of the two next the larger
+    assert best((9, 30, 0.9), (10, 10, 0.5), (10, 20, 0.5), (40, 40, 0.4)) == (2, None)
+
+
+def test_a_photograph_that_the_network_says_nothing_of(root: Path) -> None:
+    network = load_network(load())
+    for each in network.models.predictor.network.parameters():
+        each.data.zero_()
+    paths = [Path("photographs/100.png"), Path("photographs/101.png")]
+    found = list(embedded(network, read_all(paths, None, threads=1), flips=False))
+    assert [(one.name, one.reason, len(one.embedding)) for one in found] == [(str(path), NOTHING, 0) for path in paths]
+
+
 # the study's own gallery
 
 
@@ -141,6 +166,20 @@ def test_lines_and_csv(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (first["answer"], first["dataset"], first["top_1"], first["x_max"]) == ("l2", "lynxes", "l2", "48.0")
     assert (second["problem"], second["answer"]) == ("not an image", "")
+
+
+def test_scores_of_several_data_sets_are_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "the individuals of 2 data sets, whose scores by {} are each on a scale of its own"
+    name = "name the right one with --dataset: lynxes, turtles"
+    for way, more, told in (
+        ("softmax", [], True),
+        ("fused", [], True),
+        ("nearest", [], False),
+        ("fused", ["--dataset", "lynxes"], False),
+    ):
+        assert identify(["photographs/102.png", "--by", way, *more]) == 0
+        said = capsys.readouterr().err
+        assert (line.format(way) in said, name in said) == (told, told)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +276,19 @@ def test_the_data_set_must_be_told_where_there_are_several(root: Path) -> None:
     with pytest.raises(InputError, match=r"0\.png tells no data set, and the gallery has lynxes, turtles"):
         enroll(["new"])
     assert not GROWN.exists()
-    taken, left = read_photographs(Path("new"), dataset=None, known=["turtles"])
+    taken, left = read_photographs(Path("new"), dataset=None, known={("t1", "turtles")})
     assert ({one.dataset for one in taken}, left) == ({"turtles"}, [])
+
+
+def test_a_name_that_data_sets_share_is_the_individual_of_its_own(root: Path) -> None:
+    # as records calls those of a name that stands in two data sets
+    known = {("turtles/x", "turtles"), ("lynxes/x", "lynxes"), ("whales/y", "turtles"), ("z", "turtles")}
+    lines = ["identity,path,dataset,date", "x,stranger/0.png,turtles,2021-05-04", "y,stranger/1.png,turtles,"]
+    (root / "new/metadata.csv").write_text("\n".join([*lines, "z,stranger/2.png,,", ""]))
+    taken, _ = read_photographs(Path("new"), dataset="lynxes", known=known)
+    told = [(one.identity, one.dataset) for one in taken]
+    assert told == [("turtles/x", "turtles"), ("y", "turtles"), ("z", "lynxes")]
+    assert taken[0].encounter == "turtles/x 2021-05-04"
 
 
 def test_a_new_data_set_must_be_said_to_be_new(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,15 @@ from instar.evaluation.command import evaluation
 from instar.evaluation.submission import write_submission
 from instar.files import md5_of
 from instar.reid.gallery import open_gallery
-from instar.tables import CROPS, IDENTITY_DATASET, IDENTITY_PREDICTIONS, PHOTOGRAPHS, read_table, write_table
+from instar.tables import (
+    CROPS,
+    IDENTITY_DATASET,
+    IDENTITY_PREDICTIONS,
+    INDIVIDUALS,
+    PHOTOGRAPHS,
+    read_table,
+    write_table,
+)
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "yellow": (230, 220, 40)}
 #: What trains: three turtles, and two lynxes of the colours of two of them; the second lynx was seen from the left.
@@ -115,9 +123,12 @@ def run(folder: Path, out: str = "out", classifier: str = "trained/classifier", 
     return folder / out
 
 
-def retold(folder: Path, trained: Path) -> None:
-    """The classifier, as if it had been trained on the dataset of the folder."""
+def retold(folder: Path, trained: Path, weights: float | None = None) -> None:
+    """The classifier, as if it had been trained on the dataset of the folder; its embedding has all weights alike."""
     network, description = load(trained)
+    if weights is not None:
+        for each in network.embedding.parameters():
+            each.data.fill_(weights)
     (folder / "trained/classifier").mkdir(parents=True)
     told = replace(description, dataset_md5=md5_of(folder / "dataset.parquet"))
     save(folder / "trained/classifier", network, told)
@@ -200,7 +211,10 @@ def test_the_threshold_is_the_middle_between_new_and_known_of_validation(out: Pa
         least, most = of_one["score"][~is_new].min(), of_one["score"][is_new].max()
         assert most < least
         assert found["threshold"] == pytest.approx((most + least) / 2, abs=1e-5)
-    one = metrics(run(out.parent, "one", threshold_by="all"))["ways"]["nearest"]["datasets"]
+    by_fused = metrics(run(out.parent, "one", threshold_by="all", answer_by="fused"))
+    # its best individual of l1 is, by any way, one seen from the other side alone
+    assert by_fused["opposite_side"] == metrics(out)["opposite_side"]
+    one = by_fused["ways"]["nearest"]["datasets"]
     assert one["turtles"]["threshold"] == one["lynxes"]["threshold"]
 
 
@@ -221,9 +235,21 @@ def test_rankings(out: Path) -> None:
 
 def test_a_leak_is_told_apart(out: Path) -> None:
     leaks = metrics(out)["leaks"]
-    assert leaks["encounter trains"] == {"photographs": 1, "rank_1": 1.0}
-    assert leaks["encounter held out"]["photographs"] == 3
-    assert leaks["encounter held out"]["rank_1"] == pytest.approx(2 / 3, abs=1e-5)
+    none = {"photographs": 0, "rank_1": None}
+    # of l0 and l1 the first is taken for the other; a lynx says nothing of what a turtle's leak is worth
+    lynxes = {"encounter trains": none, "encounter held out": {"photographs": 2, "rank_1": 0.5}, "no date": none}
+    one = {"photographs": 1, "rank_1": 1.0}
+    assert leaks == {"lynxes": lynxes, "turtles": {"encounter trains": one, "encounter held out": one, "no date": none}}
+
+
+def test_without_a_date_nobody_knows_of_a_leak(folder: Path, tmp_path: Path) -> None:
+    undated = {"date": None, "encounter": "alone"}
+    rows = [row | undated if row["split"] == "test" and row["identity"] == "t2" else row for row in some()]
+    write(tmp_path, rows)
+    retold(tmp_path, folder / "trained/classifier")
+    turtles = metrics(run(tmp_path))["leaks"]["turtles"]
+    assert turtles["no date"] == turtles["encounter trains"] == {"photographs": 1, "rank_1": 1.0}
+    assert turtles["encounter held out"] == {"photographs": 0, "rank_1": None}
 
 
 def test_an_individual_seen_from_the_other_side_alone_is_told(out: Path) -> None:
@@ -254,7 +280,7 @@ def test_the_submission_is_in_the_order_that_is_asked_for(out: Path) -> None:
     (yellow, first), (none, second), (red, third) = (line.split(",") for line in text.splitlines()[1:])
     assert (yellow, none, red) == ("41", "42", "40")
     assert first in ("t8", "t9") and (second, third) == ("new_individual", "t0")
-    assert metrics(out)["submission"] == {"asked": 3, "new": 1, "without_crop": 1}
+    assert metrics(out)["submission"] == {"asked": 3, "new": 1, "without_crop": 1, "not_in_database": 0}
 
 
 def test_the_gallery_has_all_whose_individual_is_known(out: Path) -> None:
@@ -325,7 +351,7 @@ def test_a_test_alone_chooses_its_own_thresholds(
     assert "no photograph is for validation; the test chooses its own thresholds, crosswise" in capsys.readouterr().err
     # nothing is asked
     assert (tmp_path / "out/submission.csv").read_text() == "image_id,identity\n"
-    assert found["submission"] == {"asked": 0, "new": 0, "without_crop": 0}
+    assert found["submission"] == dict.fromkeys(("asked", "new", "without_crop", "not_in_database"), 0)
 
 
 def test_when_all_are_new_there_is_no_rank(folder: Path, tmp_path: Path) -> None:
@@ -356,38 +382,74 @@ def test_missing_weights_of_local_features_are_told_before_a_crop_is_read(folder
         run(folder, "none", local="lightglue", local_weights=tmp_path / "none", crops=tmp_path / "no crops")
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0.0, r"individuals-0-0: the classifier's embedding of it is 0, which is like none; its training diverged, or"),
+        (np.nan, "individuals-0-0: what the classifier makes of it is not finite; its training diverged, or its weig"),
+    ],
+)
+def test_what_nothing_can_be_compared_by_is_told_first(folder: Path, tmp_path: Path, value: float, told: str) -> None:
+    write(tmp_path, some())
+    retold(tmp_path, folder / "trained/classifier", value)
+    with pytest.raises(InputError, match=told):
+        run(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
 # submission
 
 
 def row(
-    image_id: str, place: int | None, *, part: str = "query", order: int = 0, asked: int | None = None
+    image_id: str, place: int | None, *, part: str = "query", order: int = 0, asked: int | None = None, **more: Any
 ) -> dict[str, Any]:
     told = {"image_id": image_id, "submission_row": place, "submission_rows": asked, "part": part, "row": order}
-    return told | {"dataset": "turtles"}
+    return told | {"dataset": "turtles", "identity": None, **more}
 
 
 def test_no_submission_is_asked_for(tmp_path: Path) -> None:
-    found = write_submission(tmp_path / "s.csv", [], {}, set())
+    found = write_submission(tmp_path / "s.csv", [], {})
     assert (tmp_path / "s.csv").read_text() == "image_id,identity\n"
-    assert found == {"asked": 0, "new": 0, "without_crop": 0}
+    assert found == {"asked": 0, "new": 0, "without_crop": 0, "not_in_database": 0}
 
 
 def test_without_a_sample_all_queries_are_answered_in_the_sources_order(tmp_path: Path) -> None:
-    rows = [row("b", None, order=2), row("c", None, part="database", order=1), row("a", None, order=0)]
-    found = write_submission(tmp_path / "s.csv", rows, {"b": "x", "a": "new_individual", "c": "x"}, {"x"})
+    rows = [row("b", None, order=2), row("c", None, part="database", order=1, identity="x"), row("a", None, order=0)]
+    found = write_submission(tmp_path / "s.csv", rows, {"b": "x", "a": "new_individual", "c": "x"})
     assert (tmp_path / "s.csv").read_text() == "image_id,identity\na,new_individual\nb,x\n"
-    assert found == {"asked": 2, "new": 1, "without_crop": 0}
+    assert found == {"asked": 2, "new": 1, "without_crop": 0, "not_in_database": 0}
 
 
 @pytest.mark.parametrize("places", [(0, 2), (1, 2), (0, 1), (None,)])
 def test_a_missing_row_of_the_sample_is_refused(tmp_path: Path, places: tuple[int | None, ...]) -> None:
     rows = [row(str(place), place, order=n, asked=3) for n, place in enumerate(places)]
     with pytest.raises(InputError, match=r"asks for 3 rows and photographs of [02] are there"):
-        write_submission(tmp_path / "s.csv", rows, {}, set())
+        write_submission(tmp_path / "s.csv", rows, {})
     assert not (tmp_path / "s.csv").exists()
 
 
-def test_an_answer_that_is_no_known_individual_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="image a is answered by y, which is no known individual"):
-        write_submission(tmp_path / "s.csv", [row("a", 0, asked=1)], {"a": "y"}, {"x"})
-    assert not (tmp_path / "s.csv").exists()
+def test_only_names_of_the_database_are_submitted(tmp_path: Path) -> None:
+    known = [row("d", None, part="database", identity="turtles/t1"), row("e", None, part="database", identity="t2")]
+    known += [row("f", None, part="database", identity="l1", dataset="lynxes")]
+    # a name that two data sets have, one of a lynx, and three of a review's own
+    names = ["turtles/t1", "t2", "l1", "turtles/mine", "turtles/t2", "mine"]
+    queries = [row(str(n), n, asked=len(names)) for n in range(len(names))]
+    answers = {str(n): name for n, name in enumerate(names)} | {"d": "mine"}
+    found = write_submission(tmp_path / "s.csv", [*known, *queries], answers)
+    written = [line.split(",")[1] for line in (tmp_path / "s.csv").read_text().splitlines()[1:]]
+    assert written == ["t1", "t2", *["new_individual"] * 4]
+    assert found == {"asked": 6, "new": 4, "without_crop": 0, "not_in_database": 4}
+
+
+def test_a_query_that_a_review_named(folder: Path, tmp_path: Path) -> None:
+    # 40 is red like t0, 41 yellow; a reviewer knows both, and 41 and its like by a name of his own
+    rows = [{**one, "split": "train", "identity": "t1"} if one["image_id"] == "40" else one for one in some()]
+    rows = [{**one, "split": "train", "identity": "mine"} if one["image_id"] == "41" else one for one in rows]
+    write(tmp_path, rows)
+    own = [{**one, "identity": None} if one["image_id"] in ("40", "41") else one for one in some()]
+    write_table(tmp_path / "individuals.parquet", [{k: r[k] for k in INDIVIDUALS.names} for r in own], INDIVIDUALS)
+    retold(tmp_path, folder / "trained/classifier")
+    found = metrics(run(tmp_path))["submission"]
+    lines = (tmp_path / "out/submission.csv").read_text().splitlines()
+    assert lines[1:] == ["41,new_individual", "42,new_individual", "40,t1"]
+    assert found == {"asked": 3, "new": 2, "without_crop": 1, "not_in_database": 1}

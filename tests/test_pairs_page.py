@@ -127,6 +127,62 @@ def test_what_may_not_be_shown_is_not(
     assert len(Path("pairs.csv").read_text().splitlines()) == 1
 
 
+def in_browser(out: Path, keys: list[str]) -> tuple[str, dict[str, dict[str, str]], Path]:
+    """The page after these keys, and the decisions that it gives, also as a file."""
+    script = "element('who').value = 'Ann, \"A\"';"
+    script += "".join(f"document.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}}));" for key in keys)
+    script += "element('state').dataset.csv = decisionsCsv();"
+    page = out.parent / "answered.html"
+    page.write_text(out.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom"]
+    command += [f"--user-data-dir={out.parent / 'profile'}", "--virtual-time-budget=2000", f"file://{page}"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    found = re.search(r'data-csv="([^"]*)"', made.stdout)
+    assert found is not None, made.stderr[-2000:]
+    decisions = out.parent / "decisions.csv"
+    decisions.write_text(html.unescape(found[1]))
+    return made.stdout, read_decisions(decisions), decisions
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_merging_gives_all_photographs_of_an_individual_the_other_name(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs.html"
+    assert pairs(["--out", str(out)]) == 0
+    with (tmp_path / "pairs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    two = [(n, row) for n, row in enumerate(rows) if row["identity"] not in ("", row["other_identity"])]
+    # one individual becomes another, and that a third; beside it "same" of a pair of two names moves one alone
+    first, a, second, b = next(
+        (n, one, m, other)
+        for n, one in two
+        for m, other in two
+        if one["other_identity"] == other["identity"] and other["other_identity"] != one["identity"]
+    )
+    theirs = {a["identity"], a["other_identity"], b["other_identity"]}
+    third, c = next((n, row) for n, row in two if row["identity"] not in theirs)
+    unnamed = next(n for n, row in enumerate(rows) if row["identity"] == "")
+    keys = ["ArrowRight"] * len(rows)
+    keys[first] = keys[second] = "m"
+    keys[third] = "s"
+    # of a query there is nothing to merge, and the page stays where it is
+    keys[unnamed] = "m"
+    keys.insert(unnamed + 1, "ArrowRight")
+    shown, told, decisions = in_browser(out, keys)
+    assert "3 answered, " in shown and f"Pair {len(rows)} of {len(rows)}" in shown
+    before = read_table(Path("data") / STUDY / "dataset.parquet", IDENTITY_DATASET).to_pylist()
+    label = {row["key"]: row["label"] for row in before}
+    moved = {key for key, name in label.items() if name in (a["identity"], a["other_identity"])}
+    assert {key for key, row in told.items() if row["verdict"] == "relabel"} == {*moved, c["key"]}
+    after = {
+        row["key"]: row["label"]
+        for row in read_table(make_dataset(root, decisions, "merged.parquet"), IDENTITY_DATASET).to_pylist()
+    }
+    expected = {key: b["other_identity"] if key in moved else name for key, name in label.items()}
+    assert after == expected | {c["key"]: c["other_identity"]}
+    # and the page says so beforehand
+    assert "“same” calls this photograph" in out.read_text()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_answers_in_a_browser_become_decisions_of_the_dataset(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "pairs.html"
@@ -138,24 +194,10 @@ def test_answers_in_a_browser_become_decisions_of_the_dataset(root: Path, tmp_pa
     other = next(n for n, row in enumerate(rows) if row["identity"] not in ("", row["other_identity"]))
     keys = dict.fromkeys(range(len(rows)), "ArrowRight")
     keys |= {asked["individuals-100-0"]: "s", asked["individuals-102-0"]: "u", own: "d", other: "d"}
-    script = "element('who').value = 'Ann, \"A\"';"
-    script += "".join(
-        f"document.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}}));" for key in keys.values()
-    )
-    script += "element('state').dataset.csv = decisionsCsv();"
-    page = tmp_path / "answered.html"
-    page.write_text(out.read_text().replace("</body>", f"<script>{script}</script></body>"))
-    command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", f"file://{page}"]
-    made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    found = re.search(r'data-csv="([^"]*)"', made.stdout)
-    assert found is not None, made.stderr[-2000:]
-    assert re.search(r"calibrated score [01]\.\d\d of 1\b", made.stdout)
-    assert "4 answered, " in made.stdout and f"Pair {len(rows)} of {len(rows)}" in made.stdout
-    decisions = tmp_path / "decisions.csv"
-    decisions.write_text(html.unescape(found[1]))
+    shown, told, decisions = in_browser(out, list(keys.values()))
+    assert "4 answered, " in shown and f"Pair {len(rows)} of {len(rows)}" in shown
+    assert re.search(r"calibrated score [01]\.\d\d of 1\b", shown)
 
-    told = read_decisions(decisions)
     named = rows[asked["individuals-100-0"]]["other_identity"]
     assert (told["individuals-100-0"]["verdict"], told["individuals-100-0"]["label"]) == ("relabel", named)
     assert told["individuals-100-0"]["who"] == 'Ann, "A"'

@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from instar.evaluation.judging import HELD_OUT, Parts, judge
 from instar.evaluation.scored import read_scores
 from instar.evaluation.submission import write_submission
-from instar.evaluation.ways import Compared, Single
-from instar.reid.fusion import Calibration
+from instar.evaluation.ways import Single
 from instar.tables import IDENTITY_DATASET, INDIVIDUALS, read_table
 
 #: The one way that the ensemble answers by.
@@ -48,24 +45,22 @@ def fused_figures(
     parts = Parts.of(read_table(dataset, IDENTITY_DATASET).to_pandas())
     singles = _joined({name: read_scores(path, parts) for name, path in scores.items()})
     fusion = singles[parts.chooser].calibrations(parts.rows)
-    at = {
-        split: {WAY: _compared(parts, single, fusion, parts.half if split == parts.judged else None)}
-        for split, single in singles.items()
-    }
+    at = {}
+    for split, single in singles.items():
+        half = parts.half if split == parts.judged else None
+        at[split] = {WAY: single.fused(parts.rows, single.left_out(parts.rows), fusion, half)}
     held_out = {split: ways for split, ways in at.items() if split in HELD_OUT}
     found = judge(parts, held_out, threshold_by=threshold_by, bootstrap=bootstrap, seed=seed)
-    answers = {}
-    if "query" in at:
-        query = parts.part["query"]
-        answer = at["query"][WAY].answers(parts.rows, query, found.thresholds[WAY])
-        answers = dict(zip(parts.rows["image_id"].iloc[query], map(str, answer), strict=True))
+    queries = (
+        at["query"][WAY].answers(parts.rows, parts.part["query"], found.thresholds[WAY]) if "query" in at else None
+    )
     asked = read_table(table, INDIVIDUALS).to_pylist()
     return {
         "split": parts.judged,
         "simulated_new": found.simulated_new,
         "crosswise": found.crosswise,
         "figures": found.ways[WAY],
-        "submission": write_submission(out_submission, asked, answers, set(parts.rows["label"].iloc[parts.known])),
+        "submission": write_submission(out_submission, asked, parts.answers(queries)),
     }
 
 
@@ -81,9 +76,3 @@ def _joined(singles: Mapping[str, Mapping[str, Single]]) -> dict[str, Single]:
         )
         for split, of_first in first.items()
     }
-
-
-def _compared(parts: Parts, single: Single, fusion: Mapping[str, Calibration], half: np.ndarray | None) -> Compared:
-    values, left_out = single.fused(parts.rows, single.left_out(parts.rows), fusion, half)
-    fallback = next(iter(single.found.values())).fallback
-    return Compared(single.known, values, fallback, [None] * len(values), left_out)

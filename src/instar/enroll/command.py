@@ -72,7 +72,8 @@ def _enroll(options: argparse.Namespace) -> int:
     there = open_gallery(before)
     known = sorted(set(there.known.dataset))
     _check_dataset(options.dataset, before, known, new=options.new_dataset)
-    photographs, left = read_photographs(options.folder, dataset=options.dataset, known=known)
+    individuals = set(zip(there.known.identity, there.known.dataset, strict=True))
+    photographs, left = read_photographs(options.folder, dataset=options.dataset, known=individuals)
     if passed := passed_over(options.folder):
         _complain(f"{len(passed)} files passed over, since their endings are of no photograph, such as {passed[0]}")
     network = load_network(study, batch=options.batch)

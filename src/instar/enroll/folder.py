@@ -1,6 +1,7 @@
 """The photographs that are to be enrolled: one folder per individual, or a table in wildlife-datasets' form."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from instar.records.individuals.table import (
     read_folders,
     read_table,
 )
-from instar.splits import encounter_of
+from instar.splits import encounter_of, individual_of
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,15 @@ class Photograph:
 
 
 def read_photographs(
-    folder: Path, *, dataset: str | None, known: list[str]
+    folder: Path, *, dataset: str | None, known: Collection[tuple[str, str]]
 ) -> tuple[list[Photograph], list[tuple[str, str]]]:
     """The photographs of a folder, and those that are not taken, each with the reason.
 
     Args:
         folder: with ``metadata.csv``, or ``<individual>/*.jpg`` itself or below ``images``.
         dataset: of photographs for which the table tells none.
-        known: data sets of the gallery; the only one is taken where none is told.
+        known: individuals of the gallery, each with its data set; the only data set is taken where none is told. A name
+            that a data set has with its own before it, since others have the name, too, is that individual's.
 
     Raises:
         InputError: if there is no photograph, the table can't be read, or a data set must be named.
@@ -60,14 +62,17 @@ def read_photographs(
     rows = list(find_files(folder, rows))
     mark_repeated(rows)
     times, _ = read_dates([row.date for row in rows])
+    datasets = sorted({name for _, name in known})
     taken, left = [], []
     for row, time in zip(rows, times, strict=True):
         if row.reason or row.identity is None:
             left.append((row.path, row.reason or "a query, which names no individual"))
             continue
-        encounter = encounter_of(row.identity, time, "") or None
-        of_dataset = row.dataset or dataset or _only(folder, row, known)
-        taken.append(Photograph(folder / row.url, row.identity, of_dataset, row.species, row.orientation, encounter))
+        of_dataset = row.dataset or dataset or _only(folder, row, datasets)
+        shared = individual_of(row.identity, of_dataset)
+        identity = shared if (shared, of_dataset) in known else row.identity
+        encounter = encounter_of(identity, time, "") or None
+        taken.append(Photograph(folder / row.url, identity, of_dataset, row.species, row.orientation, encounter))
     return taken, left
 
 

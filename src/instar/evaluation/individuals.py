@@ -18,7 +18,7 @@ from instar.evaluation.ways import Compared, Comparison, Settings, Vectors
 from instar.files import sha256_of, write_csv, write_json
 from instar.metrics import reid
 from instar.reid.answering import ANSWERS, Answering
-from instar.reid.embeddings import embedded
+from instar.reid.embeddings import REMEDY, embedded
 from instar.reid.gallery import Source, write_gallery
 from instar.reid.photographs import Known, Photographs
 from instar.reid.scores import NONE, best, similarities
@@ -137,11 +137,8 @@ def individuals(
         row for split in at for row in _predictions(rows, part[split], at[split][answer_by], answered[split])
     ]
     write_table(out, predictions, IDENTITY_PREDICTIONS)
-    # a query that a review named is no query any more; its name is the answer
-    answers = dict(zip(rows["image_id"].iloc[known], rows["label"].iloc[known], strict=True))
-    answers |= {row["image_id"]: row["answer"] for row in predictions if row["split"] == "query"}
     write_csv(out_matches, MATCHES, _matches([row for row in predictions if row["split"] == judged], seed))
-    submission = write_submission(out_submission, asked, answers, set(rows["label"][known]))
+    submission = write_submission(out_submission, asked, parts.answers(answered.get("query")))
     write_csv(out_sweep, SWEEP, found.sweeps)
     write_csv(out_cmc, CMC, found.ranks)
     write_csv(out_figures, FIGURES, found.figures)
@@ -176,6 +173,7 @@ def individuals(
             "judged_chose_epoch": predictor.description.validation_chose and judged == "validation",
             "simulated_new": found.simulated_new,
             "crosswise": found.crosswise,
+            "without_other_half": found.without_other_half,
             "answer_by": answer_by,
             "threshold_by": threshold_by,
             "photographs": len(part[judged]),
@@ -196,10 +194,19 @@ def individuals(
 
 
 def _vectors(predictor: "Predictor", crops: Path, rows: pd.DataFrame, *, flips: bool) -> Vectors:
-    """Of all rows; with flips of a photograph and of its mirror image together."""
-    batches = pixels_of(predictor, crops, rows, "evaluation")
-    embeddings, logits = zip(*(embedded(predictor, pixels, flips=flips) for _, pixels in batches), strict=True)
-    return Vectors(np.concatenate(embeddings), np.concatenate(logits))
+    """Of all rows; with flips of a photograph and of its mirror image together.
+
+    Raises:
+        InputError: if one is nothing to compare by.
+    """
+    found = []
+    for part, pixels in pixels_of(predictor, crops, rows, "evaluation"):
+        keys = rows["key"].iloc[part].tolist()
+        embeddings, logits = embedded(predictor, pixels, keys, flips=flips)
+        if len(nothing := np.flatnonzero(~embeddings.any(axis=1))):
+            raise InputError(f"{keys[nothing[0]]}: the classifier's embedding of it is 0, which is like none; {REMEDY}")
+        found.append((embeddings, logits))
+    return Vectors(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
 def _gallery_rows(crops: Path, rows: pd.DataFrame) -> pd.DataFrame:
@@ -268,14 +275,21 @@ def _photographs(
 
 
 def _leaks(rows: pd.DataFrame, part: Mapping[str, np.ndarray], judged: str, ranking: reid.Ranking) -> dict[str, Any]:
-    """Rank-1 of judged photographs whose encounter trains, too, and of the others: what a leak is worth."""
-    trained = set(rows["encounter"][part["train"]])
-    leaked = rows["encounter"].iloc[part[judged]].isin(trained).to_numpy()
-    found = {}
-    for name, chosen in (("encounter trains", leaked), ("encounter held out", ~leaked)):
-        counted = ranking.counts & chosen
-        found[name] = {
-            "photographs": int(counted.sum()),
-            "rank_1": rounded(float((ranking.rank[counted] == 1).mean())) if counted.any() else None,
-        }
+    """Rank-1 within each data set of photographs whose encounter trains, too, and of the others: what a leak is worth.
+
+    Of a photograph without date nobody knows whether others of its encounter train.
+    """
+    of_judged = rows.iloc[part[judged]]
+    dated = of_judged["observed_at"].notna().to_numpy()
+    leaked = of_judged["encounter"].isin(set(rows["encounter"][part["train"]])).to_numpy()
+    groups = {"encounter trains": dated & leaked, "encounter held out": dated & ~leaked, "no date": ~dated}
+    found: dict[str, Any] = {}
+    for dataset in sorted(set(of_judged["dataset"])):
+        own = ranking.counts & (of_judged["dataset"] == dataset).to_numpy()
+        found[dataset] = {name: _rank_1(ranking, own & chosen) for name, chosen in groups.items()}
     return found
+
+
+def _rank_1(ranking: reid.Ranking, chosen: np.ndarray) -> dict[str, Any]:
+    share = rounded(float((ranking.rank[chosen] == 1).mean())) if chosen.any() else None
+    return {"photographs": int(chosen.sum()), "rank_1": share}

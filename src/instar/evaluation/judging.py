@@ -69,6 +69,19 @@ class Parts:
         of = {"validation": self.part["train"], "test": self.part["train"], "query": self.known}
         return {split: gallery for split, gallery in of.items() if len(self.part[split])}
 
+    def answers(self, of_queries: np.ndarray | None) -> dict[str, str]:
+        """The individual of each photograph by image id: of a query the answer, of the others what they are called.
+
+        A query that a review named is none any more; its name is the answer.
+
+        Args:
+            of_queries: str, shape (n_queries,); None where no query has a crop.
+        """
+        image_id, label = (self.rows[name].to_numpy(dtype=object) for name in ("image_id", "label"))
+        found = dict(zip(image_id[self.known], label[self.known], strict=True))
+        queries = image_id[self.part["query"]]
+        return found | dict(zip(queries, [] if of_queries is None else map(str, of_queries), strict=True))
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -81,6 +94,7 @@ class Judgement:
         answers: of the judged photographs by each way, object, shape (n,).
         simulated_new: data sets of which no judged individual is new, so that a stand-in was judged.
         crosswise: whether they were chosen on the judged photographs, half by half.
+        without_other_half: of these the number by data set whose other half could choose no threshold for them.
         sweeps: rows of ``SWEEP``.
         ranks: rows of ``CMC``.
         figures: rows of ``FIGURES``.
@@ -92,6 +106,7 @@ class Judgement:
     answers: dict[str, np.ndarray]
     simulated_new: list[str]
     crosswise: bool
+    without_other_half: dict[str, int]
     sweeps: list[tuple[Any, ...]]
     ranks: list[tuple[Any, ...]]
     figures: list[tuple[Any, ...]]
@@ -118,7 +133,14 @@ def judge(
     chooser = parts.chooser
     settings: dict[str, Any] = {"per_dataset": threshold_by == "dataset", "datasets": sorted(set(rows["dataset"]))}
     simulated = _without_new(rows, part[judged])
-    found = Judgement({}, {}, {}, {}, simulated, chooser == judged, [], [], [])
+    alone: dict[str, int] = {}
+    if chooser == judged:
+        # the halves are the same by any way
+        alone = Choice.of(rows, part[judged], next(iter(at[judged].values())), **settings).alone(len(part[judged]))
+    for name, count in alone.items():
+        told = "are judged by a common threshold or by their own, since the other half of the individuals has not both"
+        print(f"evaluation: {count} photographs of {name} {told} known and new ones", file=sys.stderr)
+    found = Judgement({}, {}, {}, {}, simulated, chooser == judged, alone, [], [], [])
     for way in at[judged]:
         chosen = Choice.of(rows, part[chooser], at[chooser][way], **settings)
         of_judged = chosen if chooser == judged else Choice.of(rows, part[judged], at[judged][way], **settings)
@@ -142,12 +164,15 @@ class Choice:
 
     Attributes:
         judged: each photograph, and then those of data sets without a new individual a second time, as new.
+        of_half: where the two halves have scores of their own scale: by half, all photographs with the
+            scores that it is judged by.
         half: int64, shape (n,), of its individual.
         thresholds: that are best for all of them, by data set.
         per_dataset: whether each data set has its own.
     """
 
     judged: openset.Judged
+    of_half: dict[int, openset.Judged]
     half: np.ndarray
     thresholds: dict[str, float]
     per_dataset: bool
@@ -156,24 +181,45 @@ class Choice:
     def of(
         cls, rows: pd.DataFrame, part: np.ndarray, compared: Compared, *, per_dataset: bool, datasets: list[str]
     ) -> "Choice":
-        own, half = _judged(rows, part, compared, compared.values), halves(rows, part)
-        again = np.isin(own.dataset.astype(str), _without_new(rows, part))
-        if again.any():
-            own = _with_new(own, _judged(rows, part, compared, compared.left_out).where(again))
-            half = np.concatenate([half, half[again]])
+        half = halves(rows, part)
+        again = np.isin(rows["dataset"].iloc[part].astype(str), _without_new(rows, part))
+
+        def judged(by: Compared) -> openset.Judged:
+            own = _judged(rows, part, by, by.values)
+            return _with_new(own, _judged(rows, part, by, by.left_out).where(again)) if again.any() else own
+
+        own = judged(compared.of_all or compared)
+        of_half = {each: judged(by) for each, by in compared.of_half.items()}
         thresholds = openset.thresholds(own, per_dataset=per_dataset, datasets=datasets)
-        return cls(own, half, thresholds, per_dataset)
+        return cls(own, of_half, np.concatenate([half, half[again]]), thresholds, per_dataset)
 
     def crosswise(self) -> np.ndarray:
-        """Answers with the thresholds that are best for the other half of the individuals, object, shape (n,)."""
+        """Answers with the thresholds that are best for the other half of the individuals, object, shape (n,).
+
+        Scores of both halves are by what the other half says, so that no label of a half moves its own answers.
+        """
         found = np.full(len(self.judged), NEW_INDIVIDUAL, object)
-        for half in np.unique(self.half):
-            of_half = self.half == half
+        for half in np.unique(self.half).tolist():
+            of_half, judged = self.half == half, self.of_half.get(half, self.judged)
             # a half alone, of a single individual, has no other one to learn from
-            other = self.judged.where(~of_half) if (~of_half).any() else self.judged
+            other = judged.where(~of_half) if (~of_half).any() else judged
             chosen = openset.thresholds(other, per_dataset=self.per_dataset, datasets=self.thresholds)
-            found[of_half] = self.judged.where(of_half).answers(chosen)
+            found[of_half] = judged.where(of_half).answers(chosen)
         return found
+
+    def alone(self, count: int) -> dict[str, int]:
+        """How many of the first photographs of each data set have no threshold from the other half of the individuals.
+
+        Whether there is one is asked of the data set itself where each has its own, and else of all together.
+        """
+        helped = np.zeros(len(self.judged), bool)
+        for half in np.unique(self.half):
+            other = self.judged.where(self.half != half)
+            both = set(other.dataset[other.is_new]) & set(other.dataset[~other.is_new])
+            own = np.isin(self.judged.dataset.astype(str), sorted(both)) if self.per_dataset else bool(both)
+            helped |= (self.half == half) & own
+        names = self.judged.dataset[:count][~helped[:count]]
+        return {str(name): int((names == name).sum()) for name in sorted(set(names))}
 
 
 def _without_new(rows: pd.DataFrame, part: np.ndarray) -> list[str]:

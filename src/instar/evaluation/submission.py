@@ -1,6 +1,6 @@
 """The answers for queries as AnimalCLEF25 takes them, checked against what its sample asks for."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,37 +29,38 @@ def check_sample(path: Path, individuals: list[dict[str, Any]]) -> list[dict[str
     return asked
 
 
-def write_submission(
-    path: Path, individuals: list[dict[str, Any]], answers: Mapping[str, str], identities: Collection[str]
-) -> dict[str, int]:
+def write_submission(path: Path, individuals: list[dict[str, Any]], answers: Mapping[str, str]) -> dict[str, int]:
     """Write image ids and answers in the order of ``sample_submission.csv``, or of the source's table without one.
 
-    A query without an answer, since it has no crop, is answered as new.
+    Only names of the database can be right, so whoever a review calls otherwise is answered as new, and so is a query
+    without an answer, since it has no crop.
 
     Args:
         path: CSV to write; a header alone where nothing is asked for.
         individuals: rows of ``tables.INDIVIDUALS``.
-        answers: of queries, by image id, also of those that a review named.
-        identities: those that may be answered.
+        answers: of queries, by image id, also of those that a review named, see ``Parts.answers``.
 
     Returns:
-        ``asked``, ``new`` and ``without_crop``.
+        ``asked``, ``new``, ``without_crop``, and ``not_in_database``: answers that the database of their data set
+        does not have.
 
     Raises:
-        InputError: if the sample's rows are not all there, or an answer is no name that may be.
+        InputError: if the sample's rows are not all there.
     """
     asked = check_sample(path, individuals)
     if not asked:
         asked = sorted((row for row in individuals if row["part"] == "query"), key=lambda row: row["row"])
-    rows = []
+    database = {(row["identity"], row["dataset"]) for row in individuals if row["part"] != "query"}
+    rows, strange = [], 0
     for row in asked:
         answer = answers.get(row["image_id"], NEW_INDIVIDUAL)
-        if answer != NEW_INDIVIDUAL and answer not in identities:
-            raise InputError(f"{path}: image {row['image_id']} is answered by {answer}, which is no known individual")
-        rows.append((row["image_id"], answer if answer == NEW_INDIVIDUAL else name_of(answer, row["dataset"])))
+        known = (answer, row["dataset"]) in database
+        strange += answer != NEW_INDIVIDUAL and not known
+        rows.append((row["image_id"], name_of(answer, row["dataset"]) if known else NEW_INDIVIDUAL))
     write_csv(path, COLUMNS, rows)
     return {
         "asked": len(rows),
         "new": sum(answer == NEW_INDIVIDUAL for _, answer in rows),
         "without_crop": sum(image_id not in answers for image_id, _ in rows),
+        "not_in_database": strange,
     }

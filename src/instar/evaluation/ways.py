@@ -80,6 +80,10 @@ class Compared:
         fallback: bool, likewise: only photographs of the opposite side were there.
         match: of each the key of the most similar crop of its best individual; None without a candidate.
         left_out: float32, shape (n, n_identities): the same if each one's own individual were not known.
+        of_half: where each half of the photographs is fused by what the other half says of the ways: by half, all of
+            them by that.
+        of_all: likewise: all of them by what all say of the ways, as photographs that come later are fused; None where
+            there are few pairs.
     """
 
     known: Known
@@ -87,6 +91,8 @@ class Compared:
     fallback: np.ndarray
     match: list[str | None]
     left_out: np.ndarray
+    of_half: Mapping[int, "Compared"] = field(default_factory=dict)
+    of_all: "Compared | None" = None
 
     @property
     def fallback_share(self) -> float:
@@ -166,17 +172,17 @@ class Comparison:
 
     def ways(self, single: "Single", half: np.ndarray | None = None) -> dict[str, Compared]:
         """What each way makes of it; ``fused`` once it is calibrated, see ``Single.fused`` for ``half``."""
-        values = {way: scores.values for way, scores in single.found.items()}
-        left_out = single.left_out(self.rows)
-        fallback = single.found["nearest"].fallback
+        left_out, fallback = single.left_out(self.rows), single.found["nearest"].fallback
+        found = {
+            way: Compared(single.known, scores.values, fallback, [], left_out[way])
+            for way, scores in single.found.items()
+        }
         if self.fusion:
-            values["fused"], left_out["fused"] = single.fused(self.rows, left_out, self.fusion, half)
+            found["fused"] = single.fused(self.rows, left_out, self.fusion, half)
         if self.fusion and "local" in single.found:
-            others = single.without("local")
-            values[WITHOUT_LOCAL], left_out[WITHOUT_LOCAL] = others.fused(self.rows, left_out, self.fusion, half)
+            found[WITHOUT_LOCAL] = single.without("local").fused(self.rows, left_out, self.fusion, half)
         return {
-            way: Compared(single.known, of_way, fallback, self._matches(single, of_way), left_out[way])
-            for way, of_way in values.items()
+            way: replace(one, fallback=fallback, match=self._matches(single, one.values)) for way, one in found.items()
         }
 
     def _matches(self, single: "Single", values: np.ndarray) -> list[str | None]:
@@ -247,8 +253,8 @@ class Single:
         left_out: Mapping[str, np.ndarray],
         fusion: Mapping[str, Calibration],
         half: np.ndarray | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The mean of the ways' probabilities, and the same without each one's own individual.
+    ) -> Compared:
+        """The mean of the ways' probabilities, without ``match`` and with the ``fallback`` of the first way.
 
         Args:
             rows: of ``tables.IDENTITY_DATASET``.
@@ -257,18 +263,26 @@ class Single:
             half: int64, shape (n,): where given, each half of the photographs is fused by what the other half says of
                 the ways instead, as long as that half has pairs.
         """
-        values = {way: scores.values for way, scores in self.found.items()}
-        without_own = {way: left_out[way] for way in self.found}
+        of_all = self._fused(left_out, fusion)
         if half is None:
-            return _mean(values, fusion), _mean(without_own, fusion)
-        whole = np.full((len(self.part), len(self.known)), NONE), np.full((len(self.part), len(self.known)), NONE)
+            return of_all
         target = self._targets(rows)
-        for part in np.unique(half):
+        of_half = {}
+        values, without_own = of_all.values.copy(), of_all.left_out.copy()
+        for part in np.unique(half).tolist():
             mine = half == part
             own = self._calibrations(target, ~mine) if (target[~mine] >= 0).any() else fusion
-            for to, given in zip(whole, (values, without_own), strict=True):
-                to[mine] = _mean({way: of_way[mine] for way, of_way in given.items()}, own)
-        return whole
+            of_half[part] = self._fused(left_out, own)
+            values[mine], without_own[mine] = of_half[part].values[mine], of_half[part].left_out[mine]
+        # by their own few pairs known and new ones would look further apart than later photographs are
+        few = any(fusion[way].few for way in self.found)
+        return replace(of_all, values=values, left_out=without_own, of_half=of_half, of_all=None if few else of_all)
+
+    def _fused(self, left_out: Mapping[str, np.ndarray], fusion: Mapping[str, Calibration]) -> Compared:
+        values = _mean({way: scores.values for way, scores in self.found.items()}, fusion)
+        without_own = _mean({way: left_out[way] for way in self.found}, fusion)
+        fallback = next(iter(self.found.values())).fallback
+        return Compared(self.known, values, fallback, [], without_own)
 
     def _targets(self, rows: pd.DataFrame) -> np.ndarray:
         return self.known.columns_of(*(rows[name].iloc[self.part] for name in ("label", "dataset")))

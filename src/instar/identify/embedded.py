@@ -18,6 +18,9 @@ from instar.identify.search import Seen, seen
 from instar.reid import embeddings
 from instar.reid.gallery import MANIFEST, Gallery, Source
 
+#: Why a photograph is not compared of which the network says nothing.
+NOTHING = "its embedding is 0, which is like none"
+
 
 @dataclass(frozen=True)
 class Network:
@@ -42,7 +45,8 @@ class Embedded:
         name: of the photograph.
         problem: why it could not be looked at; None if it was.
         reason: why there is no animal to compare; None if there is one.
-        box_xyxy: float32, shape (4,), of the animal with the highest score, of equal ones the largest.
+        box_xyxy: float32, shape (4,), of the animal with the highest score of those that are large enough, of
+            equal ones the largest.
         embedding: float32, shape (width,), of length 1.
         logits: float32, shape (n_classes,).
         The last three are empty where there is nothing to compare.
@@ -124,21 +128,29 @@ def embedded(network: Network, pictures: Iterable[Picture], *, flips: bool) -> I
 
 
 def _best(boxes: Boxes, min_crop_px: int) -> tuple[int | None, str | None]:
-    """The place of the best box, or why it is not compared."""
+    """The place of the best box of those that are large enough, or why none is compared."""
     if not len(boxes.scores):
         return None, NO_ANIMAL
     sides = boxes.boxes_xyxy[:, 2:] - boxes.boxes_xyxy[:, :2]
-    best = int(np.lexsort((-sides.prod(axis=1), -boxes.scores))[0])
-    return (best, None) if sides[best].min() >= min_crop_px else (None, f"animal under {min_crop_px} px")
+    large = sides.min(axis=1) >= min_crop_px
+    if not large.any():
+        return None, f"animal under {min_crop_px} px"
+    return int(np.lexsort((-sides.prod(axis=1), -boxes.scores, ~large))[0]), None
 
 
 def _embedded(network: Network, waiting: list[tuple[Seen, int | None, str | None]], flips: bool) -> Iterator[Embedded]:
     views = [one.views[place] for one, place, _ in waiting if place is not None]
     predictor = network.models.predictor
-    found = iter(zip(*embeddings.embedded(predictor, batch_of(views), flips=flips), strict=True)) if views else iter(())
+    names = [one.name for one, place, _ in waiting if place is not None]
+    both = embeddings.embedded(predictor, batch_of(views), names, flips=flips) if views else ((), ())
+    found = zip(*both, strict=True)
     empty = np.zeros(0, np.float32)
     for one, place, reason in waiting:
         if place is None:
             yield Embedded(one.name, one.problem, None if one.problem else reason, empty, empty, empty)
+            continue
+        embedding, logits = next(found)
+        if embedding.any():
+            yield Embedded(one.name, None, None, one.boxes.boxes_xyxy[place], embedding, logits)
         else:
-            yield Embedded(one.name, None, None, one.boxes.boxes_xyxy[place], *next(found))
+            yield Embedded(one.name, None, NOTHING, empty, empty, empty)

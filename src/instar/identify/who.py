@@ -161,6 +161,10 @@ def remarks(who: Who) -> list[str]:
         pairs = set(zip(gallery.known.identity, gallery.known.dataset, strict=True))
         if new := len(pairs - learnt):
             found.append(f"{new} individuals were not learnt and can't be answered by softmax; use --by nearest")
+    if answering.way in ("softmax", "fused") and len(who.datasets) > 1:
+        scales = f"each photograph is compared with the individuals of {len(who.datasets)} data sets, whose scores by "
+        scales += f"{answering.way} are each on a scale of its own, so the best may be of the wrong one"
+        found.append(f"{scales}; name the right one with --dataset: {', '.join(who.datasets)}")
     own = answering.thresholds.get(answering.way, {})
     for name in who.datasets:
         if name not in own and who.threshold is None:

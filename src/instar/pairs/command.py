@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instar.files import replacing, write_csv
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """Write the pairs of photographs of a study of individuals whose comparison tells most, the best first,
 on a page that shows them side by side: held-out photographs and queries with those that they are most like. A person
-says same, different or unsure, by keys, and downloads decisions.csv, which the stage dataset reads
-(dataset.decisions=decisions.csv): "same" gives the left photograph the individual of the right one, "different" drops a
-photograph that is said to be of the same individual. Only photographs whose licence lets them be shown are on the page,
+says same, different, unsure or merge, by keys, and downloads decisions.csv, which the stage dataset reads
+(dataset.decisions=decisions.csv): "same" gives the left photograph alone the individual of the right one, "merge" gives
+it to all photographs of the left one's individual, "different" drops a photograph that is said to be of the same
+individual. Only photographs whose licence lets them be shown are on the page,
 and those of the study's own source that carry none: keep the page to yourself where others took them."""
 #: Longer side of a photograph on the page, pixels.
 PHOTOGRAPH_PX = 420
@@ -95,16 +96,29 @@ def chosen_pairs(
 
 def write_pairs(out: Path, study: "Params", found: "pd.DataFrame", crops: "pd.DataFrame") -> None:
     """Write the page and the table of some pairs."""
-    from instar.pairs.page import page
+    from instar.pairs.page import doubtful, page
     from instar.reid.pairs import COLUMNS
     from instar.tables import IDENTITY_DATASET, read_table
 
     data = Path("data") / study.study
-    orientation = read_table(data / "dataset.parquet", IDENTITY_DATASET).select(["key", "orientation"]).to_pydict()
-    sides = dict(zip(orientation["key"], orientation["orientation"], strict=True))
-    text = page(found, crops, sides, data / "crops", longest_px=PHOTOGRAPH_PX)
+    rows = read_table(data / "dataset.parquet", IDENTITY_DATASET).to_pylist()
+    sides = {row["key"]: row["orientation"] for row in rows}
+    individuals = _crops_of(doubtful(found), rows, study)
+    text = page(found, crops, sides, individuals, data / "crops", longest_px=PHOTOGRAPH_PX)
     columns = ("key", "other_key", *COLUMNS)
-    rows = found[list(columns)].astype(object).where(found[list(columns)].notna(), None)
-    write_csv(_table(out), columns, rows.itertuples(index=False, name=None))
+    table = found[list(columns)].astype(object).where(found[list(columns)].notna(), None)
+    write_csv(_table(out), columns, table.itertuples(index=False, name=None))
     with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _crops_of(names: set[str], rows: list[dict[str, Any]], study: "Params") -> dict[str, list[tuple[str, str]]]:
+    """Key and sha256 of the crops of each individual, whether they may be shown or not."""
+    from instar.pairs.candidates import read_crops
+
+    labels = {row["key"]: row["label"] for row in rows if row["split"] and row["label"] in names}
+    crops = read_crops(Path("data") / study.study / "crops", study.shards, set(labels))
+    found: dict[str, list[tuple[str, str]]] = {name: [] for name in sorted(names)}
+    for key, sha in sorted(zip(crops["key"], crops["sha256"], strict=True)):
+        found[labels[key]].append((key, sha))
+    return found

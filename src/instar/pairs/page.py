@@ -1,7 +1,7 @@
 """The page that shows pairs side by side, and turns answers into decisions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from instar.report.pictures import Picture, thumbnails
 
 
 def page(
-    pairs: pd.DataFrame, crops: pd.DataFrame, sides: Mapping[str, str | None], folder: Path, *, longest_px: int
+    pairs: pd.DataFrame,
+    crops: pd.DataFrame,
+    sides: Mapping[str, str | None],
+    individuals: Mapping[str, Sequence[tuple[str, str]]],
+    folder: Path,
+    *,
+    longest_px: int,
 ) -> str:
     """One HTML file that needs no network.
 
@@ -21,6 +27,7 @@ def page(
         pairs: of ``reid.pairs.informative_pairs``, with ``key`` and ``other_key``.
         crops: by key, see ``candidates.read_crops``; all must be showable.
         sides: orientation of a crop's photograph, by key.
+        individuals: key and sha256 of all crops of each individual that may be another one, too, see ``doubtful``.
         folder: of the tars of the crops.
         longest_px: longer side of a photograph.
     """
@@ -31,9 +38,15 @@ def page(
     listed = [_told(row) for row in pairs.itertuples()]
     # answers that a browser keeps are those of this list
     name = sha256(json.dumps([[one["left"], one["right"]] for one in listed]).encode()).hexdigest()[:16]
-    data = {"name": name, "pairs": listed, "photographs": shown}
+    data = {"name": name, "pairs": listed, "photographs": shown, "individuals": individuals}
     page_of = template(Path(__file__).with_name("pairs.html.jinja"))
     return page_of.render(data=script_json(data), count=len(listed))
+
+
+def doubtful(pairs: pd.DataFrame) -> set[str]:
+    """Names of known individuals that are compared with other known ones."""
+    both = pairs[pairs["identity"].notna() & (pairs["identity"] != pairs["other_identity"])]
+    return {*both["identity"], *both["other_identity"]}
 
 
 def _shown(row: Any, picture: Picture, sides: Mapping[str, str | None]) -> dict[str, Any]:

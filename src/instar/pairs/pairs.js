@@ -1,10 +1,10 @@
 "use strict";
 const element = (id) => document.getElementById(id);
 const data = JSON.parse(element("data").textContent);
-const KEYS = { s: "same", d: "different", u: "unsure" };
+const KEYS = { s: "same", d: "different", u: "unsure", m: "merge" };
 const STORED = `instar pairs ${data.name}`;
 const RANK = { keep: 0, drop: 1, relabel: 2 };
-const WOULD = { merge: "would be one individual instead of two", split: "would be two individuals instead of one" };
+const WOULD = { merge: "two names, one individual is likelier", split: "one name, two individuals are likelier" };
 let place = 0;
 let answers = {}; // by the pair's place: [answer, when]
 
@@ -29,6 +29,16 @@ function told(key, identity) {
   return `${parts.join(" · ")} — ${key} (${one.credit})`;
 }
 
+// whether two known individuals may be one
+const mergeable = (pair) => pair.identity !== null && pair.identity !== pair.other;
+
+function effect(pair) {
+  if (!mergeable(pair)) return "";
+  const others = data.individuals[pair.identity].filter(([key]) => key !== pair.left).length;
+  const kept = others ? `“same” calls this photograph ${pair.other}, and ${others} others stay ${pair.identity}; ` : "";
+  return ` — ${kept}“merge” calls all photographs of ${pair.identity} ${pair.other}`;
+}
+
 function show() {
   const pair = data.pairs[place];
   for (const [side, identity] of [["left", pair.identity], ["right", pair.other]]) {
@@ -37,12 +47,13 @@ function show() {
   }
   const would = WOULD[pair.would] ? `: ${WOULD[pair.would]}` : "";
   const sure = `calibrated score ${pair.probability.toFixed(2)} of 1`;
-  element("state").textContent = `Pair ${place + 1} of ${data.pairs.length}, ${pair.dataset}: ${sure}${would}`;
+  element("state").textContent = `Pair ${place + 1} of ${data.pairs.length}, ${pair.dataset}: ${sure}${would}${effect(pair)}`;
+  element("merge").disabled = !mergeable(pair);
   for (const answer of Object.values(KEYS)) {
     element(answer).setAttribute("aria-pressed", String((answers[place] || [])[0] === answer));
   }
   const { rows, conflicts } = decisions();
-  const twice = conflicts ? `, ${conflicts} photographs were said to be of two individuals: the later answer counts` : "";
+  const twice = conflicts ? `, ${conflicts} photographs were said to be of two individuals: merging counts, else the later answer` : "";
   element("counts").textContent = `${Object.keys(answers).length} answered, ${rows.length} decisions${twice}`;
 }
 
@@ -52,6 +63,7 @@ function go(step) {
 }
 
 function answer(text) {
+  if (text === "merge" && !mergeable(data.pairs[place])) return;
   answers[place] = [text, new Date().toISOString()];
   keep();
   go(1);
@@ -61,25 +73,52 @@ function answer(text) {
 function verdict(pair, text) {
   if (text === "unsure") return null;
   const one = pair.identity === pair.other;
-  const why = `${text === "same" ? "same individual as" : "another individual than"} ${pair.right} (${pair.other})`;
-  if (text === "same") return one ? ["keep", "", why] : ["relabel", pair.other, why];
+  const why = `${text === "different" ? "another individual than" : "same individual as"} ${pair.right} (${pair.other})`;
+  if (text !== "different") return one ? ["keep", "", why] : ["relabel", pair.other, why];
   return one ? ["drop", "", why] : ["keep", "", why];
+}
+
+// answers, the earliest first
+function inOrder() {
+  const ordered = Object.entries(answers).sort((one, other) => (one[1][1] < other[1][1] ? -1 : one[1][1] > other[1][1] ? 1 : one[0] - other[0]));
+  return ordered.map(([number, [text, when]]) => [data.pairs[number], text, when]);
+}
+
+// names that gave way to another one, each with [that one, when]; and the name that a name ends as
+function merged() {
+  const gone = new Map();
+  const last = (name) => (gone.has(name) ? last(gone.get(name)[0]) : name);
+  for (const [pair, text, when] of inOrder()) {
+    if (text !== "merge") continue;
+    const [from, to] = [last(pair.identity), last(pair.other)];
+    if (from !== to) gone.set(from, [to, when]);
+  }
+  return { gone, last };
 }
 
 // one decision for each photograph: an individual that it is of counts more than one that it is not of
 function decisions() {
   const found = new Map();
   const clashing = new Set();
-  const ordered = Object.entries(answers).sort((one, other) => (one[1][1] < other[1][1] ? -1 : one[1][1] > other[1][1] ? 1 : one[0] - other[0]));
-  for (const [number, [text, when]] of ordered) {
-    const pair = data.pairs[number];
+  const { gone, last } = merged();
+  for (const [pair, text, when] of inOrder()) {
     const said = verdict(pair, text);
     if (said === null) continue;
-    const [way, label, why] = said;
+    const [way, name, why] = said;
+    const label = last(name);
     const before = found.get(pair.left);
     if (before && way === "relabel" && before.way === way && before.label !== label) clashing.add(pair.left);
+    if (text === "different" && mergeable(pair) && last(pair.identity) === last(pair.other)) clashing.add(pair.left);
     if (before && RANK[before.way] > RANK[way]) continue;
     found.set(pair.left, { key: pair.left, way, label, when, why, sha256: data.photographs[pair.left].sha256 });
+  }
+  for (const [name, [, when]] of gone) {
+    for (const [key, sha256] of data.individuals[name]) {
+      const before = found.get(key);
+      if (before && before.way !== "keep") continue; // said of this photograph by itself
+      const why = `all photographs of ${name} are of ${last(name)}`;
+      found.set(key, { key, way: "relabel", label: last(name), when, why, sha256 });
+    }
   }
   return { rows: [...found.values()], conflicts: clashing.size };
 }

@@ -168,10 +168,21 @@ def _leaks(made: dict[str, Any], judged: dict[str, Any]) -> str:
         return ""
     text = f"Of the {leak['photographs']:,} judged photographs {leak['encounter']:,} are of an encounter that also "
     text += f"trains, and {leak['near_duplicate']:,} look nearly like a training one."
-    both = [of_judged[name]["rank_1"] for name in ("encounter trains", "encounter held out")]
-    if None not in both:
-        text += f" The best known individual is right for {100 * both[0]:.1f} % of the first and for "
-        text += f"{100 * both[1]:.1f} % of those whose encounter is held out: what the leak is worth."
+    if not leak["encounter"]:
+        return text
+    both = [(of["encounter trains"]["rank_1"], of["encounter held out"]["rank_1"]) for of in of_judged.values()]
+    gains = [trains - held_out for trains, held_out in both if trains is not None and held_out is not None]
+    if gains:
+        mean = 100 * sum(gains) / len(gains)
+        text += f" The best known individual is right for {abs(mean):.1f} percentage points "
+        text += f"{'fewer' if mean < 0 else 'more'} of the first than of photographs of the same data set whose "
+        text += f"encounter is held out: what the leak is worth, mean over {len(gains):,} of {len(of_judged):,} data "
+        text += "sets."
+    else:
+        text += " What the leak is worth can't be told: no data set has photographs of known individuals both with "
+        text += "and without their encounter in training."
+    if undated := sum(of["no date"]["photographs"] for of in of_judged.values()):
+        text += f" {undated:,} photographs without date are in neither group."
     return text
 
 
