@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from test_records import Outputs, run
 from tray_folder import outline, picture, ring, tile_images, tray, write_coco, write_tiles
 
@@ -17,9 +18,10 @@ from instar.decode import UndecodableError
 from instar.errors import InputError
 from instar.images.check import photograph
 from instar.masks import from_bitmaps
-from instar.records.annotations import split_by_photograph
+from instar.records.annotations import split_by_observation, split_by_photograph
 from instar.records.trays.coco import Store
 from instar.records.trays.stream import elements
+from instar.study import compose
 from instar.tables import BARCODES, read_table
 
 ROOT = Path(__file__).parents[1]
@@ -408,8 +410,15 @@ def test_a_wrong_table_of_sub_images(tmp_path: Path, source: Path, windows: Any,
 
 def test_49_photographs_are_parted_as_published() -> None:
     keys = [f"G{number:02}" for number in range(49)]
-    splits = list(split_by_photograph(keys, validation_share=3 / 49, test_share=6 / 49, seed=0).values())
+    given: Any = OmegaConf.create(compose("trays", [])).records
+    shares = {name: given[f"annotation_{name}"] for name in ("validation_share", "test_share")}
+    splits = list(split_by_photograph(keys, **shares, seed=0).values())
     assert [splits.count(name) for name in ("train", "validation", "test")] == [40, 3, 6]
+    # four samples have two photographs each
+    samples = {key: f"S{number % 45}" for number, key in enumerate(keys)}
+    of_samples = split_by_observation(samples, **shares, seed=0)
+    assert [list(of_samples.values()).count(name) for name in ("train", "validation", "test")] == [40, 3, 6]
+    assert all(of_samples[keys[n]] == of_samples[keys[n + 45]] for n in range(4))
     assert split_by_photograph([], validation_share=0.1, test_share=0.1, seed=0) == {}
     three = split_by_photograph(keys[:3], validation_share=0.06, test_share=0.12, seed=0)
     assert sorted(three.values()) == ["test", "train", "validation"]
