@@ -102,6 +102,29 @@ def test_sub_images_become_the_photograph(tmp_path: Path, source: Path) -> None:
     assert (read["in"], read["out"], read["joined"], read["dropped"]) == (6, 3, 2, {"category d": 1})
 
 
+def test_a_hole_between_parts_of_two_sub_images_is_filled(tmp_path: Path, source: Path) -> None:
+    """A bent insect, 40 by 30 pixels around 30 by 20 of none: each sub-image shows it open to the other one's side."""
+    left = [30, 5, 60, 5, 60, 10, 35, 10, 35, 30, 60, 30, 60, 35, 30, 35]
+    right = [0, 5, 30, 5, 30, 35, 0, 35, 0, 30, 25, 30, 25, 10, 0, 10]
+    tray(source, "GAA_1", [outline(1, 1, [left]), outline(7, 2, [right])])
+    outputs = stage(source, tmp_path / "out")
+    (insect,) = animals(outputs)
+    assert (insect["bbox"], insect["area"]) == ([30, 5, 40, 30], 1200)
+    told = "holes filled between parts of several sub-images"
+    (row,) = changed(outputs)
+    assert list(row.values()) == ["trays-GAA_1", "0; 1", "1; 7", "b", told, "", "600", "1200"]
+    read = counts(outputs)["outlines"]
+    assert (read["in"], read["out"], read["joined"]) == (2, 1, 1)
+    assert (read["changed"], read["changed_area_px"]) == ({told: 1, "outlines": 0}, {"before": 600, "after": 1200})
+    # pixels say themselves where there is none
+    pixels = np.ones((30, 30), bool)
+    pixels[5:25, :25] = False
+    encoded = from_bitmaps([pixels], [(0, 5)]).rle(40, 60)[0].decode()
+    tray(source, "GAA_1", [outline(1, 1, [left]), outline(7, 2, {"size": [40, 60], "counts": encoded})])
+    outputs = stage(source, tmp_path / "out")
+    assert ([one["area"] for one in animals(outputs)], changed(outputs)) == ([600], [])
+
+
 def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) -> None:
     annotations = [
         outline(1, 1, [INSECT]),
