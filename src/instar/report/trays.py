@@ -57,7 +57,7 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Com
         return Trays("", [], [], patches, confidence, missing, {})
     figures = figures_on_test(inputs.metrics["detection_metrics"])
     parts: list[Callable[[], Iterable[Chart | Table]]] = [
-        lambda: [_precisions(figures, inputs, compared.detectors), _areas(masks)],
+        lambda: [_precisions(figures, inputs, compared.detectors, published), _areas(masks)],
         lambda: _curves(inputs, masks, missing),
         lambda: _zooms(compared.zooms),
         lambda: _histogram(inputs, masks, missing),
@@ -87,7 +87,8 @@ def _sentence(inputs: Inputs, masks: Mapping[str, Any], figures: Mapping[str, Fi
     return f"{text}. Intervals of 95 % are {few}."
 
 
-def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[dict[str, Any]]) -> Table:
+def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[dict[str, Any]], same: bool) -> Table:
+    """This detector, those compared with it, and the published ones where they are of the ``same`` photographs."""
     learned = inputs.metrics["detector"]
     random = ", from random weights" if learned.get("weights", "") is None else ""
     ours = [f"{inputs.params.study}, this detector{random}", *(share(figures[name]) for name in PRECISIONS)]
@@ -98,9 +99,10 @@ def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[di
         ]
         for row in sorted(compared, key=lambda row: (-(row["mask_AP50-95"] or 0), row["preset"]))
     ]
-    others = [[f"{one.name} (published)", *(percent(value, 1) for value in one.precisions)] for one in MASSID45]
+    published = MASSID45 if same else ()
+    others = [[f"{one.name} (published)", *(percent(value, 1) for value in one.precisions)] for one in published]
     caption = "Average precision of masks on the split test, with 95 % intervals where they are known"
-    return Table(caption, ["detector", *PRECISIONS.values()], [ours, *beside, *others], remark())
+    return Table(caption, ["detector", *PRECISIONS.values()], [ours, *beside, *others], remark(shown=same))
 
 
 def _areas(masks: Mapping[str, Any]) -> Table:
