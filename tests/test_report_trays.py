@@ -136,6 +136,9 @@ def test_other_detectors_stand_beside_this_one(whole: str) -> None:
     page = Page(whole)
     name = "maskrcnn (instar compare; trained: 7 epochs from random weights)"
     assert f"{name} 42.5 % (35.0 to 50.0 %) 83.1 % (80.0 to 86.0 %) 36.6 % 20.0 %" in page.text
+    assert "test, maskrcnn (instar compare) 700 px (70.0 %) 200 px (20.0 %) 100 px (10.0 %)" in page.text
+    for one in ("this detector", "maskrcnn (instar compare)"):
+        assert f"{one} 0.90 (0.80 to 1.00) 1.50 (1.00 to 2.00) 12.5 % (10.0 to 15.0 %)" in page.text
     assert "maskrcnn, from instar compare most crowded: 2 right, 1 wrong, 0 missed inaturalist-0 at x 0" in page.text
     alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert alts.count("patch with 2 right, 1 wrong and 0 missed masks") == 1  # inaturalist-2 may not be shown
