@@ -1,11 +1,13 @@
 """The section on taxa of trays' animals: the classifier with and without barcodes, and animals of each sample."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from instar.lineages import TAXON_RANKS
+from instar.mask_figures import masks_of
 from instar.report.inputs import Inputs
 from instar.report.measures import Measure, percent
 from instar.report.parts import Table
@@ -113,9 +115,18 @@ def _abundance(inputs: Inputs) -> Table:
     more = len(shown) - len(lines)
     sentence += f"{more:,} more lines, and families and classes," if more else "Families and classes"
     caption = "Orders of each sample: detections whose most probable taxon is of it, and animals"
-    return Table(
-        caption, ["sample", "order", "detections", "animals"], lines, f"{sentence} are in plots/abundance.csv."
-    )
+    columns = ["sample", "order", "detections", "animals"]
+    return Table(caption, columns, lines, f"{_threshold(inputs)} {sentence} are in plots/abundance.csv.")
+
+
+def _threshold(inputs: Inputs) -> str:
+    """From which confidence up detections count here, and that the counts of masks have another one."""
+    own, masks = inputs.params.crops.confidence, masks_of(inputs.metrics["detection_metrics"])
+    text = f"Detections are those with a crop, from a confidence of {own:g} up (crops.confidence)"
+    best = masks["best_f1"]["confidence"] if masks else None
+    if best is None or math.isclose(best, own):
+        return f"{text}."
+    return f"{text}; the counts in the section on masks are from {best:.3g} up, the best F1 on validation."
 
 
 def right_at_order(metrics: dict[str, Any]) -> Measure | None:
