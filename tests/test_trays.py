@@ -142,6 +142,7 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
         {"id": 13, "category_id": 1},
         outline(14, 2, {"size": [40, 60], "counts": [45, 10, 2345]}),  # 10 pixels
         outline(15, 2, {"size": [40, 60], "counts": [800, 40, 760, 5, 795]}),  # with a speck of 5
+        outline(16, [1], [INSECT]),
     ]
     write_coco(source / "annots_20250307_coco.json", tray(source, "GAA_1", []), annotations)
     outputs = stage(source, tmp_path / "out")
@@ -154,9 +155,9 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
         "outside the picture": 1,
         "same outline twice": 1,
         "unknown category": 2,
-        "unknown image": 2,
+        "unknown image": 3,
     }
-    assert (told["in"], told["out"], told["joined"]) == (15, 4, 0)
+    assert (told["in"], told["out"], told["joined"]) == (16, 4, 0)
     assert told["changed"] == {"clipped at the edge": 1, "repaired": 1, "outlines": 2}
     rows = {row["id"]: row for row in changed(outputs)}
     assert rows["3"]["reason"] == "fewer than three points"
@@ -164,7 +165,7 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
     assert (four, six) == (["clipped at the edge", "25", "25"], ["", "12", "0"])
     assert rows.keys().isdisjoint({"1", "15"})
     assert animals(outputs)[-1]["area"] == 45
-    with pytest.raises(InputError, match=r"annotations of images it does not list \(and 5 more faults\); mend it"):
+    with pytest.raises(InputError, match=r"annotations of images it does not list \(and 6 more faults\); mend it"):
         stage(source, tmp_path / "again", annotation_faults="refuse")
 
 
@@ -416,6 +417,7 @@ def test_two_files_of_annotations(tmp_path: Path, source: Path) -> None:
         (None, "no such file, and the annotations are of its sub-images"),
         (b"nothing", "not a table of y_min, y_max, x_min, x_max"),
         ([[1, 2, 3]], r"not a table .*shape \(1, 3\)"),
+        ([[0, 40, 0, 60], [0, 40, np.nan, 60]], "not a table .*row 1 has a value that is no number"),
         ([[0, 40, 0, 60], [50, 90, 0, 60]], "row 1: y_min, y_max, x_min, x_max = 50, 90, 0, 60 is no part of"),
     ],
 )

@@ -132,7 +132,10 @@ def read_coco(path: Path, work: Path | None = None) -> Coco:
 def _take(found: Coco, key: str, one: dict[str, Any]) -> None:
     if key == "annotations":
         found.read += 1
-        found.outlines.add(one.get("image_id"), {name: one[name] for name in _KEPT if name in one})
+        image = one.get("image_id")
+        # a list or an object is the id of no image
+        of = image if isinstance(image, Hashable) else None
+        found.outlines.add(of, {name: one[name] for name in _KEPT if name in one})
     elif key == "categories":
         found.categories[one["id"]] = str(one["name"])
     else:
