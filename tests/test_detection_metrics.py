@@ -186,6 +186,30 @@ def test_detection_metrics_refuses_a_cap_that_the_densest_photograph_reaches(
     assert "max_boxes = 1000: this mask2former gives at most 2 animals of a tile" in capsys.readouterr().err
 
 
+def test_a_cap_matters_where_it_is_judged(tmp_path: Path) -> None:
+    crowded = {**ANNOTATED, "a-1": ("train", [A, B, C, D])}
+    assert judged(tmp_path, crowded, IMAGES, FOUND, max_boxes=3)["rows"]["dropped"]["trained on"] == 1
+
+
+def test_what_a_model_without_training_is_asked_for_at_most_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two animals on one of two photographs of validation, and on one of three of test, which are not sliced."""
+    write_json(tmp_path / "detector" / DESCRIPTION, {"family": "gemini_sam", "most": 2})
+    result = judged(tmp_path, ANNOTATED, IMAGES, FOUND)
+    assert [result[split]["tiles_with_as_many_animals"] for split in ("validation", "test")] == [1, 1]
+    assert result["test"]["AP50"] > 0
+    told = "warning: 1 of 3 tiles of split test show 2 annotated animals or more, and the detector is asked for at most"
+    assert told in capsys.readouterr().err
+    write_json(tmp_path / "detector" / DESCRIPTION, {"family": "gemini_sam", "most": 3})
+    assert judged(tmp_path, ANNOTATED, IMAGES, FOUND)["test"]["tiles_with_as_many_animals"] == 0
+    assert "warning" not in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"detections\.max_boxes = 2"):
+        judged(tmp_path, ANNOTATED, IMAGES, FOUND, max_boxes=2)
+    write_json(tmp_path / "detector" / DESCRIPTION, {"family": "yolo"})
+    assert "tiles_with_as_many_animals" not in judged(tmp_path, ANNOTATED, IMAGES, FOUND)["test"]
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_detection_metrics_needs_animals_in_both_splits(tmp_path: Path, split: str) -> None:
     annotated = {key: value for key, value in ANNOTATED.items() if value[0] != split or not value[1]}

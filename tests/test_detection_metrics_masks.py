@@ -13,9 +13,10 @@ from project import ROOT
 from test_detection_metrics import run_stage
 
 from instar.annotations import Annotated
+from instar.caps import check_caps, photograph_tiles
 from instar.detection_metrics.counting import agreements, classes_of_taxa, count_rows, resampled_agreement
 from instar.detection_metrics.instances import matched_instances
-from instar.detection_metrics.judged import Judged, check_caps, photograph_tiles
+from instar.detection_metrics.judged import Judged
 from instar.detection_metrics.resampling import intervals, ratios, widths
 from instar.detection_metrics.specimens import Specimens, read_specimens
 from instar.detectors import DESCRIPTION

@@ -21,7 +21,7 @@ from test_yolo import scene
 
 from instar import detector as module
 from instar.annotations import Annotated
-from instar.detection_metrics.judged import check_caps, photograph_tiles
+from instar.caps import check_caps, photograph_tiles
 from instar.detector import CURVE, _key, _taught, _tiles, _write_curve, check_crowds, detector
 from instar.detectors import Recipe, load
 from instar.detectors.whole_image import WholeImage

@@ -90,6 +90,12 @@ def test_a_presets_model_can_be_made(preset: str, monkeypatch: pytest.MonkeyPatc
     assert counted == PARAMETERS[preset]
 
 
+def test_rf_detr_learns_from_tiles_at_the_size_that_it_looks_at() -> None:
+    """With jitter half of the views are resized to 400 to 600 pixels, cropped, and resized again."""
+    options = OmegaConf.create(compose("trays", ["detector=rfdetr_seg_large"])).detector.options
+    assert [options[name] for name in ("scale_jitter", "multi_scale", "expanded_scales")] == [False] * 3
+
+
 def test_families_are_loaded_without_their_libraries() -> None:
     assert family("yolo") is yolo_family
     assert family("rfdetr") is rfdetr_family

@@ -11,7 +11,7 @@ from instar.compare import detectors as module
 from instar.compare.detectors import COLUMNS, table_text
 from instar.compare.mask_table import mask_columns, mask_row, published_rows
 from instar.compare.published import MASSID45, WITHOUT_LIBRARY
-from instar.mask_figures import confidence, figures_on_test
+from instar.mask_figures import AREAS, confidence, figures_on_test
 from instar.params import Params
 
 FACTS = {"study": "trays", "device": "CPU", "batch": 4, "tile_px": 512, "whole": False}
@@ -46,9 +46,11 @@ def test_table_by_hand() -> None:
     lines = table_text([row("boxes", None), row("b", mask_metrics()), row("c", better)], FACTS).splitlines()
     assert [line.split(" | ")[0] for line in lines[4:7]] == ["| c", "| b", "| boxes"]
     cells = "b | here | 0.425 (0.350–0.500) | 0.831 (0.800–0.860) | 0.366 | 0.200 | 0.416 | – | 0.800 (0.700–0.900)"
-    cells += " | 0.125 (0.100–0.150) | 1.5 (1.0–2.0) | 0.350 | 0.250 | 0.500 (0.400–0.600) | 12.3 | – | 1,234,567 | 640"
+    cells += " | 0.125 (0.100–0.150) | 1.5 (1.0–2.0) | 0.900 (0.800–1.000)"
+    cells += " | 700 | 0.700 | 200 | 0.200 | 100 | 0.100"
+    cells += " | 0.350 | 0.250 | 0.500 (0.400–0.600) | 12.3 | – | 1,234,567 | 640"
     assert lines[5] == f"| {cells} | X | no |"
-    assert lines[6].startswith("| boxes | here | – | – | – | – | – | – | – | – | – | – | 0.250 | 0.500 (")
+    assert lines[6].startswith(f"| boxes | here | {'– | ' * 17}0.250 | 0.500 (")
     names = "preset | source | mask AP50-95 | mask AP50 | mask AP75 | mask small | mask medium | mask large | mask F1"
     assert lines[2].startswith(f"| {names} | ")
     published = "| Mask DINO | published | 0.435 | 0.809 | 0.401 | 0.211 | 0.435 | 0.731 | – |"
@@ -82,6 +84,8 @@ def test_csv(tmp_path: Path, masks: bool) -> None:
     assert list(rows[0]) == list(mask_columns(COLUMNS) if masks else COLUMNS)
     assert len(rows) == (1 + len(published_rows()) if masks else 1)
     if masks:
+        areas = [(rows[0][f"mask_{name}_px"], rows[0][f"mask_{name}_share"]) for name in AREAS]
+        assert areas == [("700", "0.7"), ("200", "0.2"), ("100", "0.1")]
         assert rows[0]["mask_AP50-95"] == rows[5]["mask_AP50-95"] == "0.425"
         assert [rows[n]["source"] for n in (0, 5)] == ["here", "published"]
 

@@ -1,5 +1,6 @@
 """The report's section on taxa."""
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from mask_metrics import mask_metrics
 from omegaconf import OmegaConf
 from report_inputs import HOSTILE, write_inputs
 
@@ -135,6 +137,19 @@ def test_abundances_beside_what_was_annotated(tmp_path: Path) -> None:
     # of the two of the one sample that is of test, Araneae lie far below; sums are of the same animals
     assert "Of 2 intervals of orders on test 1 hold the annotated number." in text
     assert "Few animals of validation tell how many are found (small 3 of 4)" in text
+
+
+def test_the_thresholds_of_abundances_and_of_counts_are_told(tmp_path: Path) -> None:
+    """0.3 for crops, and 0.35 at the best F1."""
+    given = write_taxa(tmp_path, [], {})
+    told = "Detections are those with a crop, from a confidence of 0.3 up (crops.confidence)"
+    assert f"{told}. Animals are" in section(given)
+    path = given["metrics"] / "detection_metrics.json"
+    write_json(path, {**json.loads(path.read_text()), "masks": mask_metrics()})
+    text = section(given)
+    assert f"{told}; the counts in the section on masks are from 0.35 up, the best F1 on validation. Animals" in text
+    OmegaConf.save(OmegaConf.merge(OmegaConf.load(given["params"]), {"crops": {"confidence": 0.35}}), given["params"])
+    assert "from a confidence of 0.35 up (crops.confidence). Animals" in section(given)
 
 
 def test_a_long_table_says_how_much_more_there_is(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from test_records import Outputs, run
 from tray_folder import outline, picture, ring, tile_images, tray, write_coco, write_tiles
 
@@ -17,9 +18,10 @@ from instar.decode import UndecodableError
 from instar.errors import InputError
 from instar.images.check import photograph
 from instar.masks import from_bitmaps
-from instar.records.annotations import split_by_photograph
+from instar.records.annotations import split_by_observation, split_by_photograph
 from instar.records.trays.coco import Store
 from instar.records.trays.stream import elements
+from instar.study import compose
 from instar.tables import BARCODES, read_table
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +102,29 @@ def test_sub_images_become_the_photograph(tmp_path: Path, source: Path) -> None:
     assert (read["in"], read["out"], read["joined"], read["dropped"]) == (6, 3, 2, {"category d": 1})
 
 
+def test_a_hole_between_parts_of_two_sub_images_is_filled(tmp_path: Path, source: Path) -> None:
+    """A bent insect, 40 by 30 pixels around 30 by 20 of none: each sub-image shows it open to the other one's side."""
+    left = [30, 5, 60, 5, 60, 10, 35, 10, 35, 30, 60, 30, 60, 35, 30, 35]
+    right = [0, 5, 30, 5, 30, 35, 0, 35, 0, 30, 25, 30, 25, 10, 0, 10]
+    tray(source, "GAA_1", [outline(1, 1, [left]), outline(7, 2, [right])])
+    outputs = stage(source, tmp_path / "out")
+    (insect,) = animals(outputs)
+    assert (insect["bbox"], insect["area"]) == ([30, 5, 40, 30], 1200)
+    told = "holes filled between parts of several sub-images"
+    (row,) = changed(outputs)
+    assert list(row.values()) == ["trays-GAA_1", "0; 1", "1; 7", "b", told, "", "600", "1200"]
+    read = counts(outputs)["outlines"]
+    assert (read["in"], read["out"], read["joined"]) == (2, 1, 1)
+    assert (read["changed"], read["changed_area_px"]) == ({told: 1, "outlines": 0}, {"before": 600, "after": 1200})
+    # pixels say themselves where there is none
+    pixels = np.ones((30, 30), bool)
+    pixels[5:25, :25] = False
+    encoded = from_bitmaps([pixels], [(0, 5)]).rle(40, 60)[0].decode()
+    tray(source, "GAA_1", [outline(1, 1, [left]), outline(7, 2, {"size": [40, 60], "counts": encoded})])
+    outputs = stage(source, tmp_path / "out")
+    assert ([one["area"] for one in animals(outputs)], changed(outputs)) == ([600], [])
+
+
 def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) -> None:
     annotations = [
         outline(1, 1, [INSECT]),
@@ -117,6 +142,7 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
         {"id": 13, "category_id": 1},
         outline(14, 2, {"size": [40, 60], "counts": [45, 10, 2345]}),  # 10 pixels
         outline(15, 2, {"size": [40, 60], "counts": [800, 40, 760, 5, 795]}),  # with a speck of 5
+        outline(16, [1], [INSECT]),
     ]
     write_coco(source / "annots_20250307_coco.json", tray(source, "GAA_1", []), annotations)
     outputs = stage(source, tmp_path / "out")
@@ -129,9 +155,9 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
         "outside the picture": 1,
         "same outline twice": 1,
         "unknown category": 2,
-        "unknown image": 2,
+        "unknown image": 3,
     }
-    assert (told["in"], told["out"], told["joined"]) == (15, 4, 0)
+    assert (told["in"], told["out"], told["joined"]) == (16, 4, 0)
     assert told["changed"] == {"clipped at the edge": 1, "repaired": 1, "outlines": 2}
     rows = {row["id"]: row for row in changed(outputs)}
     assert rows["3"]["reason"] == "fewer than three points"
@@ -141,7 +167,7 @@ def test_what_is_wrong_with_outlines_is_counted(tmp_path: Path, source: Path) ->
     assert rows.keys().isdisjoint({"1", "15"})
     assert animals(outputs)[-1]["area"] == 45
     with pytest.raises(
-        InputError, match=r"image it does not list: annotation 10 of image 99 \(and 5 more faults\); mend"
+        InputError, match=r"image it does not list: annotation 10 of image 99 \(and 6 more faults\); mend"
     ):
         stage(source, tmp_path / "again", annotation_faults="refuse")
 
@@ -394,6 +420,7 @@ def test_two_files_of_annotations(tmp_path: Path, source: Path) -> None:
         (None, "no such file, and the annotations are of its sub-images"),
         (b"nothing", "not a table of y_min, y_max, x_min, x_max"),
         ([[1, 2, 3]], r"not a table .*shape \(1, 3\)"),
+        ([[0, 40, 0, 60], [0, 40, np.nan, 60]], "not a table .*row 1 has a value that is no number"),
         ([[0, 40, 0, 60], [50, 90, 0, 60]], "row 1: y_min, y_max, x_min, x_max = 50, 90, 0, 60 is no part of"),
     ],
 )
@@ -411,8 +438,15 @@ def test_a_wrong_table_of_sub_images(tmp_path: Path, source: Path, windows: Any,
 
 def test_49_photographs_are_parted_as_published() -> None:
     keys = [f"G{number:02}" for number in range(49)]
-    splits = list(split_by_photograph(keys, validation_share=3 / 49, test_share=6 / 49, seed=0).values())
+    given: Any = OmegaConf.create(compose("trays", [])).records
+    shares = {name: given[f"annotation_{name}"] for name in ("validation_share", "test_share")}
+    splits = list(split_by_photograph(keys, **shares, seed=0).values())
     assert [splits.count(name) for name in ("train", "validation", "test")] == [40, 3, 6]
+    # four samples have two photographs each
+    samples = {key: f"S{number % 45}" for number, key in enumerate(keys)}
+    of_samples = split_by_observation(samples, **shares, seed=0)
+    assert [list(of_samples.values()).count(name) for name in ("train", "validation", "test")] == [40, 3, 6]
+    assert all(of_samples[keys[n]] == of_samples[keys[n + 45]] for n in range(4))
     assert split_by_photograph([], validation_share=0.1, test_share=0.1, seed=0) == {}
     three = split_by_photograph(keys[:3], validation_share=0.06, test_share=0.12, seed=0)
     assert sorted(three.values()) == ["test", "train", "validation"]

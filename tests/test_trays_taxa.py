@@ -9,7 +9,7 @@ import pytest
 
 from instar.errors import InputError
 from instar.masks import from_bitmaps, no_masks
-from instar.records.trays.labels import label, matched
+from instar.records.trays.labels import counts, label, matched
 from instar.records.trays.taxa import RANKS, Taxa, read_dyntaxa, read_taxa
 
 HEADING = "processid\tsampleid\tkingdom\tphylum\tclass\torder\tfamily\tsubfamily\ttribe\tgenus\tspecies\tbin_uri"
@@ -199,9 +199,21 @@ def test_labels_of_high_and_low_confidence(taxa: Taxa, names: list[str], high: s
 
 
 def test_labels_that_do_not_fit(taxa: Taxa) -> None:
-    given = label(["Diptera; Tortricidae; Beetle"], taxa)
-    assert (given.high, given.low, given.unknown) == ("order:Diptera", ["family:Tortricidae"], ["Beetle"])
+    given = label(["Diptera; Tortricidae"], taxa)
+    assert (given.high, given.low) == ("order:Diptera", ["family:Tortricidae"])
     assert given.is_apart
+
+
+def test_no_label_is_sure_beside_one_of_unknown_rank(taxa: Taxa) -> None:
+    """Brachycera is a suborder, above the family, which nobody was sure of."""
+    for names, low in (("Brachycera; Chironomidae", ["family:Chironomidae"]), ("Beetle", [])):
+        given = label([names], taxa)
+        assert (given.high, given.low, given.unknown) == (None, low, [names.partition(";")[0]])
+        assert not given.is_split
+        assert not given.is_apart
+    beside = "insects with low-confidence labels alone, beside one that the taxonomy does not have"
+    both = [label(["Brachycera; Chironomidae"], taxa), label(["Beetle"], taxa), label(["Diptera"], taxa)]
+    assert counts(both)[beside] == 1
 
 
 def test_outlines_are_matched_by_overlap() -> None:

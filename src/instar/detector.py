@@ -190,7 +190,7 @@ def check_crowds(
 ) -> None:
     """Before a training that may take days: whether the model can give all animals of the densest tile.
 
-    Counted and compared as the stage detection_metrics does, by ``judged.check_caps``.
+    Counted and compared as the stage detection_metrics does, by ``caps.check_caps``.
 
     Args:
         photographs: to learn from; those of the split test count where they are cut into tiles.

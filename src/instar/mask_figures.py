@@ -15,6 +15,12 @@ PRECISIONS = {
     "AP_large": "large",
 }
 ALL = "all"
+#: Pixels of animals that are found, of none that are, and of animals that are not: keys and names for people.
+AREAS = {
+    "true_positive": "true positive",
+    "false_positive": "false positive",
+    "false_negative": "false negative",
+}
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,9 @@ def masks_of(metrics: dict[str, Any]) -> dict[str, Any] | None:
 def figures_on_test(metrics: dict[str, Any]) -> dict[str, Figure]:
     """Figures of masks on the split test: ``PRECISIONS``, F1, and the errors of counts; empty without masks.
 
-    F1, precision and recall are at IoU 0.5 and at the confidence of the best F1 on validation. The errors of counts
-    are of photographs: mean absolute error in animals, and as a share of those annotated.
+    F1, precision and recall are at IoU 0.5 and at the confidence of the best F1 on validation. Counts are of
+    photographs: the slope of detected over annotated animals, the mean absolute error in animals, and as a share of
+    those annotated.
     """
     masks = masks_of(metrics)
     if masks is None:
@@ -43,7 +50,7 @@ def figures_on_test(metrics: dict[str, Any]) -> dict[str, Figure]:
     found = {name: Figure(masks["test"].get(name), intervals.get(name)) for name in PRECISIONS}
     for name in ("f1", "precision", "recall"):
         found[name] = Figure(best[f"test_{name}"], intervals.get(f"test_{name}"))
-    for name in ("bias", "mae", "mape"):
+    for name in ("slope", "bias", "mae", "mape"):
         found[f"count_{name}"] = Figure(counts[name], intervals.get(f"count_{name}"))
     return found
 

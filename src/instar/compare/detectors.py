@@ -88,7 +88,7 @@ def compare_detectors(presets: list[str], overrides: list[str], out: Path | None
     study = Path("data") / params.study
     out = out or study / "comparison"
     chosen = {preset: _section(params.study, preset, overrides) for preset in dict.fromkeys(presets)}
-    check_caps_of(study, params, SPLITS, params.detections.max_boxes)
+    check_caps_of(study, params, SPLITS)
     settings = {preset: _with(params, section) for preset, section in chosen.items()}
     failed: dict[str, str] = {}
     for preset, one in settings.items():  # all of them before any training

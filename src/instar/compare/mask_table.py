@@ -3,7 +3,7 @@
 from typing import Any
 
 from instar.compare.published import MASSID45, remark
-from instar.mask_figures import PRECISIONS, figures_on_test
+from instar.mask_figures import AREAS, PRECISIONS, figures_on_test
 
 #: Columns of figures of masks: what they are called in a row and in the table for people.
 MASK_COLUMNS = {
@@ -11,6 +11,8 @@ MASK_COLUMNS = {
     "mask_f1": "mask F1",
     "mask_count_mape": "count error, mean share",
     "mask_count_mae": "count error, animals",
+    "mask_count_slope": "counted for each one annotated",
+    **{f"mask_{name}_{unit}": f"{text}, {unit}" for name, text in AREAS.items() for unit in ("px", "share")},
 }
 #: Of the columns of boxes those that stand behind them.
 BOX_COLUMNS = {"AP50-95": "box AP50-95", "AP50": "box AP50"}
@@ -23,6 +25,7 @@ def mask_row(metrics: dict[str, Any]) -> dict[str, Any]:
         return {}
     row: dict[str, Any] = {f"mask_{name}": figure.value for name, figure in figures.items()}
     row["mask_confidence"] = metrics["masks"]["best_f1"]["confidence"]
+    row |= {f"mask_{name}": value for name, value in metrics["masks"]["areas"]["test"].items()}
     return row | {"mask_interval_95": {f"mask_{name}": figure.interval for name, figure in figures.items()}}
 
 
@@ -71,7 +74,7 @@ def mask_table_text(rows: list[dict[str, Any]], columns: dict[str, str], told: s
     lines += [[_cell(row, name) for name in columns] for row in (*mine, *published_rows())]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     sizes = "Small, medium and large are by the area of the animal's mask in pixels of the photograph."
-    f1 = "F1 and counts are at IoU 0.5 and the confidence of the best F1 on validation."
+    f1 = "F1, counts and the shares of pixels are at IoU 0.5 and the confidence of the best F1 on validation."
     return f"{told} {sizes} {f1} {remark()}\n\n{table}\n"
 
 

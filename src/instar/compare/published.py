@@ -69,10 +69,12 @@ def published_split(photographs: list[Annotated]) -> bool:
     )
 
 
-def remark() -> str:
-    """What must be said where published rows stand beside one's own."""
+def remark(*, shown: bool = True) -> str:
+    """What must be said where published rows stand beside one's own, or do not, since the photographs are others."""
+    lacking = f"{' and '.join(WITHOUT_LIBRARY)} are in no library on the package index, so nothing trains them here"
+    if not shown:
+        return f"Published figures are of {SOURCE}, so they are not shown beside these. {lacking}."
     return (
         f"Rows marked published are of {SOURCE}; they can be compared only with figures of the same photographs. "
-        f"{' and '.join(WITHOUT_LIBRARY)} are in no library on the package index, so nothing trains them here and "
-        "their rows stand as published."
+        f"{lacking} and their rows stand as published."
     )

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 
 from instar import detectors
 from instar.annotations import read_annotations, read_images, usable
-from instar.detection_metrics.judged import check_caps, photograph_tiles, regions
+from instar.caps import Own, check_all_caps
 from instar.detections import detections
 from instar.detector import check_crowds
-from instar.detectors import ANOTHER, Recipe, kept_of_a_tile
+from instar.detectors import Recipe, kept_of_a_tile, own_cap
 from instar.examples import Tiling
 from instar.params import Params
 from instar.tables import IMAGES, read_table, write_table
@@ -32,8 +32,10 @@ def search(detector: Path, study: Path, out: Path, params: Params, splits: Seque
         InputError: see ``check_caps_of``.
     """
     given = params.detections
-    check_caps_of(study, params, splits, given.max_boxes, (kept_of_a_tile(detector, given.max_boxes), ANOTHER))
-    annotated, _ = read_annotations(study / "annotations.json")
+    kept_of_a_tile(detector, given.max_boxes)  # it tells
+    check_caps_of(study, params, splits, own_cap(detector))
+    path = study / "annotations.json"
+    annotated, _ = read_annotations(path)
     every = pa.array([photograph.key for photograph in annotated], pa.string())
     keys = pa.array([photograph.key for photograph in annotated if photograph.split in splits], pa.string())
     for shard in params.shards:
@@ -43,19 +45,16 @@ def search(detector: Path, study: Path, out: Path, params: Params, splits: Seque
         searched = out / f"searched/{shard}.parquet"
         write_table(searched, rows.filter(pc.is_in(rows["key"], keys)), IMAGES)
         tar = study / f"images/{shard}.tar"
-        detections(detector, searched, tar, out / f"detections/{shard}.parquet", **asdict(params.detections))
+        detections(detector, searched, tar, path, out / f"detections/{shard}.parquet", **asdict(given))
 
 
-def check_caps_of(
-    study: Path, params: Params, splits: Sequence[str], max_boxes: int, own: tuple[int, str] | None = None
-) -> None:
+def check_caps_of(study: Path, params: Params, splits: Sequence[str], own: Own | None = None) -> None:
     """From annotations alone, before hours of work: what is kept of a tile must exceed the animals on the densest one.
 
     Args:
         study: folder of the study, with annotations and images.
         params: the section detections is used.
         splits: of the photographs that are to be searched.
-        max_boxes: kept of a tile.
         own: see ``check_caps``.
 
     Raises:
@@ -64,10 +63,9 @@ def check_caps_of(
     path, given = study / "annotations.json", params.detections
     annotated, _ = read_annotations(path)
     table = read_images(study / "images", params.shards, annotated)
-    searched = regions(table)
-    for one in usable([photograph for photograph in annotated if photograph.split in splits], table)[0]:
-        tiles = photograph_tiles(one, searched[one.key], tile_px=given.tile_px, tile_overlap=given.tile_overlap)
-        check_caps(one, tiles, max_boxes, path, own)
+    wanted = [photograph for photograph in annotated if photograph.split in splits]
+    how = given.max_boxes, path, own
+    check_all_caps(wanted, table, *how, tile_px=given.tile_px, tile_overlap=given.tile_overlap)
 
 
 def check_preset(params: Params, study: Path) -> None:
@@ -85,11 +83,12 @@ def check_preset(params: Params, study: Path) -> None:
     recipe = Recipe(**{name: getattr(given, name) for name in of_recipe}, seed=params.seed)
     module = detectors.family(given.family)
     if not detectors.needs_training(given.family):
-        most, remedy = module.describe(recipe).get("most", params.detections.max_boxes), ANOTHER
+        module.describe(recipe)  # what is missing is told
+        own = None
     else:
-        most, remedy = module.most(recipe)
+        most, remedy = own = module.most(recipe)
         annotated, _ = read_annotations(path)
         table = read_images(study / "images", params.shards, annotated)
         tiling = Tiling(given.tile_px, given.tile_overlap, given.tile_min_part)
         check_crowds(usable(annotated, table)[0], table, tiling, most, remedy, path)
-    check_caps_of(study, params, ("validation", "test"), params.detections.max_boxes, (most, remedy))
+    check_caps_of(study, params, ("validation", "test"), own)

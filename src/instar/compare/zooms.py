@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from instar import detectors
+from instar.caps import photograph_tiles, regions
 from instar.compare.reuse import key_of, once
 from instar.compare.searching import search
 from instar.compared import FOLDER, keep, searched_by
 from instar.compared import ZOOMS as LEFT
 from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, outcome_counts
 from instar.detection_metrics.instances import matched_instances
-from instar.detection_metrics.judged import photograph_tiles, read_judged, regions, with_masks
+from instar.detection_metrics.judged import read_judged, with_masks
 from instar.detection_metrics.resampling import intervals, photograph_groups, resampled_weights
 from instar.detector import LIBRARIES
 from instar.errors import InputError

@@ -1,4 +1,4 @@
-"""Annotated photographs beside what the detector found on them, and whether a cap hid some of it."""
+"""Annotated photographs beside what the detector found on them."""
 
 import sys
 from collections import Counter
@@ -16,9 +16,6 @@ from instar.boxes import NO_ANIMAL
 from instar.errors import InputError
 from instar.masks import Masks, from_rle
 from instar.tables import DETECTIONS, IMAGES, read_table
-from instar.tiles import tile_boxes, touching
-
-Tiles = list[tuple[int, int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -163,46 +160,3 @@ def with_masks(photographs: Photographs) -> bool:
     if told:
         print(f"{told}; figures are of boxes only", file=sys.stderr)
     return not told
-
-
-def photograph_tiles(
-    photograph: Annotated, region: list[int] | None, *, tile_px: int, tile_overlap: float
-) -> list[tuple[int, int, int, int]]:
-    """The tiles that the stage detections cuts a photograph into; one, its region, where it is not sliced."""
-    left, top, right, bottom = region or (0, 0, photograph.width, photograph.height)
-    whole = (0, 0, right - left, bottom - top)
-    parts = tile_boxes(whole[2], whole[3], tile_px=tile_px, overlap=tile_overlap)
-    tiles = [part for part in parts if part != whole] or [whole]
-    return [(left + a, top + b, left + c, top + d) for a, b, c, d in tiles]
-
-
-def regions(table: pa.Table) -> dict[str, list[int] | None]:
-    """The searched region of each photograph of ``tables.IMAGES``; None for all of it."""
-    columns = table.select(["key", "region"]).to_pydict()
-    return dict(zip(columns["key"], columns["region"], strict=True))
-
-
-def check_caps(
-    photograph: Annotated, tiles: Tiles, max_boxes: int, annotations: Path, own: tuple[int, str] | None = None
-) -> None:
-    """What is kept of one tile must exceed the animals on the densest one.
-
-    Args:
-        photograph: with its animals.
-        tiles: that it is searched in.
-        max_boxes: ``detections.max_boxes``.
-        annotations: for the message.
-        own: what the detector itself gives of a tile at most, and what to do where that is too few.
-
-    Raises:
-        InputError: if it does not, so that some could not be found.
-    """
-    most = int(touching(photograph.boxes_xyxy, tiles).max(initial=0)) if len(tiles) > 1 else len(photograph.boxes_xyxy)
-    told, remedy = f"detections.max_boxes = {max_boxes} boxes of a tile are kept", "raise it above that"
-    if own and own[0] < max_boxes:
-        told, remedy = f"the detector gives at most {own[0]} of a tile", f"{own[1]}, or lower detections.tile_px"
-    if most >= min(max_boxes, own[0] if own else max_boxes):
-        where = " in one tile" if len(tiles) > 1 else ""
-        raise InputError(
-            f"{annotations}: photograph {photograph.key} has {most} annotated animals{where} and {told}; {remedy}"
-        )

@@ -2,27 +2,22 @@
 
 import csv
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from instar.caps import Tiles, check_caps, crowded, photograph_tiles, regions
 from instar.detection_metrics.confidence import at_confidence, named, wanted_recall_threshold
 from instar.detection_metrics.counting import COLUMNS as COUNT_COLUMNS
-from instar.detection_metrics.judged import (
-    Judged,
-    check_caps,
-    photograph_tiles,
-    read_judged,
-    regions,
-    with_masks,
-)
+from instar.detection_metrics.judged import Judged, read_judged, with_masks
 from instar.detection_metrics.resampling import intervals, photograph_groups, resampled_weights
 from instar.detection_metrics.seams import COLUMNS as SEAM_COLUMNS
 from instar.detection_metrics.specimens import read_specimens
 from instar.detection_metrics.summary import Setting, summary
-from instar.detectors import ANOTHER, kept_of_a_tile
+from instar.detectors import kept_of_a_tile, own_cap
 from instar.files import replacing, write_json
 from instar.metrics.coco import (
     IOU_THRESHOLDS,
@@ -98,8 +93,8 @@ def detection_metrics(
         areas_px: areas at which medium and large animals begin, pixels of the photograph.
         seam_px: what a tile's inner edge runs through, or passes at most so many pixels away, is near a seam.
         count_classes: classes whose animals are counted apart, too; [] for none.
-        max_boxes: what was kept of one tile, or what the detector gives at most; must exceed the annotated animals on
-            the densest one.
+        max_boxes: what was kept of one tile, or what a trained detector gives at most; must exceed the annotated
+            animals on the densest one. What one that needs no training is asked for at most is counted and told.
         tile_px: side of the tiles that photographs were sliced into.
         tile_overlap: of neighbouring tiles, as a share of the side.
         confidence: of the crops; precision and recall on the split test are told there, too.
@@ -127,13 +122,18 @@ def detection_metrics(
         for one in photographs.annotated
     }
     sliced = any(len(parts) > 1 for parts in tiles.values())
-    for photograph in photographs.annotated:
-        check_caps(photograph, tiles[photograph.key], max_boxes, annotations, (kept, ANOTHER))
+    own = own_cap(detector)
+    for judged in photographs.judged:
+        check_caps(judged.photograph, tiles[judged.photograph.key], max_boxes, annotations, own)
     validation, test = (photographs.split(split, annotations) for split in ("validation", "test"))
     groups = photograph_groups([one.photograph.key for one in test], photographs.table, annotation_split)
     weights = resampled_weights(groups, bootstrap, seed)
     masks = with_masks(photographs)
     areas = area_ranges((areas_px[0], areas_px[1]), whole=masks)
+    hidden = {
+        split: {} if own or kept == max_boxes else _told_cap(of_split, tiles, kept, split)
+        for split, of_split in (("validation", validation), ("test", test))
+    }
     threshold = wanted_recall_threshold(_matched(validation), wanted_recall)
     found = _matched(test)
     tables[out_curve][1].extend(_curve(found))
@@ -157,9 +157,10 @@ def detection_metrics(
             "dropped": dict(sorted((+photographs.dropped).items())),
         },
         "annotations": len(photographs.annotated),
-        "validation": _counts(validation, kept, sliced=sliced),
+        "validation": {**_counts(validation, kept, sliced=sliced), **hidden["validation"]},
         "test": {
             **_counts(test, kept, sliced=sliced),
+            **hidden["test"],
             **figures,
             "recall_at_floor": at_confidence(found, 0.0)["recall"],
         },
@@ -189,6 +190,16 @@ def _counts(judged: list[Judged], max_boxes: int, *, sliced: bool) -> dict[str, 
     if not sliced:  # the cap is of one tile
         counts["photographs_at_max_boxes"] = sum(len(one.scores) >= max_boxes for one in judged)
     return counts
+
+
+def _told_cap(judged: list[Judged], tiles: Mapping[str, Tiles], most: int, split: str) -> dict[str, int]:
+    """Tiles with as many animals as a detector is prescribed to give: no reason to refuse it, but some are missed."""
+    count = sum(crowded(one.photograph, tiles[one.photograph.key], most) for one in judged)
+    if count:
+        every = sum(len(tiles[one.photograph.key]) for one in judged)
+        told = f"{count} of {every} tiles of split {split} show {most} annotated animals or more"
+        print(f"warning: {told}, and the detector is asked for at most so many; some cannot be found", file=sys.stderr)
+    return {"tiles_with_as_many_animals": count}
 
 
 def _figures(judged: list[Judged], areas: Mapping[str, Range]) -> dict[str, float | None]:

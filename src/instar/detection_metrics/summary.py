@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from instar.caps import Tiles
 from instar.detection_metrics.confidence import at_confidence, best_f1_confidence, named, outcome_counts
 from instar.detection_metrics.counting import (
     ALL,
@@ -25,7 +26,7 @@ from instar.detection_metrics.instances import (
     resampled_precisions,
     size_rows,
 )
-from instar.detection_metrics.judged import Judged, Photographs, Tiles
+from instar.detection_metrics.judged import Judged, Photographs
 from instar.detection_metrics.resampling import intervals, ratios, widths
 from instar.detection_metrics.seams import seam_counts, seam_figures, seam_rows
 from instar.detection_metrics.specimens import Specimens

@@ -291,6 +291,20 @@ def kept_of_a_tile(folder: Path, max_boxes: int) -> int:
     return min(most, max_boxes)
 
 
+def own_cap(folder: Path) -> tuple[int, str] | None:
+    """What a trained detector gives of a tile at most, which must not hide animals, and what to do where it does.
+
+    None where there is no such limit, and for a family that needs no training: what it is asked for at most is part of
+    what it is, as published, and is told with its figures.
+
+    Raises:
+        InputError: see ``read_description``.
+    """
+    description = read_description(folder / DESCRIPTION)
+    is_limited = "most" in description and needs_training(description["family"])
+    return (int(description["most"]), ANOTHER) if is_limited else None
+
+
 def precision(name: str) -> AbstractContextManager[None]:
     """A block in which a model on a GPU computes in bfloat16 or float16 where torch deems it harmless.
 

@@ -1,5 +1,6 @@
 """The section on taxa of trays' animals: the classifier with and without barcodes, and animals of each sample."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,7 +158,7 @@ def _abundance(inputs: Inputs) -> Table:
     sentence += f" {more:,} more lines, and families and classes," if more else " Families and classes"
     caption = "Orders of each sample: detections that are answered to be of it, and animals"
     columns = ["sample", "order", "detections", "animals", "annotated"]
-    return Table(caption, columns, lines, f"{sentence} are in plots/abundance.csv.")
+    return Table(caption, columns, lines, f"{_threshold(inputs)} {sentence} are in plots/abundance.csv.")
 
 
 def _line(row: "pd.Series[Any]") -> list[str]:
@@ -189,6 +190,16 @@ def _held(table: pd.DataFrame) -> list[str]:
     known = test[(test["rank"] == "order") & test["annotated"].notna() & ~test["sample"].isin(_SUMS)]
     holds = int(((known["low"] <= known["annotated"]) & (known["annotated"] <= known["high"])).sum())
     return [f"Of {len(known):,} intervals of orders on test {holds:,} hold the annotated number."] if len(known) else []
+
+
+def _threshold(inputs: Inputs) -> str:
+    """From which confidence up detections count here, and that the counts of masks have another one."""
+    own, masks = inputs.params.crops.confidence, masks_of(inputs.metrics["detection_metrics"])
+    text = f"Detections are those with a crop, from a confidence of {own:g} up (crops.confidence)"
+    best = masks["best_f1"]["confidence"] if masks else None
+    if best is None or math.isclose(best, own):
+        return f"{text}."
+    return f"{text}; the counts in the section on masks are from {best:.3g} up, the best F1 on validation."
 
 
 def right_at_order(metrics: dict[str, Any]) -> Measure | None:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from instar.compare.published import MASSID45, TILES, remark
-from instar.mask_figures import ALL, PRECISIONS, Figure, figures_on_test, masks_of, resampled
+from instar.mask_figures import ALL, AREAS, PRECISIONS, Figure, figures_on_test, masks_of, resampled
 from instar.params import Records
 from instar.report import tray_charts
 from instar.report.compared import Compared
@@ -21,11 +21,6 @@ _SEAMS = ["size", "where", "animals", "detections"]
 _RATES = {"missed": "missed", "wrong": "wrong", "duplicates": "duplicates"}
 #: Of all animals near seams or elsewhere, for a comparison of both.
 LEAST_SIDE = 0.2
-_AREAS = {
-    "true_positive": "true positive",
-    "false_positive": "false positive",
-    "false_negative": "false negative",
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,8 @@ def trays(inputs: Inputs, patches: list[Shown], confidence: float, compared: Com
         return Trays("", [], [], patches, confidence, missing, {})
     figures = figures_on_test(inputs.metrics["detection_metrics"])
     parts: list[Callable[[], Iterable[Chart | Table]]] = [
-        lambda: [_precisions(figures, inputs, compared.detectors), _areas(masks)],
+        lambda: [_precisions(figures, inputs, compared.detectors, published), _areas(masks, compared.detectors)],
+        lambda: _counted(figures, compared.detectors),
         lambda: _curves(inputs, masks, missing),
         lambda: _zooms(compared.zooms, inputs.params.records),
         lambda: _histogram(inputs, masks, missing),
@@ -102,7 +98,8 @@ def _searched(records: Records) -> str:
     )
 
 
-def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[dict[str, Any]]) -> Table:
+def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[dict[str, Any]], same: bool) -> Table:
+    """This detector, those compared with it, and the published ones where they are of the ``same`` photographs."""
     learned = inputs.metrics["detector"]
     random = ", from random weights" if learned.get("weights", "") is None else ""
     ours = [f"{inputs.params.study}, this detector{random}", *(share(figures[name]) for name in PRECISIONS)]
@@ -113,24 +110,58 @@ def _precisions(figures: Mapping[str, Figure], inputs: Inputs, compared: list[di
         ]
         for row in sorted(compared, key=lambda row: (-(row["mask_AP50-95"] or 0), row["preset"]))
     ]
-    others = [[f"{one.name} (published)", *(percent(value, 1) for value in one.precisions)] for one in MASSID45]
+    published = MASSID45 if same else ()
+    others = [[f"{one.name} (published)", *(percent(value, 1) for value in one.precisions)] for one in published]
     caption = "Average precision of masks on the split test, with 95 % intervals where they are known"
-    return Table(caption, ["detector", *PRECISIONS.values()], [ours, *beside, *others], remark())
+    return Table(caption, ["detector", *PRECISIONS.values()], [ours, *beside, *others], remark(shown=same))
 
 
-def _areas(masks: Mapping[str, Any]) -> Table:
-    lines = []
-    for split, areas in masks["areas"].items():
-        texts = [f"{areas[f'{name}_px']:,} px ({_of_all(areas[f'{name}_share'])})" for name in _AREAS]
-        lines.append([split, *texts])
+def _areas(masks: Mapping[str, Any], compared: list[dict[str, Any]]) -> Table:
+    lines = [[split, *_pixels(areas)] for split, areas in masks["areas"].items()]
+    lines += [[f"test, {row['preset']} (instar compare)", *_pixels(row, "mask_")] for row in compared]
     return Table(
         "Pixel areas at the confidence of the best F1, each pixel counted once, and shares of the three",
-        ["split", *_AREAS.values()],
+        ["split", *AREAS.values()],
         lines,
         "True positive are pixels of an animal that a detection covers, false positive covered ones of no animal, "
         "false negative those of an animal that none covers, over all photographs of a split. Large animals weigh "
         "most.",
     )
+
+
+def _pixels(areas: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Of each kind the pixels with their share; an earlier comparison's rows have none."""
+    told = [(areas.get(f"{prefix}{name}_px"), areas.get(f"{prefix}{name}_share")) for name in AREAS]
+    return ["–" if pixels is None else f"{pixels:,} px ({_of_all(part)})" for pixels, part in told]
+
+
+def _counted(figures: Mapping[str, Figure], compared: list[dict[str, Any]]) -> list[Table]:
+    """Counts of the compared detectors beside this one's; without them its own charts tell all."""
+    if not compared:
+        return []
+    rows = [("this detector", figures)]
+    for row in compared:
+        told = {name: Figure(row.get(f"mask_{name}"), row["mask_interval_95"].get(f"mask_{name}")) for name in figures}
+        rows.append((f"{row['preset']} (instar compare)", told))
+    lines = [
+        [name, *(_number(told[f"count_{one}"]) for one in ("slope", "mae")), share(told["count_mape"])]
+        for name, told in rows
+    ]
+    return [
+        Table(
+            "Counts of photographs of the split test by detector, with 95 % intervals",
+            ["detector", "counted for each one annotated", "animals off, either way", "of those annotated"],
+            lines,
+            "Each detector counts at the confidence of its own best F1 on validation.",
+        )
+    ]
+
+
+def _number(figure: Figure) -> str:
+    if figure.value is None:
+        return "–"
+    more = f" ({figure.interval[0]:.2f} to {figure.interval[1]:.2f})" if figure.interval else ""
+    return f"{figure.value:.2f}{more}"
 
 
 def _of_all(part: float | None) -> str:

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from instar.masks import Masks, from_rle, joined_masks
+from instar.masks import Masks, from_bitmaps, from_rle, joined_masks
 
 #: IoU of two outlines of one insect, in the part that both sub-images show; tiny ones differ much where two people
 #: draw them.
@@ -31,15 +31,19 @@ class Joined:
         members: the outlines that each is made of, those whose masks it has first; n arrays of int64.
         shown: how many of them its mask is of: one, or all where none shows it whole.
         counts: insects that no sub-image shows whole, by what became of them; pairs of outlines.
+        filled: of an insect whose united parts had holes between them, by its place, the pixels before.
     """
 
     masks: Masks
     members: list[np.ndarray]
     shown: list[int]
     counts: Counter[str]
+    filled: dict[int, int]
 
 
-def joined(masks: Masks, windows: np.ndarray, sizes: tuple[int, int], tiles: np.ndarray) -> Joined:
+def joined(
+    masks: Masks, windows: np.ndarray, sizes: tuple[int, int], tiles: np.ndarray, as_given: np.ndarray | None = None
+) -> Joined:
     """Join the outlines of one insect that several sub-images show.
 
     Two outlines of different sub-images are compared in the part of the photograph that both sub-images show, by IoU
@@ -47,13 +51,14 @@ def joined(masks: Masks, windows: np.ndarray, sizes: tuple[int, int], tiles: np.
     other, the most alike first, so that an insect on top of a larger one stays itself, also where each is outlined on
     one sub-image only; then further pieces that a border cut off join what they are a good part of. Of an insect that
     some sub-images show whole, the outline farthest from its sub-image's borders is taken; where none does, its pieces
-    are united.
+    are united, and holes between them filled as those of one outline are; they overlap, so they are in one piece.
 
     Args:
         masks: n of them, in pixels of the photograph, none empty.
         windows: int64, shape (t, 4): the sub-images, ``x_min, y_min, x_max, y_max`` in the photograph, max exclusive.
         sizes: width and height of the photograph, pixels.
         tiles: int64, shape (n,): the sub-image of each outline, an index into ``windows``.
+        as_given: bool, shape (n,), masks that were given as pixels, which are taken as they are; None for none.
     """
     counts: Counter[str] = Counter()
     room = _room(masks, windows[tiles], sizes)
@@ -73,6 +78,7 @@ def joined(masks: Masks, windows: np.ndarray, sizes: tuple[int, int], tiles: np.
     counts[STAYING_PAIRS] = sum(not groups.are_one(i, j) for i, j in apart)
     members = sorted(groups.members(), key=lambda group: int(group.min()))
     parts, shown = [], []
+    filled: dict[int, int] = {}
     for i, group in enumerate(members):
         uncut = group[room[group] >= TOUCH_PX]
         if len(uncut) or len(group) == 1:
@@ -83,9 +89,15 @@ def joined(masks: Masks, windows: np.ndarray, sizes: tuple[int, int], tiles: np.
             counts["insects cut by a border, with no other part"] += not len(uncut)
         else:
             counts["insects united from parts"] += 1
-            parts.append(_united(masks.take(group), sizes))
+            one = _united(masks.take(group), sizes)
+            if as_given is None or not as_given[group].any():
+                before = int(one.areas()[0])
+                one = _filled(one)
+                if one.areas()[0] > before:
+                    filled[i] = before
+            parts.append(one)
             shown.append(len(group))
-    return Joined(joined_masks(parts), members, shown, counts)
+    return Joined(joined_masks(parts), members, shown, counts, filled)
 
 
 def _room(masks: Masks, windows: np.ndarray, sizes: tuple[int, int]) -> np.ndarray:
@@ -192,3 +204,11 @@ def _united(masks: Masks, sizes: tuple[int, int]) -> Masks:
     width, height = sizes
     codes = [{"size": [height, width], "counts": one} for one in masks.rle(height, width)]
     return from_rle([merge(codes)])
+
+
+def _filled(one: Masks) -> Masks:
+    """One mask without holes."""
+    from scipy.ndimage import binary_fill_holes  # type: ignore[import-untyped]
+
+    left, top, right, bottom = map(int, one.boxes()[0])
+    return from_bitmaps([binary_fill_holes(one.bitmap(0, (left, top, right, bottom)))], [(left, top)])

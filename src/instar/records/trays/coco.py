@@ -151,7 +151,9 @@ def _take(found: Coco, key: str, one: dict[str, Any]) -> None:
         if one.get("iscrowd") and "attributes" in one and isinstance(one.get("segmentation"), dict):
             found.brushed += 1
             del kept["iscrowd"]
-        found.outlines.add(one.get("image_id"), kept)
+        image = one.get("image_id")
+        # a list or an object is the id of no image
+        found.outlines.add(image if isinstance(image, Hashable) else None, kept)
     elif key == "categories":
         found.categories[one["id"]] = str(one["name"])
     else:

@@ -306,6 +306,8 @@ def windows(source: Path, tray: Tray) -> np.ndarray:
         rows = np.load(path, allow_pickle=False)
         if rows.ndim != 2 or rows.shape[1] != 4 or not np.issubdtype(rows.dtype, np.number):
             raise ValueError(f"shape {rows.shape} of {rows.dtype}")
+        if not np.isfinite(rows).all():
+            raise ValueError(f"row {np.argmin(np.isfinite(rows).all(axis=1))} has a value that is no number")
         rows = rows.astype(np.int64)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, and the annotations are of its sub-images; put it there") from None

@@ -20,9 +20,10 @@ class Label:
     """What an insect was called.
 
     Attributes:
-        high: id of the taxon that is sure; None where there is none.
+        high: id of the taxon that is sure; None where there is none, or a name may be of a higher one that the taxonomy
+            does not have.
         low: ids of those that are not, by rank and name.
-        unknown: names that the taxonomy does not have.
+        unknown: names that the taxonomy does not have; of unknown rank, so that none of the others is sure.
         is_split: whether two labels share the highest rank.
         is_apart: whether a lower label lies outside the sure one.
     """
@@ -37,7 +38,8 @@ class Label:
 def label(names: list[str], taxa: Taxa) -> Label:
     """The labels of an insect by confidence: the one of the highest rank is sure, those below it are not.
 
-    Where two share the highest rank, the lowest taxon that holds both is sure and both are not.
+    Where two share the highest rank, the lowest taxon that holds both is sure and both are not. Where the taxonomy does
+    not have a name, nothing is sure, since that name may be of the highest rank.
 
     Args:
         names: as the annotators wrote them, each perhaps several with ``SEPARATOR`` between them.
@@ -48,6 +50,9 @@ def label(names: list[str], taxa: Taxa) -> Label:
     given = Label(unknown=[name for name, one in found.items() if one is None])
     ids = sorted({one for one in found.values() if one}, key=lambda one: (rank_depth(one), one))
     if not ids:
+        return given
+    if given.unknown:
+        given.low = ids
         return given
     highest = [one for one in ids if rank_depth(one) == rank_depth(ids[0])]
     given.is_split = len(highest) > 1
@@ -73,6 +78,9 @@ def counts(labels: list[Label]) -> Counter[str]:
         found["insects with a high-confidence label"] += one.high is not None
         found["insects with low-confidence labels"] += bool(one.low)
         found["insects with a label that the taxonomy does not have"] += bool(one.unknown)
+        found["insects with low-confidence labels alone, beside one that the taxonomy does not have"] += bool(
+            one.low and one.unknown
+        )
         found["insects with two labels of the highest rank"] += one.is_split
         found["insects with a low-confidence label outside the high-confidence one"] += one.is_apart
     return +found

@@ -29,6 +29,8 @@ HULL = "concave hull over near parts"
 LARGEST = "largest part taken"
 FILLED = "holes filled"
 CLIPPED = "clipped at the edge"
+#: Of an insect whose parts several sub-images show.
+FILLED_TOGETHER = "holes filled between parts of several sub-images"
 
 #: Why an outline is dropped.
 NO_OUTLINE = "no outline"

@@ -73,6 +73,7 @@ class Insects:
         labels: what each was called.
         outlines: all annotations, in the order read.
         counts: what was put together.
+        filled: of insects whose united parts had holes between them, the parts, the pixels before and those after.
     """
 
     masks: Masks
@@ -81,6 +82,7 @@ class Insects:
     labels: list[Label]
     outlines: list[Outline]
     counts: Counter[str]
+    filled: list[tuple[list[Outline], int, int]]
 
     @property
     def unusable(self) -> str | None:
@@ -139,7 +141,9 @@ def insects(
     kept, masks = _once(kept, masks, windows)
     crowds = np.array([one.is_crowd for one in kept], bool)
     plain = np.flatnonzero(~crowds)
-    together = joined(masks.take(plain), windows, size, np.array([kept[i].tile for i in plain], np.int64))
+    tiles = np.array([kept[i].tile for i in plain], np.int64)
+    as_given = np.array([kept[i].cleaned.masks is not None for i in plain], bool)
+    together = joined(masks.take(plain), windows, size, tiles, as_given)
     members = [plain[group] for group in together.members] + [np.array([i]) for i in np.flatnonzero(crowds)]
     shown = [*together.shown, *[1] * int(crowds.sum())]
     whole = joined_masks([together.masks, masks.take(crowds)])
@@ -149,6 +153,11 @@ def insects(
         for outline in members[i]:
             kept[outline].reason = TOO_SMALL.format(min_mask_px)
     groups = [members[i] for i in large]
+    filled = [
+        ([kept[i] for i in members[n].tolist()], before, int(areas[n]))
+        for n, before in together.filled.items()
+        if areas[n] >= min_mask_px
+    ]
     whole = whole.take(large)
     together.counts[JOINED] = sum(len(group) - 1 for group in groups)
     best = [{kept[i].tile for i in members[n][: shown[n]].tolist()} for n in large]
@@ -161,6 +170,7 @@ def insects(
         [labels.label(names, taxa) for names in called],
         read,
         together.counts,
+        filled,
     )
 
 

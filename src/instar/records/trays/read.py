@@ -21,7 +21,7 @@ from instar.records.trays import labels
 from instar.records.trays.coco import Coco, Picture, Store, read_coco
 from instar.records.trays.exports import exported, outline_files
 from instar.records.trays.folder import COUNTS, PARTITION, SOURCE, TABLE, Folder, Tray, read_folder, windows
-from instar.records.trays.outlines import LARGEST
+from instar.records.trays.outlines import FILLED_TOGETHER, LARGEST
 from instar.records.trays.photograph import FAULTS, JOINED, OTHER_CATEGORY, Insects, insects
 from instar.records.trays.taxa import BOLD_RANKS, Taxa, named, read_taxa, table, taxon_id
 from instar.tables import csv_rows
@@ -266,6 +266,10 @@ class _Reading:
                 self.areas["after_px"] += outline.area
                 self.areas["of"] += 1
 
+        for _, before, after in one.filled:
+            self.changes[FILLED_TOGETHER] += 1
+            self.areas.update(before_px=before, after_px=after)
+
     def _drop(self, reason: str, count: int, example: str) -> None:
         if count:
             self.dropped[reason] += count
@@ -320,6 +324,9 @@ def _rows(one: Insects, tray: Tray) -> Iterator[tuple[Any, ...]]:
             before = outline.area if outline.raw_area is None else outline.raw_area
             after = 0 if outline.reason else outline.area
             yield tray.key, outline.tile, outline.id, outline.name, changes, outline.reason or "", before, after
+    for parts, before, after in one.filled:
+        tiles, ids = ("; ".join(str(getattr(part, name)) for part in parts) for name in ("tile", "id"))
+        yield tray.key, tiles, ids, parts[0].name, FILLED_TOGETHER, "", before, after
 
 
 def _by_tray(coco: Coco | None, folder: Folder) -> dict[str, tuple[str, list[Picture]]]:
