@@ -141,7 +141,6 @@ def _detector(root: Path, size: Size) -> None:
     (root / "detector" / family.WEIGHTS).write_bytes(weights)
     description = {"family": "yolo", "image_px": size.image_px, "sha256": hashlib.sha256(weights).hexdigest()}
     write_json(root / "detector" / DESCRIPTION, description)
-    write_json(root / "annotations.json", {"images": [], "annotations": [], "categories": []})
 
 
 def _stage(root: Path, size: Size, threads: int) -> dict[str, np.ndarray]:
@@ -149,7 +148,7 @@ def _stage(root: Path, size: Size, threads: int) -> dict[str, np.ndarray]:
     options = {"tile_overlap": 0.2, "whole": True, "nms_iou": NMS_IOU, "max_boxes": MAX_BOXES, "precision": "float32"}
     options |= {"merge": "greedy_nmm", "merge_metric": "ios", "merge_threshold": 0.5}
     options |= {"merge_comparable": 0.5, "merge_whole_first": False}
-    paths = root / "detector", root / "s0.parquet", root / "s0.tar", root / "annotations.json", root / "out.parquet"
+    paths = root / "detector", root / "s0.parquet", root / "s0.tar", root / "out.parquet"
     detections(*paths, floor=FLOOR, tile_px=10_000, batch=size.batch, workers=threads, **options)  # type: ignore[arg-type]
     found: dict[str, list[list[float]]] = {}
     for row in read_table(root / "out.parquet", DETECTIONS).to_pylist():

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from one_by_one import OneByOne, boxes_of
-from photo_shards import SLICING, encoded, write_annotations, write_images
+from photo_shards import SLICING, encoded, write_images
 
 from instar import detections as module
 from instar import tables
@@ -149,19 +149,11 @@ def whole_image(tmp_path: Path) -> Path:
     return tmp_path / "detector"
 
 
-def search(folder: Path, detector: Path, **options: Any) -> None:
-    """The stage over the shard s0 in a folder; nothing is annotated unless a.json is there."""
-    if not (folder / "a.json").exists():
-        write_annotations(folder / "a.json", {}, (1, 1))
-    paths = (folder / name for name in ("s0.parquet", "s0.tar", "a.json", "out.parquet"))
-    detections(detector, *paths, **{**OPTIONS, **options})
-
-
 def test_detections_of_whole_image(tmp_path: Path, whole_image: Path) -> None:
     photograph = encoded(scene((250, 90)))
     files: dict[str, bytes | str] = {"a-1": photograph, "a-2": "not found", "a-3": b"no picture", "a-4": photograph}
     write_images(tmp_path, "s0", files, (250, 90))
-    search(tmp_path, whole_image)
+    detections(whole_image, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
     rows = read_table(tmp_path / "out.parquet", DETECTIONS).to_pylist()
     box = {"x_min": 0, "y_min": 0, "x_max": 250, "y_max": 90, "score": 1, "detector": "whole_image", "reason": None}
     assert rows[0] == {**dict.fromkeys(DETECTIONS.names), "photo_key": "a-1", "key": "a-1-000", **box}
@@ -185,7 +177,7 @@ def test_photographs_are_written_one_by_one(tmp_path: Path, whole_image: Path, m
             yield photograph
 
     monkeypatch.setattr(module, "searched", watched)
-    search(tmp_path, whole_image)
+    detections(whole_image, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
     assert written[0] < written[1] < written[2]
     assert read_table(tmp_path / "out.parquet", DETECTIONS)["photo_key"].to_pylist() == ["a-1", "a-2", "a-3"]
 
@@ -203,13 +195,13 @@ def test_detections_writes_the_photographs_it_was_given(
     photograph = encoded(scene((50, 50)))
     write_images(tmp_path, "s0", {"a-1": photograph, "a-2": photograph}, (50, 50))
     with pytest.raises(RuntimeError, match=rf"out\.parquet: 1 photographs .*, such as {key or 'a-2'}"):
-        search(tmp_path, whole_image)
+        detections(whole_image, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
     assert not (tmp_path / "out.parquet").exists()
 
 
 def test_detections_of_an_empty_shard(tmp_path: Path, whole_image: Path) -> None:
     write_images(tmp_path, "s0", {}, (1, 1))
-    search(tmp_path, whole_image)
+    detections(whole_image, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)
     assert read_table(tmp_path / "out.parquet", DETECTIONS).num_rows == 0
 
 
@@ -219,26 +211,4 @@ def test_detections_needs_a_known_detector(tmp_path: Path, text: str | None) -> 
     if text is not None:
         (tmp_path / "detector.json").write_text(text)
     with pytest.raises(InputError, match=r"detector\.json"):
-        search(tmp_path, tmp_path)
-
-
-def test_a_cap_is_told_before_anything_is_searched(tmp_path: Path) -> None:
-    """Two animals in the left one of two tiles of the photograph a-0, none in the other."""
-    write_images(tmp_path, "s0", {"a-0": b"no picture", "a-2": "not found"}, (200, 100))
-    two = [[0.0, 0, 10, 10], [20.0, 0, 30, 10]]
-    trained = tmp_path / "yolo"  # without weights: it is refused before they are missed
-    write_json(trained / "detector.json", {"family": "yolo"})
-    for split in ("validation", "test"):
-        write_annotations(tmp_path / "a.json", {"a-0": (split, two), "a-1": (split, two * 9)}, (200, 100))
-        with pytest.raises(
-            InputError, match=r"a\.json: photograph a-0 has 2 .* in one tile and detections\.max_boxes = 2"
-        ):
-            search(tmp_path, trained, tile_px=100, max_boxes=2)
-    write_json(trained / "detector.json", {"family": "yolo", "most": 2})
-    with pytest.raises(InputError, match=r"a-0 has 2 .* the detector gives at most 2 of a tile; take a detector that"):
-        search(tmp_path, trained, tile_px=100)
-    write_json(trained / "detector.json", {"family": "whole_image", "most": 2})  # as prescribed, not as trained
-    search(tmp_path, trained, tile_px=100)
-    # what is learned from is not judged, and what was not fetched is not searched
-    write_annotations(tmp_path / "a.json", {"a-0": ("train", two), "a-2": ("test", two)}, (200, 100))
-    search(tmp_path, trained, tile_px=100, max_boxes=2)
+        detections(tmp_path, tmp_path / "s0.parquet", tmp_path / "s0.tar", tmp_path / "out.parquet", **OPTIONS)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from crop_shards import drawn_crop
 from handed_over import GROUND, Blobs, answers, photograph, write_study
-from photo_shards import SLICING, encoded, write_annotations, write_images
+from photo_shards import SLICING, encoded, write_images
 from PIL import ExifTags, Image
 
 from instar import detectors, params
@@ -242,9 +242,7 @@ def test_probabilities_are_those_of_the_stages(
     options: dict[str, Any] = {"floor": 0.01, "nms_iou": 0.5, "max_boxes": 300, "workers": 1}
     options |= {**SLICING, "tile_px": 1024, "batch": 2}
     images = tmp_path / "s0.parquet", tmp_path / "s0.tar"
-    write_json(tmp_path / "detector/detector.json", {"family": "whole_image"})
-    write_annotations(tmp_path / "a.json", {}, (240, 120))
-    detections(tmp_path / "detector", *images, tmp_path / "a.json", tmp_path / "boxes.parquet", **options)
+    detections(tmp_path / "detector", *images, tmp_path / "boxes.parquet", **options)
     (tmp_path / "crops").mkdir()
     out = tmp_path / "crops/s0.parquet", tmp_path / "crops/s0.tar"
     crops(*images, tmp_path / "boxes.parquet", *out, confidence=0.3, workers=1, **cut)

@@ -308,8 +308,7 @@ def test_watershed_goes_through_the_stages(tmp_path: Path) -> None:
     stage(tmp_path, "watershed")
     section: Any = OmegaConf.create(compose("ants", [])).detections
     out = tmp_path / "out.parquet"
-    images = tmp_path / "images/s0.parquet", tmp_path / "images/s0.tar"
-    detections(tmp_path / "detector", *images, tmp_path / "a.json", out, **section)
+    detections(tmp_path / "detector", tmp_path / "images/s0.parquet", tmp_path / "images/s0.tar", out, **section)
     (row,) = pq.read_table(out).to_pylist()
     assert row["detector"] == load(tmp_path / "detector").name
     assert [row[name] for name in ("x_min", "y_min", "x_max", "y_max")] == pytest.approx([5, 10, 25, 22], abs=1)

@@ -13,9 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from instar import detectors
-from instar.annotations import read_annotations
 from instar.boxes import NO_ANIMAL, clipped_boxes, non_empty, order_by_score
-from instar.caps import check_all_caps
 from instar.detectors import Boxes, Detector
 from instar.merge import Metric, Rule, merged
 from instar.photographs import Row, decoded, in_order
@@ -32,7 +30,6 @@ def detections(
     detector: Path,
     images: Path,
     images_tar: Path,
-    annotations: Path,
     out: Path,
     *,
     floor: float,
@@ -61,8 +58,6 @@ def detections(
         detector: folder that the stage detector wrote.
         images: table of the shard's photographs; those with a reason are no rows of the result.
         images_tar: the shard's photographs.
-        annotations: COCO JSON with a split for each image; before anything is searched its animals on the densest tile
-            of a photograph that is to be judged are held against ``max_boxes`` and the detector's own limit.
         out: table to write, a row for each box or one with a reason for a photograph without any.
         floor: boxes with a lower score are not kept.
         tile_px: a photograph with a longer side is sliced into tiles of this side.
@@ -79,15 +74,9 @@ def detections(
         batch: tiles through the model at a time.
         precision: of the model's arithmetic on a GPU, float32, bfloat16 or float16; a CPU takes float32.
         workers: threads that decode photographs ahead of the model.
-
-    Raises:
-        InputError: if a cap hides annotated animals, or the detector cannot be had.
     """
     table = read_table(images, IMAGES)
     rows = table.filter(pc.is_null(table["reason"])).select(["key", "offset", "size", "region"]).to_pylist()
-    animals, _ = read_annotations(annotations)
-    caps = max_boxes, annotations, detectors.own_cap(detector)
-    check_all_caps(animals, table, *caps, tile_px=tile_px, tile_overlap=tile_overlap)
     model = detectors.load(detector)
     merging = (merge, merge_metric, merge_threshold, merge_comparable, merge_whole_first)
     slicing = Slicing(tile_px, tile_overlap, whole, *merging, batch, precision)

@@ -15,7 +15,7 @@ rule detections:
         flags=GRAPH.flags("detections", without=("shards",)),
     shell:
         "{params.job} --log {log:q} -- instar detections --detector {input.detector:q} --images {input.images:q}"
-        " --images_tar {input.images_tar:q} --annotations {input.annotations:q} --out {output.detections:q} {params.flags}"
+        " --images_tar {input.images_tar:q} --out {output.detections:q} {params.flags}"
 
 
 rule detection_metrics:

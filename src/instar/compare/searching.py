@@ -34,8 +34,7 @@ def search(detector: Path, study: Path, out: Path, params: Params, splits: Seque
     given = params.detections
     kept_of_a_tile(detector, given.max_boxes)  # it tells
     check_caps_of(study, params, splits, own_cap(detector))
-    path = study / "annotations.json"
-    annotated, _ = read_annotations(path)
+    annotated, _ = read_annotations(study / "annotations.json")
     every = pa.array([photograph.key for photograph in annotated], pa.string())
     keys = pa.array([photograph.key for photograph in annotated if photograph.split in splits], pa.string())
     for shard in params.shards:
@@ -45,7 +44,7 @@ def search(detector: Path, study: Path, out: Path, params: Params, splits: Seque
         searched = out / f"searched/{shard}.parquet"
         write_table(searched, rows.filter(pc.is_in(rows["key"], keys)), IMAGES)
         tar = study / f"images/{shard}.tar"
-        detections(detector, searched, tar, path, out / f"detections/{shard}.parquet", **asdict(given))
+        detections(detector, searched, tar, out / f"detections/{shard}.parquet", **asdict(given))
 
 
 def check_caps_of(study: Path, params: Params, splits: Sequence[str], own: Own | None = None) -> None:
