@@ -264,7 +264,7 @@ TAXA_PREDICTIONS = pa.schema(
             field
             for rank in ("family", "order", "class")
             for field in (
-                pa.field(rank, pa.string()),  # the most probable; null where no class of the rank is possible
+                pa.field(rank, pa.string()),  # the most probable within the rank above; null for none
                 pa.field(f"{rank}_probability", pa.float32(), nullable=False),
             )
         ),

@@ -7,7 +7,7 @@ import numpy as np
 
 from instar.masks import Masks
 from instar.records.trays.assemble import overlaps
-from instar.records.trays.taxa import Taxa, rank_depth
+from instar.records.trays.taxa import Taxa, depth_by_form, rank_depth
 
 #: Between two labels of one insect.
 SEPARATOR = ";"
@@ -23,7 +23,7 @@ class Label:
         high: id of the taxon that is sure; None where there is none, or a name may be of a higher one that the taxonomy
             does not have.
         low: ids of those that are not, by rank and name.
-        unknown: names that the taxonomy does not have; of unknown rank, so that none of the others is sure.
+        unknown: names that the taxonomy does not have.
         is_split: whether two labels share the highest rank.
         is_apart: whether a lower label lies outside the sure one.
     """
@@ -38,8 +38,8 @@ class Label:
 def label(names: list[str], taxa: Taxa) -> Label:
     """The labels of an insect by confidence: the one of the highest rank is sure, those below it are not.
 
-    Where two share the highest rank, the lowest taxon that holds both is sure and both are not. Where the taxonomy does
-    not have a name, nothing is sure, since that name may be of the highest rank.
+    Where two share the highest rank, the lowest taxon that holds both is sure and both are not. Beside a name that the
+    taxonomy does not have nothing is sure, since it may be of the highest rank, unless its form tells that it is not.
 
     Args:
         names: as the annotators wrote them, each perhaps several with ``SEPARATOR`` between them.
@@ -51,7 +51,7 @@ def label(names: list[str], taxa: Taxa) -> Label:
     ids = sorted({one for one in found.values() if one}, key=lambda one: (rank_depth(one), one))
     if not ids:
         return given
-    if given.unknown:
+    if any(depth_by_form(name) <= rank_depth(ids[0]) for name in given.unknown):
         given.low = ids
         return given
     highest = [one for one in ids if rank_depth(one) == rank_depth(ids[0])]
@@ -79,7 +79,7 @@ def counts(labels: list[Label]) -> Counter[str]:
         found["insects with low-confidence labels"] += bool(one.low)
         found["insects with a label that the taxonomy does not have"] += bool(one.unknown)
         found["insects with low-confidence labels alone, beside one that the taxonomy does not have"] += bool(
-            one.low and one.unknown
+            one.low and one.unknown and one.high is None
         )
         found["insects with two labels of the highest rank"] += one.is_split
         found["insects with a low-confidence label outside the high-confidence one"] += one.is_apart

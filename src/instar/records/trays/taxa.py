@@ -4,6 +4,7 @@ BOLD data packages: https://boldsystems.org/data/data-packages. Dyntaxa, the Swe
 Archive: https://www.gbif.org/dataset/de8934f4-a136-481c-a87a-b0b202b80a31.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ RANKS += ("subfamily", "tribe", "genus", "species")
 #: Those that BOLD has.
 BOLD_RANKS = tuple(rank for rank in RANKS if rank not in ("suborder", "infraorder", "superfamily"))
 _DYNTAXA_RANKS = ("suborder", "infraorder", "superfamily")
+
+_ENDINGS = {"oidea": "superfamily", "idae": "family", "inae": "subfamily", "ini": "tribe"}
 
 #: A group that is no taxon; it stands between order and superfamily.
 INFORMAL = "informal"
@@ -117,6 +120,16 @@ def _depth(one: str) -> tuple[float, str]:
 def rank_depth(one: str) -> float:
     """How far down a taxon's rank is: 0 for a kingdom, 11 for a species."""
     return _depth(one)[0]
+
+
+def depth_by_form(name: str) -> float:
+    """How far down a name's rank is by its form alone, -inf where that tells nothing.
+
+    Family-group names end as the International Code of Zoological Nomenclature, article 29.2, says; two words are a
+    species.
+    """
+    rank = "species" if " " in name else next((rank for end, rank in _ENDINGS.items() if name.endswith(end)), None)
+    return RANKS.index(rank) if rank else -math.inf
 
 
 def read_taxa(bold: Path, dyntaxa: Path, barcodes: Iterable[Names]) -> Taxa:
