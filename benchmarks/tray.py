@@ -10,7 +10,7 @@ Quality: smaller trays, drawn with other seeds than those that the detector lear
 the same rule, and the study's get the same predictions; the confidence from which one counts is chosen for each way
 on other trays.
 
-Trays and the detector, a small one that learns from drawn tiles for some minutes, are kept in a folder below the
+Trays and the detector, a small one that learns from drawn tiles for about 40 minutes, are kept in a folder below the
 system's temporary one.
 """
 
@@ -72,7 +72,7 @@ class Size:
     others: int  # trays for the quality, half of them to choose the confidence on
 
 
-FULL = Size(8192, 5464, 2000, 512, 0.15, 6, 256, 240, 10, 8)
+FULL = Size(8192, 5464, 2000, 512, 0.15, 6, 256, 900, 14, 8)
 SMALL = Size(1024, 768, 60, 256, 0.3, 1, 256, 0, 0, 2)
 
 
