@@ -60,7 +60,8 @@ def test_a_detector_of_individuals_needs_something_to_learn_from(tmp_path: Path)
 def test_a_detector_of_trays_needs_outlines(tmp_path: Path, name: str) -> None:
     source, params = tmp_path / "trays", tmp_path / "params.yaml"
     source.mkdir()
-    (source / "taxa_20250307_coco.json").write_text("{}")
+    for other in ("taxa_20250307_coco.json", "zenodo-15479861.json"):
+        (source / other).write_text("{}")
 
     def read(*overrides: str) -> dag.Dag:
         params.write_text(compose("trays", [f"records.source={source}", *overrides]))

@@ -52,6 +52,21 @@ def test_nothing_is_annotated(tmp_path: Path, source: Path, capsys: pytest.Captu
     assert f"{source}: no outlines in it" in capsys.readouterr().err
 
 
+def test_json_of_another_kind(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(source / "images/A.jpg")
+    about = {"record": 15, "title": "trays", "files": {"a.zip": "0" * 32}, "unpacked": []}
+    (source / "zenodo-15.json").write_text(json.dumps(about))
+    assert animals(stage(source, tmp_path / "out")) == []
+    assert "JSON that is not read" not in capsys.readouterr().err
+    (source / "camera.json").write_text('{"model": "D850"}')
+    (source / "images/track.json").write_text("[[60.1, 24.9]]")
+    assert animals(stage(source, tmp_path / "out")) == []
+    told = f"{source}: JSON that is not read as outlines: 2, such as {source / 'camera.json'}"
+    assert told in capsys.readouterr().err
+    coco(source / "result.json", ["A.jpg"], [outline(1, 0, [INSECT], None)])
+    assert len(animals(insects(source, tmp_path / "out"))) == 1
+
+
 def test_cvat(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture(source / "images/default/A.jpg")
     drawn = [

@@ -195,8 +195,9 @@ def _holds(path: Path, word: bytes) -> bool:
 
 def _is_outlined(source: Path) -> bool:
     """Whether a folder of trays has a file that may hold outlines, anywhere; that of the labels alone holds none."""
-    found = (path for name in OUTLINES for path in (source.rglob(name) if name == "*.json" else source.glob(name)))
-    return any(not (path.parent == source and path.name.startswith("taxa")) for path in found)
+    from instar.records.trays.exports import may_hold  # here, since it loads NumPy
+
+    return any(may_hold(source, path) for name in OUTLINES for path in source.rglob(name))
 
 
 def _fetching(key: str, params: Params) -> str:

@@ -3,6 +3,8 @@
 import base64
 import json
 import math
+import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from io import BytesIO
@@ -16,16 +18,16 @@ from instar.errors import InputError
 from instar.masks import from_bitmaps
 from instar.records.annotated import class_names
 from instar.records.folder import SUFFIXES, upright_size
-from instar.records.trays.stream import elements
+from instar.records.trays.stream import CHUNK, elements
 
 #: The files of outlines that MassID45's layout and this project's own have.
 OWN = ("annots*.json", "annotations.json")
 #: Folders of a set that hold no annotations of whole photographs.
 _OTHER = ("annotation_tiles", "truth")
-#: Text files beside YOLO's labels that are none.
-_NO_LABELS = ("classes.txt", "notes.txt")
+#: Files that hold no outlines, whatever else is in the folder: what ``instar source zenodo`` notes, text beside labels.
+_NO_OUTLINES = re.compile(r"zenodo-\d+\.json|classes\.txt|notes\.txt")
 
-COCO, LABELME, VIA, YOLO = "COCO", "LabelMe", "VIA", "YOLO"
+COCO, LABELME, VIA, LABEL_STUDIO, YOLO = "COCO", "LabelMe", "VIA", "Label Studio", "YOLO"
 #: What the first keys of a file say of its form; Label Studio has categories in a file of notes, too.
 _FORMS = {"images": COCO, "annotations": COCO, "shapes": LABELME}
 _REMEDY = "export the outlines as COCO, and put that as annotations.json into the folder"
@@ -39,6 +41,7 @@ def outline_files(source: Path) -> list[Path]:
 
     Those of its own layout go before others: COCO of any name in the folder (Label Studio), below ``annotations``
     (CVAT) or beside the photographs (Roboflow); YOLO's text files of polygons below ``labels``; LabelMe's files.
+    Of JSON of another kind one line tells.
 
     Raises:
         InputError: if two are of its own layout, there are several forms, or one that is not read.
@@ -48,22 +51,21 @@ def outline_files(source: Path) -> list[Path]:
         raise InputError(f"{own[1]}: is there beside {own[0].name}; keep one of them")
     if own:
         return own
-    forms = defaultdict(list)
-    unknown = []
+    forms: dict[str | None, list[Path]] = defaultdict(list)
     for path in _below(source, ".json"):
-        form = _form(path)
-        if form:
-            forms[form].append(path)
-        elif path.parent in (source, source / "annotations"):
-            unknown.append(path)
-    labels = [path for path in _below(source, ".txt") if "labels" in path.relative_to(source).parts[:-1]]
-    if labels := [path for path in labels if path.name not in _NO_LABELS]:
+        forms[_form(path)].append(path)
+    unknown = forms.pop(None, [])
+    if labels := [path for path in _below(source, ".txt") if "labels" in path.relative_to(source).parts[:-1]]:
         forms[YOLO] = labels
-    if VIA in forms or (unknown and not forms):
-        path, what = (forms[VIA][0], "is VIA's") if VIA in forms else (unknown[0], "holds no outlines in COCO form")
+    theirs = forms.pop(LABEL_STUDIO, [])
+    if VIA in forms or (theirs and not forms):
+        own_form = f"holds no outlines in COCO form but {LABEL_STUDIO}'s own"
+        path, what = (forms[VIA][0], "is VIA's") if VIA in forms else (theirs[0], own_form)
         raise InputError(f"{path}: {what}, which is not read; {_REMEDY}")
+    if passed := [*unknown, *theirs]:
+        print(f"{source}: JSON that is not read as outlines: {len(passed)}, such as {passed[0]}", file=sys.stderr)
     if len(forms) > 1:
-        first = ", ".join(f"{form}: {paths[0]}" for form, paths in sorted(forms.items()))
+        first = ", ".join(f"{form}: {paths[0]}" for form, paths in sorted(forms.items(), key=str))
         raise InputError(f"{source}: outlines in {len(forms)} forms ({first}); keep one")
     paths = next(iter(forms.values()), [])
     # beside them Datumaro may write captions, keypoints and more of the same photographs
@@ -103,13 +105,23 @@ def _apart(key: str, one: Any, place: Path) -> Any:
 
 
 def _below(source: Path, suffix: str) -> list[Path]:
-    found = sorted(path for path in source.rglob(f"*{suffix}") if path.is_file() and not path.name.startswith("."))
-    found = [path for path in found if path.relative_to(source).parts[0] not in _OTHER]
-    return [path for path in found if not (path.parent == source and path.name.startswith("taxa"))]
+    return sorted(path for path in source.rglob(f"*{suffix}") if may_hold(source, path))
+
+
+def may_hold(source: Path, path: Path) -> bool:
+    """Whether a file below the folder may hold outlines by its name; that of the labels alone holds none."""
+    if path.name.startswith(".") or _NO_OUTLINES.fullmatch(path.name) or not path.is_file():
+        return False
+    is_label = path.parent == source and path.name.startswith("taxa")
+    return not is_label and path.relative_to(source).parts[0] not in _OTHER
 
 
 def _form(path: Path) -> str | None:
     """The form of a JSON file; None for what holds no annotations."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.read(CHUNK)
+    if head.lstrip().startswith("["):
+        return LABEL_STUDIO if '"annotation' in head else None
     try:
         for key, one in elements(path):
             if key in _FORMS:
