@@ -201,6 +201,29 @@ def test_labelme(tmp_path: Path, source: Path) -> None:
         insects(source, tmp_path / "out")
 
 
+def test_damaged_files_among_others(tmp_path: Path, source: Path) -> None:
+    told: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": [], "imagePath": "A.jpg", "imageData": None}
+    told |= {"imageHeight": 40, "imageWidth": 100}
+    for name in "AB":
+        picture(source / f"images/{name}.jpg")
+    drawn = [{"label": "insect", "shape_type": "polygon", "points": [[5, 5], [15, 5], [15, 15], [5, 15]]}]
+    (source / "images/A.json").write_text(json.dumps(told | {"shapes": drawn}))
+    whole = json.dumps(told | {"imagePath": "B.jpg"})
+    (source / "images/B.json").write_text(whole)
+    # a photograph that was looked at and has no insect is annotated
+    assert boxes(insects(source, tmp_path / "out")) == {"trays-A": [[5, 5, 10, 10]], "trays-B": []}
+    for text in ("", whole[:20], json.dumps(told | {"shapes": drawn})[:80]):
+        (source / "images/B.json").write_text(text)
+        with pytest.raises(InputError, match=r"B.json: not a COCO JSON .*, or remove it if it holds no outlines$"):
+            insects(source, tmp_path / "out")
+    for path in (source / "images").glob("*.json"):
+        path.unlink()
+    coco(source / "annotations/instances_a.json", ["A.jpg"], [outline(1, 0, [INSECT], None)])
+    (source / "annotations/instances_b.json").write_text("")
+    with pytest.raises(InputError, match=r"instances_b.json: not a COCO JSON"):
+        insects(source, tmp_path / "out")
+
+
 def test_what_is_not_read_is_refused(tmp_path: Path, source: Path) -> None:
     picture(source / "images/A.jpg")
     path = source / "via_project.json"

@@ -28,8 +28,8 @@ _OTHER = ("annotation_tiles", "truth")
 _NO_OUTLINES = re.compile(r"zenodo-\d+\.json|classes\.txt|notes\.txt")
 
 COCO, LABELME, VIA, LABEL_STUDIO, YOLO = "COCO", "LabelMe", "VIA", "Label Studio", "YOLO"
-#: What the first keys of a file say of its form; Label Studio has categories in a file of notes, too.
-_FORMS = {"images": COCO, "annotations": COCO, "shapes": LABELME}
+#: What the first keys of a file say of its form (LabelMe's without shapes, too); Label Studio has categories in a file of notes, too.
+_FORMS = {"images": COCO, "annotations": COCO, "shapes": LABELME, "imagePath": LABELME}
 _REMEDY = "export the outlines as COCO, and put that as annotations.json into the folder"
 
 #: Points of a circle's outline.
@@ -44,7 +44,7 @@ def outline_files(source: Path) -> list[Path]:
     Of JSON of another kind one line tells.
 
     Raises:
-        InputError: if two are of its own layout, there are several forms, or one that is not read.
+        InputError: if two are of its own layout, there are several forms, one that is not read, or a damaged file.
     """
     own = [path for pattern in OWN for path in sorted(source.glob(pattern))]
     if len(own) > 1:
@@ -117,7 +117,11 @@ def may_hold(source: Path, path: Path) -> bool:
 
 
 def _form(path: Path) -> str | None:
-    """The form of a JSON file; None for what holds no annotations."""
+    """The form of a JSON file; None for what holds no annotations.
+
+    Raises:
+        InputError: if it is damaged before its form is told: it may be one of many that hold outlines.
+    """
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         head = file.read(CHUNK)
     if head.lstrip().startswith("["):
@@ -128,8 +132,8 @@ def _form(path: Path) -> str | None:
                 return _FORMS[key]
             if key.startswith("_via_") or (isinstance(one, dict) and "regions" in one):
                 return VIA
-    except InputError:
-        return None
+    except InputError as error:
+        raise InputError(f"{error}, or remove it if it holds no outlines") from None
     return None
 
 
