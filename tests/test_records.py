@@ -642,6 +642,11 @@ def test_split_by_observation() -> None:
             {str(i): str(i) for i in range(n)}, validation_share=0.15, test_share=0.2, seed=0
         )
         assert sorted(one_each.values()) == ["test", *["train"] * (n - 2), "validation"]
+    # uneven ones: the largest trains, whatever the order
+    uneven = {f"{name}{i}": name for name, n in (("a", 100), ("b", 1), ("c", 1)) for i in range(n)}
+    for seed in range(6):
+        splits_of = split_by_observation(uneven, **(shares | {"seed": seed}))
+        assert [splits_of["a0"], *sorted([splits_of["b0"], splits_of["c0"]])] == ["train", "test", "validation"]
     two = split_by_observation({"a": "a", "b": "b"}, validation_share=0.15, test_share=0.2, seed=0)
     assert sorted(two.values()) == ["train", "validation"]
     assert split_by_observation(observations, **(shares | {"seed": 1})) != splits

@@ -284,7 +284,8 @@ def split_by_observation(
     """Test, validation or train for each photograph, all of an observation in the same one.
 
     The observations stand in an order of their hashes and are cut where the shares of photographs are reached, each
-    to the side where more of its photographs lie. Of three observations and more at least one is in each.
+    to the side where more of its photographs lie. Of three observations and more at least one is in each: where one
+    would have none, the two smallest are for test and validation.
 
     Args:
         observations: observation id by photograph's key.
@@ -306,7 +307,8 @@ def split_by_observation(
         before += sizes[observation]
     if len(order) >= len(SPLITS) and len(set(splits.values())) < len(SPLITS):
         # so few, or so uneven, that one of the shares is less than half an observation
-        splits = dict.fromkeys(order, "train") | {order[0]: "test", order[1]: "validation"}
+        first, second = sorted(order, key=sizes.__getitem__)[:2]  # the largest trains
+        splits = dict.fromkeys(order, "train") | {first: "test", second: "validation"}
     return {key: splits[observation] for key, observation in observations.items()}
 
 
