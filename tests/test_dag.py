@@ -56,11 +56,15 @@ def test_a_detector_of_individuals_needs_something_to_learn_from(tmp_path: Path)
     read("detector=yolo11n")
 
 
-@pytest.mark.parametrize("name", ["annotations.json", "annots_20250307_coco.json", "x/A_1.json", "labels/a/A_1.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["annotations.json", "annots_20250307_coco.json", "x/A_1.json", "labels/a/A_1.txt", "train/labels/A_1.txt"],
+)
 def test_a_detector_of_trays_needs_outlines(tmp_path: Path, name: str) -> None:
     source, params = tmp_path / "trays", tmp_path / "params.yaml"
     source.mkdir()
-    for other in ("taxa_20250307_coco.json", "zenodo-15479861.json"):
+    (source / "labels").mkdir()
+    for other in ("taxa_20250307_coco.json", "zenodo-15479861.json", "labels/classes.txt"):
         (source / other).write_text("{}")
 
     def read(*overrides: str) -> dag.Dag:

@@ -18,7 +18,7 @@ DVC_YAML = Path("dvc.yaml")
 #: Beside photographs of one's own, one of them holds the boxes that a detector learns from; see ``records.annotated``.
 ANNOTATIONS = ("annotations.json", "annotations", "labels")
 #: Of trays: MassID45's and this project's own names, or what an annotation tool exports; see ``records.trays.read``.
-OUTLINES = ("annots*.json", "annotations.json", "*.json", "labels/**/*.txt")
+OUTLINES = ("annots*.json", "annotations.json", "*.json", "**/labels/**/*.txt")
 #: The published set of a kind, and the command that fetches it.
 SOURCES = {"trays": ("MassID45", "zenodo"), "individuals": ("AnimalCLEF25", "kaggle")}
 
