@@ -28,7 +28,8 @@ _OTHER = ("annotation_tiles", "truth")
 _NO_OUTLINES = re.compile(r"zenodo-\d+\.json|classes\.txt|notes\.txt")
 
 COCO, LABELME, VIA, LABEL_STUDIO, YOLO = "COCO", "LabelMe", "VIA", "Label Studio", "YOLO"
-#: What the first keys of a file say of its form (LabelMe's without shapes, too); Label Studio has categories in a file of notes, too.
+#: What the first keys of a file say of its form, LabelMe's without shapes, too; Label Studio has categories in a file
+#: of notes, too.
 _FORMS = {"images": COCO, "annotations": COCO, "shapes": LABELME, "imagePath": LABELME}
 _REMEDY = "export the outlines as COCO, and put that as annotations.json into the folder"
 
