@@ -211,10 +211,23 @@ def test_no_label_is_sure_beside_one_of_unknown_rank(taxa: Taxa) -> None:
         assert (given.high, given.low, given.unknown) == (None, low, [names.partition(";")[0]])
         assert not given.is_split
         assert not given.is_apart
-    for names, high in (("Chironomidae; Nosuchinae", "family:Chironomidae"), ("Diptera; No such", "order:Diptera")):
+    for names, high in (
+        ("Chironomidae; Nosuchinae", "family:Chironomidae"),
+        ("Diptera; Musca nosuch", "order:Diptera"),
+    ):
         assert label([names], taxa).high == high  # lower by its form
     assert label(["Chironomidae; Nosuchoidea"], taxa).high is None
     assert label(["Chironomidae; Nosuchidae"], taxa).high is None
+    for name in (
+        "Hymenoptera indet.",
+        "Hymenoptera indet",
+        "Diptera sp.",
+        "unknown fly",
+        "Diptera larva",
+        "No such one",
+    ):
+        given = label(["Diptera", name], taxa)
+        assert (given.high, given.low) == (None, ["order:Diptera"])  # two words that are no species
     beside = "insects with low-confidence labels alone, beside one that the taxonomy does not have"
     both = [label(["Brachycera; Chironomidae"], taxa), label(["Beetle"], taxa), label(["Diptera"], taxa)]
     assert counts(both)[beside] == 1

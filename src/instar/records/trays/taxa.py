@@ -5,6 +5,7 @@ Archive: https://www.gbif.org/dataset/de8934f4-a136-481c-a87a-b0b202b80a31.
 """
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -53,6 +54,24 @@ MICRO_FAMILIES = frozenset(_FAMILIES.split())
 
 #: What sources write where they have no name.
 _NO_NAMES = {"", "none", "na", "nan", "n/a", "null", "unknown", "incertae sedis"}
+
+_TWO_WORDS = re.compile(r"[A-Z][a-z]+ ([a-z-]{3,})")
+#: Second words that are no epithets, of names at any rank ("Hymenoptera indet").
+_NO_EPITHETS = {
+    "indet",
+    "undet",
+    "spp",
+    "spec",
+    "species",
+    "aff",
+    "larva",
+    "larvae",
+    "nymph",
+    "nymphs",
+    "pupa",
+    "pupae",
+}
+_NO_EPITHETS |= {"adult", "adults", "imago", "egg", "eggs", "female", "male", "fly", "beetle", "wasp", "moth"}
 
 _HEADING_BYTES = 1 << 16
 
@@ -125,10 +144,14 @@ def rank_depth(one: str) -> float:
 def depth_by_form(name: str) -> float:
     """How far down a name's rank is by its form alone, -inf where that tells nothing.
 
-    Family-group names end as the International Code of Zoological Nomenclature, article 29.2, says; two words are a
-    species.
+    Family-group names end as the International Code of Zoological Nomenclature, article 29.2, says; a name
+    with a capital and an epithet is a species.
     """
-    rank = "species" if " " in name else next((rank for end, rank in _ENDINGS.items() if name.endswith(end)), None)
+    if " " in name:
+        words = _TWO_WORDS.fullmatch(name)
+        rank = "species" if words and words[1] not in _NO_EPITHETS else None
+    else:
+        rank = next((rank for end, rank in _ENDINGS.items() if name.endswith(end)), None)
     return RANKS.index(rank) if rank else -math.inf
 
 
