@@ -213,7 +213,7 @@ def test_no_label_is_sure_beside_one_of_unknown_rank(taxa: Taxa) -> None:
         assert not given.is_apart
     for names, high in (
         ("Chironomidae; Nosuchinae", "family:Chironomidae"),
-        ("Diptera; Musca nosuch", "order:Diptera"),
+        ("Diptera; Musca nox", "order:Diptera"),
     ):
         assert label([names], taxa).high == high  # lower by its form
     assert label(["Chironomidae; Nosuchoidea"], taxa).high is None
