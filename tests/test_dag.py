@@ -20,6 +20,8 @@ from instar.tables import IMAGES, write_table
 from instar.workflow import tell_dropped
 
 SOURCE = ROOT / "src"
+#: Linux gives its bytes, but does not map them.
+OF_SYSTEM = Path("/sys/devices/system/cpu/online")
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +66,8 @@ def test_a_detector_of_trays_needs_outlines(tmp_path: Path, name: str) -> None:
     source, params = tmp_path / "trays", tmp_path / "params.yaml"
     source.mkdir()
     (source / "labels").mkdir()
+    (source / "x.json").mkdir()
+    (source / "a.json").symlink_to("nothing")
     for other in ("taxa_20250307_coco.json", "zenodo-15479861.json", "labels/classes.txt"):
         (source / other).write_text("{}")
 
@@ -84,6 +88,8 @@ def test_a_classifier_of_taxa_needs_taxa(tmp_path: Path) -> None:
     source.mkdir()
     params.write_text(compose("trays", [f"records.source={source}", "labels=[taxon]"]))
     outlines = source / "annotations.json"
+    (source / "x.json").mkdir()
+    (source / "a.json").symlink_to("nothing")
     for text in ("", '{"annotations": [{"id": 1, "segmentation": []}]}'):
         outlines.write_text(text)
         with pytest.raises(
@@ -95,6 +101,16 @@ def test_a_classifier_of_taxa_needs_taxa(tmp_path: Path) -> None:
     outlines.write_text("{}")
     (source / "taxa_20250307_coco.json").write_text("{}")
     dag.read(params)
+
+
+@pytest.mark.skipif(not OF_SYSTEM.is_file(), reason=f"no {OF_SYSTEM}")
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    source, params = tmp_path / "trays", tmp_path / "params.yaml"
+    source.mkdir()
+    params.write_text(compose("trays", [f"records.source={source}", "labels=[taxon]"]))
+    (source / "annotations.json").symlink_to(OF_SYSTEM)
+    with pytest.raises(InputError, match=r"annotations.json: cannot be read \(.*\); mend it or remove it"):
+        dag.read(params)
 
 
 @pytest.mark.parametrize(("study", "command"), [("trays", "zenodo"), ("individuals", "kaggle")])

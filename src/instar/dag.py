@@ -187,10 +187,15 @@ def _check_taxa(source: Path, params_path: Path) -> None:
 
 def _holds(path: Path, word: bytes) -> bool:
     """Whether a file holds a word; of gigabytes, no more than what the system reads ahead is in memory."""
-    if not path.stat().st_size:
+    if not path.is_file():  # a folder or a dangling link may be called so, too
         return False
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(word) >= 0
+    try:
+        if not path.stat().st_size:
+            return False
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(word) >= 0
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend it or remove it") from None
 
 
 def _is_outlined(source: Path) -> bool:

@@ -47,7 +47,7 @@ def outline_files(source: Path) -> list[Path]:
     Raises:
         InputError: if two are of its own layout, there are several forms, one that is not read, or a damaged file.
     """
-    own = [path for pattern in OWN for path in sorted(source.glob(pattern))]
+    own = [path for pattern in OWN for path in sorted(source.glob(pattern)) if not path.is_dir()]
     if len(own) > 1:
         raise InputError(f"{own[1]}: is there beside {own[0].name}; keep one of them")
     if own:
@@ -123,8 +123,11 @@ def _form(path: Path) -> str | None:
     Raises:
         InputError: if it is damaged before its form is told: it may be one of many that hold outlines.
     """
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        head = file.read(CHUNK)
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            head = file.read(CHUNK)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend it or remove it") from None
     if head.lstrip().startswith("["):
         return LABEL_STUDIO if '"annotation' in head else None
     try:
