@@ -23,7 +23,7 @@ from instar.evaluation.abundance import Finding
 from instar.evaluation.answered import Answered
 from instar.evaluation.command import evaluation
 from instar.evaluation.counted import ABUNDANCE, Sizes, counted, truths_of
-from instar.evaluation.taxa import ALL, BARCODED, COMMON, DIFFERENCE, GAIN, _accuracies, _classes, trained_of
+from instar.evaluation.taxa import ALL, BARCODED, COMMON, DIFFERENCE, GAIN, _accuracies, _classes, _nested, trained_of
 from instar.export.command import export
 from instar.identify.command import identify
 from instar.lineages import read_lineages
@@ -72,6 +72,14 @@ def test_accuracies_with_and_without_barcodes_by_hand() -> None:
     balanced = {way: found["order", way]["mean_over_taxa"] for way in (ALL, BARCODED, COMMON, GAIN)}
     assert balanced == {ALL: 0.25, BARCODED: 0.75, COMMON: 0.5, GAIN: 0.25}
     assert (found["family", ALL]["crops"], found["family", ALL]["photographs"]) == (2, 2)
+
+
+def test_nothing_is_most_common_where_no_class_is() -> None:
+    trained = {**TRAINED, "order": Counter[str]()}
+    rows = list(_accuracies(JUDGED, ANSWERED, np.ones(3, bool), trained, resamples=100, seed=0))
+    assert [row["prediction"] for row in rows if row["rank"] == "order"] == [ALL, BARCODED, DIFFERENCE]
+    order = _nested(rows, trained)["order"]
+    assert order["most_common"] is None and COMMON not in order
 
 
 def test_what_trained_is_told_of_classes_alone() -> None:

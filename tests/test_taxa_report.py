@@ -121,6 +121,16 @@ def test_accuracies_and_abundances(tmp_path: Path) -> None:
     assert head + beside in " ".join(given["out"].read_text().split())
 
 
+def test_a_rank_without_a_class_has_no_most_common_taxon(tmp_path: Path) -> None:
+    share = {"value": 0.0, "low": 0.0, "high": 0.0, "mean_over_taxa": 0.0}
+    order = dict.fromkeys(("all taxa", "barcoded taxa", "difference"), share)
+    given = write_taxa(tmp_path, [], {"order": {"crops": 2, "photographs": 1, "most_common": None, **order}})
+    assert re.search(r"\+0\.0 \(\+0\.0 to \+0\.0\) points – – 0(\.0)? % and –", section(given))
+    page = " ".join(given["out"].read_text().split())
+    assert re.search(r"names the right order for [^;]* of the held-out crops\.", page)
+    assert "always naming" not in page and "always None" not in page
+
+
 def test_abundances_beside_what_was_annotated(tmp_path: Path) -> None:
     lines = [
         line("one", None, rank=None, annotated=1900),

@@ -180,7 +180,10 @@ def _accuracies(
     resamples: int,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of ``ACCURACY``; none for a rank that no judged crop's animal is known at."""
+    """Rows of ``ACCURACY``; none for a rank that no judged crop's animal is known at.
+
+    Of a rank without a class none tells what is the most common.
+    """
     for rank in TAXON_RANKS:
         judged = is_judged & rows[rank].notna().to_numpy()
         if not judged.any():
@@ -192,8 +195,9 @@ def _accuracies(
             for way in (ALL, BARCODED)
         }
         hits[DIFFERENCE] = hits[BARCODED] - hits[ALL]
-        hits[COMMON] = (truth == _most_common(trained[rank])).astype(float)
-        hits[GAIN] = hits[BARCODED] - hits[COMMON]
+        if most_common := _most_common(trained[rank]):
+            hits[COMMON] = (truth == most_common).astype(float)
+            hits[GAIN] = hits[BARCODED] - hits[COMMON]
         common = {"rank": rank, "crops": int(judged.sum()), "photographs": len(set(photographs))}
         for way, values in hits.items():
             told = accuracy(values, photographs, None, resamples=resamples, seed=seed)

@@ -30,8 +30,9 @@ def sentence(inputs: Inputs, confidence: float) -> str:
         top1 = classifier.measures(inputs.metrics["evaluation"])[0]
         text += f"; the classifier names the right species for {top1.short} of the held-out crops"
     if inputs.has_taxa and (order := right_at_order(inputs.metrics["evaluation"])):
-        text += f"; the classifier names the right order for {order.short} of the held-out crops; "
-        text += beside_order(inputs.metrics["evaluation"])[0]
+        text += f"; the classifier names the right order for {order.short} of the held-out crops"
+        beside = beside_order(inputs.metrics["evaluation"])[0]
+        text += f"; {beside}" if beside else ""
     if inputs.has_individuals:
         judged = inputs.metrics["evaluation"]
         text += (

@@ -66,9 +66,12 @@ def _accuracies(metrics: dict[str, Any]) -> Table:
         found = metrics["accuracy"].get(rank)
         if found:
             told = [_measured(found[way], signed=way == "difference") for way in _WAYS]
-            always = f"{found['most_common']}: {_measured(found[_COMMON], signed=False)}"
-            means = " and ".join(percent(found[way]["mean_over_taxa"]) for way in ("barcoded taxa", _COMMON))
-            lines.append([rank, f"{found['crops']:,}", *told, always, _measured(found[_GAIN], signed=True), means])
+            always, gain, mean = "–", "–", "–"
+            if found["most_common"]:
+                always = f"{found['most_common']}: {_measured(found[_COMMON], signed=False)}"
+                gain, mean = _measured(found[_GAIN], signed=True), percent(found[_COMMON]["mean_over_taxa"])
+            means = f"{percent(found['barcoded taxa']['mean_over_taxa'])} and {mean}"
+            lines.append([rank, f"{found['crops']:,}", *told, always, gain, means])
     sentence = "Answers go down from the class: the most probable order of that class, the most probable family of "
     sentence += "that order. The most common taxon in training is what a classifier that learnt nothing could always "
     sentence += "name; the gain is that of the answers with barcodes over it. The mean over taxa, of these two, weighs "
@@ -213,8 +216,10 @@ def right_at_order(metrics: dict[str, Any]) -> Measure | None:
 
 
 def beside_order(metrics: dict[str, Any]) -> tuple[str, str]:
-    """What always naming the most common order would reach, for a sentence and in short."""
+    """What always naming the most common order would reach, for a sentence and in short; empty if none is a class."""
     found = metrics["accuracy"]["order"]
+    if not found["most_common"]:
+        return "", ""
     text = f"always naming {found['most_common']}, the most common in training, would for {_always(found)}"
     text += "" if found[_GAIN]["low"] > 0 else ", so that no skill is shown"
     return text, f"always {found['most_common']}: {_always(found)}"
