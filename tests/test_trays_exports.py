@@ -196,6 +196,15 @@ def test_labelme(tmp_path: Path, source: Path) -> None:
     assert [one["area"] for one in animals(outputs)][2] == 5
     assert counts(outputs)["outlines"]["dropped"] == {"broken RLE": 1, "no outline": 3}
     assert outputs.json("metrics.json")["rows"] == {"in": 1, "out": 1, "dropped": {}}
+    # the parts of an animal, drawn with brush and pen
+    parts = [shape("mask", [[x, 20], [x + 2, 21]], group_id=2, mask=shapes[3]["mask"]) for x in (50, 53)]
+    parts.append(shape("polygon", [[56, 20], [60, 20], [60, 22], [56, 22]], group_id=2))
+    path.write_text(json.dumps(told | {"imageHeight": 40, "imageWidth": 100, "shapes": parts}))
+    outputs = insects(source, tmp_path / "out", min_mask_px=5)
+    assert [(one["bbox"], one["area"]) for one in animals(outputs)] == [([50, 20, 10, 2], 18)]
+    parts[1]["mask"] = "broken"
+    path.write_text(json.dumps(told | {"imageHeight": 40, "imageWidth": 100, "shapes": [shapes[0], *parts]}))
+    assert counts(insects(source, tmp_path / "out"))["outlines"]["dropped"] == {"broken RLE": 1}
     path.write_text('{"version": "5", "shapes": [1]}')
     with pytest.raises(InputError, match=r"A.json: not LabelMe's JSON .*; save it again"):
         insects(source, tmp_path / "out")

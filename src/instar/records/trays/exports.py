@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from instar.errors import InputError
-from instar.masks import from_bitmaps
+from instar.masks import from_bitmaps, from_polygons, joined_masks, united
 from instar.records.annotated import class_names
 from instar.records.folder import SUFFIXES, upright_size
+from instar.records.trays.outlines import points
 from instar.records.trays.stream import CHUNK, elements
 
 #: The files of outlines that MassID45's layout and this project's own have.
@@ -156,9 +157,9 @@ def _labelme(path: Path) -> Iterator[tuple[str, Any]]:
     yield "images", {"id": name, "file_name": name, "width": width, "height": height}
     for number, ((label, _), shapes) in enumerate(groups.items(), 1):
         yield "categories", {"id": label, "name": label}
-        masks = [_bitmap(shape, width, height) for shape in shapes if shape.get("shape_type") == "mask"]
-        rings = [_ring(shape) for shape in shapes]
-        outline = masks[0] if masks else [ring for ring in rings if ring is not None]
+        outline: Any = [ring for shape in shapes if (ring := _ring(shape)) is not None]
+        if masks := [shape for shape in shapes if shape.get("shape_type") == "mask"]:
+            outline = _painted(masks, outline, width, height)
         yield "annotations", {"id": number, "image_id": name, "category_id": label, "segmentation": outline}
 
 
@@ -176,16 +177,22 @@ def _ring(shape: dict[str, Any]) -> Any:
         return None
 
 
-def _bitmap(shape: dict[str, Any], width: int, height: int) -> dict[str, Any]:
-    """The RLE of a mask that LabelMe holds as a PNG of its box."""
+def _painted(shapes: list[dict[str, Any]], rings: list[Any], width: int, height: int) -> dict[str, Any]:
+    """The RLE of masks, each of which LabelMe holds as a PNG of its box, and of rings, all of one animal."""
+    parts = []
     try:
-        with Image.open(BytesIO(base64.b64decode(shape["mask"])), formats=("PNG",)) as image:
-            pixels = np.asarray(image.convert("L")) > 0
-        x, y = (round(value) for value in shape["points"][0])
-    except (KeyError, IndexError, TypeError, ValueError, SyntaxError, OSError):
+        for shape in shapes:
+            with Image.open(BytesIO(base64.b64decode(shape["mask"])), formats=("PNG",)) as image:
+                pixels = np.asarray(image.convert("L")) > 0
+            x, y = (round(value) for value in shape["points"][0])
+            parts.append(from_bitmaps([pixels], [(x, y)]).clipped(0, 0, width, height))
+        drawn = [ring.ravel().tolist() for ring in points(rings) if len(ring) >= 3]
+    except (KeyError, IndexError, TypeError, ValueError, SyntaxError, OverflowError, OSError):
         return {}  # which is broken RLE
-    mask = from_bitmaps([pixels], [(x, y)]).clipped(0, 0, width, height)
-    return {"size": [height, width], "counts": mask.rle(height, width)[0].decode("ascii")}
+    if drawn:
+        parts.append(from_polygons([drawn], height, width))
+    whole = united(joined_masks(parts), np.array([0, len(parts)]))
+    return {"size": [height, width], "counts": whole.rle(height, width)[0].decode("ascii")}
 
 
 def _yolo(source: Path, paths: list[Path]) -> Iterator[tuple[str, Any]]:
