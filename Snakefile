@@ -9,7 +9,7 @@ from instar.errors import InputError
 
 _workflow.prefer_own_tools()
 try:
-    GRAPH = _dag.read()
+    GRAPH = _dag.read(look=workflow.is_main_process)
 except InputError as error:
     raise SystemExit(f"instar: {error}")
 

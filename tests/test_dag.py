@@ -96,9 +96,16 @@ def test_a_classifier_of_taxa_needs_taxa(tmp_path: Path) -> None:
             InputError, match=r"no outline in .*trays carries one; give taxa_<date>_coco.json, or 'taxon'"
         ):
             dag.read(params)
-    outlines.write_text('{"annotations": [{"id": 1, "taxon": "Diptera"}]}')
-    dag.read(params)
-    outlines.write_text("{}")
+    dag.read(params, look=False)
+    (source / "images").mkdir()
+    (source / "images/A.json").write_text('{"shapes": [{"label": "taxon", "flags": {"taxon": true}}]}')
+    with pytest.raises(InputError, match="no outline"):  # LabelMe's cannot carry one
+        dag.read(params)
+    for name in ("annotations.json", "annotations/instances_default.json", "train/_annotations.coco.json"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text('{"annotations": [{"id": 1, "taxon": "Diptera"}]}')
+        dag.read(params)
+        (source / name).write_text("{}")
     (source / "taxa_20250307_coco.json").write_text("{}")
     dag.read(params)
 

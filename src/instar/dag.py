@@ -19,6 +19,8 @@ DVC_YAML = Path("dvc.yaml")
 ANNOTATIONS = ("annotations.json", "annotations", "labels")
 #: Of trays: MassID45's and this project's own names, or what an annotation tool exports; see ``records.trays.read``.
 OUTLINES = ("annots*.json", "annotations.json", "*.json", "**/labels/**/*.txt")
+#: COCO's, which may tell taxa; LabelMe's many files beside photographs, pictures in them, cannot.
+WITH_TAXA = ("*.json", "annotations/*.json", "**/_annotations.coco.json")
 #: The published set of a kind, and the command that fetches it.
 SOURCES = {"trays": ("MassID45", "zenodo"), "individuals": ("AnimalCLEF25", "kaggle")}
 
@@ -129,8 +131,12 @@ class Dag:
         return found
 
 
-def read(params_path: Path = PATH) -> Dag:
+def read(params_path: Path = PATH, *, look: bool = True) -> Dag:
     """The DAG of the study in ``params_path``.
+
+    Args:
+        params_path: params.yaml.
+        look: into the source folder, for what there is to learn from; a job need not, since the run began with it.
 
     Raises:
         InputError: if the parameters are not valid (see ``instar.params.load``), dvc.yaml or a file or folder that
@@ -151,9 +157,10 @@ def read(params_path: Path = PATH) -> Dag:
                 f"{params_path}: {key} = {value}: no such file or folder; {_fetching(key, params)}put it there or name "
                 "where it lies (an experiment outside the workspace needs an absolute path)"
             )
-    if params.records.kind in SOURCES and params.detector.epochs and Path(params.records.source).is_dir():
+    look = look and Path(params.records.source).is_dir()
+    if look and params.records.kind in SOURCES and params.detector.epochs:
         _check_annotated(params, params_path)
-    if params.labels == ["taxon"] and Path(params.records.source).is_dir():
+    if look and params.labels == ["taxon"]:
         _check_taxa(Path(params.records.source), params_path)
     return Dag(params, {name: _stage(name, body, values) for name, body in bodies.items()})
 
@@ -178,7 +185,7 @@ def _check_taxa(source: Path, params_path: Path) -> None:
     """Refuse a classifier of taxa where no outline can carry one; a table of labels, or the word in a file, will do."""
     if any(source.glob("taxa*.json")):
         return
-    if not any(_holds(path, b'"taxon"') for path in source.rglob("*.json")):
+    if not any(_holds(path, b'"taxon"') for name in WITH_TAXA for path in source.glob(name)):
         raise InputError(
             f"{params_path}: labels = [taxon] learns taxa, and no outline in {source} carries one; give "
             "taxa_<date>_coco.json, or 'taxon' of each outline in annotations.json (data/README.md), or set labels=[]"
