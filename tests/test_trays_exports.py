@@ -13,7 +13,7 @@ from test_trays import animals, counts, left_out, source, stage
 from tray_folder import outline, picture, ring
 
 from instar.errors import InputError
-from instar.records.trays.exports import outline_files
+from instar.records.trays.exports import exported, outline_files
 
 __all__ = ["source"]  # the fixture
 
@@ -116,6 +116,14 @@ def test_names_that_label_studio_changed(tmp_path: Path, source: Path) -> None:
         insects(source, tmp_path / "out")
 
 
+def test_a_name_that_is_none(tmp_path: Path, source: Path) -> None:
+    picture(source / "images/A.jpg")
+    coco(source / "result.json", ["A.jpg", "%2e"], [outline(1, 0, [INSECT], None)])
+    outputs = insects(source, tmp_path / "out")
+    assert boxes(outputs) == {"trays-A": [[5, 5, 10, 10]]}
+    assert counts(outputs)["outlines"]["dropped"] == {}
+
+
 def test_samples_of_changed_names(tmp_path: Path, source: Path) -> None:
     for name in ("1a2b3c4d-GAA_1", "98765432-GAA_2"):
         picture(source / f"images/{name}.jpg")
@@ -160,6 +168,25 @@ def test_yolo_polygons(tmp_path: Path, source: Path, images: str, labels: str) -
     assert [one["bbox"] for one in animals(outputs)] == [[5, 5, 10, 10]]
     dropped = {"category debris": 1, "no outline": 1, "coordinates are no pairs of numbers": 1, "unknown category": 1}
     assert counts(outputs)["outlines"]["dropped"] == dropped
+
+
+def test_a_folder_of_labelled_photographs_is_listed_once(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ABC":
+        picture(source / f"images/{name}.jpg")
+        (source / "labels").mkdir(exist_ok=True)
+        (source / f"labels/{name}.txt").write_text("0 0.05 0.125 0.15 0.125 0.15 0.375")
+    listed: list[Path] = []
+    glob = Path.glob
+
+    def told(path: Path, pattern: str) -> Any:
+        listed.append(path)
+        return glob(path, pattern)
+
+    paths = outline_files(source)
+    monkeypatch.setattr(Path, "glob", told)
+    found = [one["file_name"] for key, one in exported(source, paths) if key == "images"]
+    assert found == ["images/A.jpg", "images/B.jpg", "images/C.jpg"]
+    assert listed.count(source / "images") == 1
 
 
 def test_labelme(tmp_path: Path, source: Path) -> None:

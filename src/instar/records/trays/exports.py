@@ -198,11 +198,15 @@ def _painted(shapes: list[dict[str, Any]], rings: list[Any], width: int, height:
 def _yolo(source: Path, paths: list[Path]) -> Iterator[tuple[str, Any]]:
     """YOLO's polygons: a line ``class x1 y1 x2 y2 …`` for each animal, as shares of width and height."""
     names = class_names(source)
+    folders: dict[Path, dict[str, Path]] = {}
     for path in paths:
         place = path.relative_to(source)
         at = len(place.parts) - 1 - place.parts[::-1].index("labels")
         stem = Path(*place.parts[:at], "images", *place.parts[at + 1 :]).with_suffix("")
-        photograph = next((one for one in (source / stem).parent.glob("*") if _is_of(one, stem.name)), None)
+        folder = (source / stem).parent
+        if folder not in folders:
+            folders[folder] = {one.stem: one for one in folder.glob("*") if one.suffix.lower() in SUFFIXES}
+        photograph = folders[folder].get(stem.name)
         size = upright_size(photograph) if photograph else None
         name = str(photograph.relative_to(source) if photograph else stem)
         yield "images", {"id": str(place), "file_name": name}
@@ -213,10 +217,6 @@ def _yolo(source: Path, paths: list[Path]) -> Iterator[tuple[str, Any]]:
                     yield "categories", {"id": fields[0], "name": names.get(fields[0], fields[0])}
                 more = {"image_id": str(place), "category_id": fields[0]}
                 yield "annotations", {"id": number, **more, "segmentation": _scaled(fields[1:], size)}
-
-
-def _is_of(path: Path, stem: str) -> bool:
-    return path.stem == stem and path.suffix.lower() in SUFFIXES
 
 
 def _scaled(fields: list[str], size: tuple[int, int] | None) -> list[Any]:

@@ -120,7 +120,7 @@ class Folder:
         if tray := self.find(f"{folder}/{name}") or self.find(name):
             return tray
         parts = PurePosixPath(unquote(name).replace("\\", "/").replace("?d=", "/")).parts
-        if not (elsewhere or parts[0] in ("/", "..") or ":" in parts[0]):
+        if not parts or not (elsewhere or parts[0] in ("/", "..") or ":" in parts[0]):
             return None
         for first in range(1, len(parts)):
             if tray := self.trays.get("/".join(parts[first:])):
