@@ -212,7 +212,7 @@ def settle() -> bool:
     """
     if not _DVC_LOCK.is_file() or os.environ.get(RUN_VARIABLE) or os.environ.get(_SETTLING_VARIABLE):
         return False
-    graph = dag.read()
+    graph = dag.read(look=False)
     seen = _look(graph)
     try:
         last = json.loads(_SETTLED.read_text())
