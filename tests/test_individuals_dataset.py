@@ -264,6 +264,27 @@ def test_what_was_held_out_earlier_is_known_by_another_name(tmp_path: Path, caps
     assert told in capsys.readouterr().err
 
 
+def test_who_trained_stays_known_where_a_held_out_individual_is_merged_into_it(tmp_path: Path) -> None:
+    def splits(day: str | None, earlier: str) -> dict[str, str]:
+        own = [photograph(n, "y", f"2019-07-{day}") for n, day in enumerate(("05", "09", "14"))]
+        merge = ("individuals-3-0,relabel,y,me,2026-05-01,,",)
+        photographs = [*own, photograph(3, "x", day), photograph(4, "z", "2019-07-01")]
+        rows = run(tmp_path, photographs, merge, f"{earlier}y 2019-07-14,validation\n")
+        return {key[-3]: row["split"] for key, row in rows.items()}
+
+    known = {"0": "train", "1": "train", "2": "validation", "3": "test", "4": "train"}
+    assert splits("2019-07-01", "x 2019-07-01,test\n") == known
+    assert splits(None, "individuals-3,test\n") == known  # without a date it stands before all others
+    # on the first day, of which the photographs of y that trained are now held out, too
+    assert splits("2019-07-05", "x 2019-07-05,test\n") == known | {"0": "test"}
+    # the earlier run knew of the review, and y by the photograph that it moved
+    assert splits("2019-07-01", "y 2019-07-05,test\ny 2019-07-09,test\n")["3"] == "train"
+    # y was new, and stays so
+    days = "y 2019-07-05,test\ny 2019-07-09,test\n"
+    assert set(splits("2019-07-01", f"x 2019-07-01,test\n{days}").values()) == {"train", "test", "validation"}
+    assert splits("2019-07-20", days)["3"] != "train"
+
+
 @pytest.mark.parametrize("place", [0, None])
 def test_a_sample_that_asks_for_a_photograph_of_the_database_is_refused(tmp_path: Path, place: int | None) -> None:
     photographs = [one | {"submission_rows": 3} for one in some()]

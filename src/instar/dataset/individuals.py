@@ -114,8 +114,8 @@ def individuals(
     else:
         of_new = new_share if split_by == "open_set" else None
         kept = _to_split(rows, known)
-        held = _held_before(kept, known, held_before)
-        _split(kept, share=held_out_share, new_share=of_new, seed=seed, earlier=held)
+        seen, held = _seen(kept, known, held_before)
+        _split(kept, seen, share=held_out_share, new_share=of_new, seed=seed, earlier=held)
     trains = {row["label"] for row in rows if row["split"] == TRAIN}
     for row in rows:
         row["is_new"] = row["label"] not in trains if row["split"] and row["label"] else None
@@ -239,10 +239,15 @@ def _drawn(known: Mapping[str, Row]) -> dict[str, str]:
 
 
 def _split(
-    kept: Sequence[Row], *, share: float, new_share: float | None, seed: int, earlier: Mapping[str, str]
+    kept: Sequence[Row],
+    seen: Sequence[Seen],
+    *,
+    share: float,
+    new_share: float | None,
+    seed: int,
+    earlier: Mapping[str, str],
 ) -> None:
     """Put each crop into a split by time, and with a ``new_share`` by open_set."""
-    seen = [Seen(row["label"], row["dataset"], row["observation_id"], row["observed_at"]) for row in kept]
     if new_share is None:
         splits = by_time(seen, share=share, seed=seed, earlier=earlier)
     else:
@@ -258,14 +263,23 @@ def _called(row: Row, known: Mapping[str, Row]) -> set[str]:
     return {encounter_of(name, one["date"], one["photo_key"]) for name in names} | {one["photo_key"]}
 
 
-def _held_before(kept: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str]) -> dict[str, str]:
-    """What an earlier run held out, by the encounters' ids of now; test where photographs of both come together."""
+def _seen(
+    kept: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str]
+) -> tuple[list[Seen], dict[str, str]]:
+    """The photographs to split, and what an earlier run held out, by the encounters' ids of now.
+
+    An encounter is for the test where photographs of both splits come together.
+    """
+    seen: list[Seen] = []
     found: dict[str, str] = {}
-    for row in kept if earlier else ():
-        splits = {earlier[name] for name in _called(row, known) if name in earlier} | {found.get(row["observation_id"])}
-        if split := next((one for one in (TEST, VALIDATION) if one in splits), None):
-            found[row["observation_id"]] = split
-    return found
+    for row in kept:
+        identity, dataset, encounter = known[row["photo_key"]]["identity"], row["dataset"], row["observation_id"]
+        splits = {earlier[name] for name in _called(row, known) if name in earlier} if earlier else set()
+        own = identity is not None and row["label"] in _names(identity, dataset)
+        seen.append(Seen(row["label"], dataset, encounter, row["observed_at"], bool(splits) if own else None))
+        if splits:
+            found[encounter] = TEST if TEST in splits or found.get(encounter) == TEST else VALIDATION
+    return seen, found
 
 
 def _met_again(rows: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str], path: Path) -> Row:
