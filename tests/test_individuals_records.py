@@ -313,7 +313,9 @@ def test_a_detector_learns_from_boxes_beside_the_table(tmp_path: Path) -> None:
         label(source / f"labels/{name}.txt", "0 0.5 0.5 0.5 0.5\n")
     label(source / "labels/4.txt", "")
     label(source / "labels/turtles/5.txt", "0 0.5 0.5 0.5 0.5\n")
-    coco = records(source, tmp_path, annotation_split="photograph").json("annotations.json")
+    outputs = records(source, tmp_path, annotation_split="photograph")
+    coco = outputs.json("annotations.json")
+    assert outputs.json("metrics.json")["annotations"]["left_out"] == {"a part alone is searched": 1}
     # of the sixth its box alone is searched, so that it would tell nothing of a detector
     assert [one["file_name"] for one in coco["images"]] == [f"individuals-{n}" for n in range(1, 6)]
     assert {one["split"] for one in coco["images"]} == {"train", "validation", "test"}
@@ -330,6 +332,28 @@ def test_a_detector_learns_from_boxes_beside_the_table(tmp_path: Path) -> None:
         "individuals-5",
     ]
     assert outputs.json("metrics.json")["annotations"]["boxes"] == {"train": 1, "validation": 0, "test": 0}
+
+
+def test_boxes_go_to_no_other_photograph_of_the_name(tmp_path: Path) -> None:
+    rows = [row("t1", "a", path="turtles/1.png", bbox="[0, 0, 5, 5]"), row("l1", "b", path="lynx/1.png")]
+    rows += [row("t2", "a", path="turtles/2.png", bbox=box) for box in ("[0, 0, 5, 5]", "[5, 0, 3, 5]")]
+    rows[-1]["image_id"] = "t2 again"
+    rows += [row("l3", "b", path="lynx/3.png"), row("l4", "b", path="lynx/4.png"), row("l5", "b", path="lynx/5.png")]
+    source = write_source(tmp_path / "given", rows, header=[*HEADER, "bbox"])
+    names = ["1.png", "turtles/1.png", "2.png", "3.png", "4.png", "lynx/5.png", "6.png"]
+    images = [{"id": n, "file_name": name, "width": 8, "height": 6} for n, name in enumerate(names)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [0, 0, 5, 5]} for n in range(len(names))]
+    told = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "turtle"}]}
+    label(source / "annotations.json", json.dumps(told))
+    outputs = records(source, tmp_path, annotation_split="photograph")
+    found = [one["file_name"] for one in outputs.json("annotations.json")["images"]]
+    assert found == ["individuals-l3", "individuals-l4", "individuals-l5"]
+    # which of both 1.png is nobody can say, and there is no 6.png
+    left_out = {"a part alone is searched": 2, "not among the records": 2}
+    assert outputs.json("metrics.json")["annotations"]["left_out"] == left_out
+    told["images"], told["annotations"] = images[1:2], boxes[1:2]  # nothing but a part's is no fault
+    label(source / "annotations.json", json.dumps(told))
+    assert records(source, tmp_path).json("annotations.json")["images"] == []
 
 
 def test_rows_without_an_id_are_named_by_their_path(tmp_path: Path) -> None:
