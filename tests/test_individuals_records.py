@@ -356,6 +356,14 @@ def test_boxes_go_to_no_other_photograph_of_the_name(tmp_path: Path) -> None:
     assert records(source, tmp_path).json("annotations.json")["images"] == []
 
 
+def test_a_file_that_is_called_annotations_and_holds_none(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "given", [row("1", "a")])
+    for text in ('{"1.png": {"turtle": "a"}}', "[1]"):
+        label(source / "annotations.json", text)
+        with pytest.raises(InputError, match=r"annotations.json: not a COCO JSON .* needs none, move the file away"):
+            records(source, tmp_path)
+
+
 def test_rows_without_an_id_are_named_by_their_path(tmp_path: Path) -> None:
     header = ["identity", "path"]
     given = [("a", "1.png"), ("a", "1.png"), ("b", "2.png"), ("c", "2.png"), ("d", ""), ("e", ""), ("f", "3.png")]
