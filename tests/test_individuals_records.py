@@ -156,6 +156,7 @@ def test_a_table_as_the_competition_has_it(tmp_path: Path, capsys: pytest.Captur
         "licences_not_read": 0,
         "queries_with_identity": 0,
         "boxes": 0,
+        "boxes_cut": 0,
         "segmentations_not_read": 0,
         "submission": {
             "asked": 1,
@@ -275,8 +276,10 @@ def test_boxes_part_the_individuals_of_a_photograph(tmp_path: Path, capsys: pyte
         ("f", "4.png", "[1, 2, 3]", ""),
         ("f", "5.png", "[1, 2, 3, nan]", ""),
         ("f", "6.png", "[1, 2, 0, 3]", ""),
-        ("f", "7.png", "[-2, 2, 3, 3]", ""),
-        ("f", "8.png", "[7, 2, 3, 3]", ""),
+        ("j", "7.png", "[-2, 2, 3, 3]", ""),  # cut at the edges
+        ("k", "8.png", "[1, 2, 9, 6]", ""),
+        ("f", "10.png", "[8, 2, 3, 3]", ""),  # beside it
+        ("f", "11.png", "[0, -3, 3, 3]", ""),
         ("g", "9.png", "[0, 0, 5, 5]", ""),  # the whole photograph shows this one, too
         ("h", "9.png", "", ""),
         ("i", "missing.png", "no box", ""),
@@ -285,19 +288,27 @@ def test_boxes_part_the_individuals_of_a_photograph(tmp_path: Path, capsys: pyte
     outputs = records(source, tmp_path)
     known = {one["photo_key"]: one["identity"] for one in individuals(outputs)}
     regions = {known[one["key"]]: (one["url"], one["region"]) for one in outputs.rows}
-    assert regions == {"a": ("1.png", [0, 0, 5, 5]), "d": ("2.png", [0, 0, 8, 6]), "e": ("3.png", None)}
+    assert regions == {
+        "a": ("1.png", [0, 0, 5, 5]),
+        "d": ("2.png", [0, 0, 8, 6]),
+        "e": ("3.png", None),
+        "j": ("7.png", [0, 2, 1, 5]),
+        "k": ("8.png", [1, 2, 8, 6]),
+    }
     assert sorted(reason for _, reason in outputs.dropped) == [
+        "bbox beside the photograph",
+        "bbox beside the photograph",
         "bbox is not four numbers",
         "bbox is not four numbers",
-        "bbox leads out of the photograph",
-        "bbox leads out of the photograph",
         "bbox without an area",
         *["listed twice, differently"] * 5,
         "no such file",
     ]
-    assert (counts(outputs)["boxes"], counts(outputs)["segmentations_not_read"]) == (6, 1)
+    assert (counts(outputs)["boxes"], counts(outputs)["segmentations_not_read"]) == (8, 1)
+    assert counts(outputs)["boxes_cut"] == 2
     shown = capsys.readouterr().err
     assert "1 rows have a segmentation, which is not read, such as line 3 (1.png)" in shown
+    assert "2 boxes lead out of their photographs and are cut, such as line 11 (7.png)" in shown
     assert "photographs dropped: bbox without an area: 1, such as line 10 (6.png)" in shown
 
 

@@ -160,7 +160,8 @@ def _check_asked(known: Collection[Row], table: Path) -> None:
         raise InputError(
             f"{table}: sample_submission.csv asks for {wanted} images, of which line {missing[0] + 2}{more} is no "
             "query that records took; give a photograph of the database the split query in metadata.csv or put a "
-            "missing one below the source, or take such lines out of the sample, and run records again"
+            "missing one below the source, or mend its bbox (records tells what it dropped), or take such "
+            "lines out of the sample, and run records again"
         )
 
 

@@ -118,6 +118,7 @@ def read(
     counts["licences_not_read"] = len(unread)
     counts["queries_with_identity"] = sum(row.had_identity for row in rows)
     counts["boxes"] = sum(row.region is not None for row in rows)
+    counts["boxes_cut"] = sum(row.cut for row in rows)
     counts["segmentations_not_read"] = sum(row.outlined for row in rows)
     counts["submission"] = _submission(asked, rows, taken)
     for line in _warnings(source, rows, counts, dates, unread):
@@ -248,6 +249,8 @@ def _warnings(
         yield f"{table}: photographs dropped: {reason}: {len(dropped)}, such as {_named(dropped[0])}"
     if given := [row for row in rows if row.had_identity]:
         yield f"{table}: {len(given)} queries have an identity, which is not used, such as {_named(given[0])}"
+    if cut := [row for row in rows if row.cut]:
+        yield f"{table}: {len(cut)} boxes lead out of their photographs and are cut, such as {_named(cut[0])}"
     if outlined := [row for row in rows if row.outlined]:
         yield f"{table}: {len(outlined)} rows have a segmentation, which is not read, such as {_named(outlined[0])}"
     if counts["files_in_several_rows"]:
