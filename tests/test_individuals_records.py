@@ -283,6 +283,8 @@ def test_boxes_part_the_individuals_of_a_photograph(tmp_path: Path, capsys: pyte
         ("g", "9.png", "[0, 0, 5, 9]", ""),  # the whole photograph shows this one, too
         ("h", "9.png", "", ""),
         ("i", "missing.png", "no box", ""),
+        ("l", "12.png", "[0, 0, 4, 6]", ""),
+        ("m", "12.png", "[4, 0, 4, 6]", ""),
     ]
     source = write_source(tmp_path / "given", (dict(zip(header, row, strict=True)) for row in given), header=header)
     outputs = records(source, tmp_path)
@@ -294,6 +296,8 @@ def test_boxes_part_the_individuals_of_a_photograph(tmp_path: Path, capsys: pyte
         "e": ("3.png", None),
         "j": ("7.png", [0, 2, 1, 5]),
         "k": ("8.png", [1, 2, 8, 6]),
+        "l": ("12.png", [0, 0, 4, 6]),
+        "m": ("12.png", [4, 0, 8, 6]),
     }
     assert sorted(reason for _, reason in outputs.dropped) == [
         "bbox beside the photograph",
@@ -304,11 +308,9 @@ def test_boxes_part_the_individuals_of_a_photograph(tmp_path: Path, capsys: pyte
         *["listed twice, differently"] * 5,
         "no such file",
     ]
-    assert (counts(outputs)["boxes"], counts(outputs)["segmentations_not_read"]) == (
-        4,
-        1,
-    )  # a box of what is dropped is none
-    assert counts(outputs)["boxes_cut"] == 2
+    told = counts(outputs)
+    assert (told["boxes"], told["boxes_cut"]) == (6, 2)  # not those of dropped rows
+    assert (told["segmentations_not_read"], told["files_in_several_rows"]) == (1, 3)
     shown = capsys.readouterr().err
     assert "1 rows have a segmentation, which is not read, such as line 3 (1.png)" in shown
     assert "2 boxes lead out of their photographs and are cut, such as line 11 (7.png)" in shown

@@ -272,7 +272,8 @@ def _region(text: str, width: int, height: int) -> tuple[list[int] | None, str |
 
 
 def mark_repeated(rows: Iterable[Row]) -> int:
-    """Give the reason to rows whose file another row has, too; returns how many files stand in several rows.
+    """Give the reason to rows whose file another row has, too; returns how many files stand in several
+    rows, with different boxes or not.
 
     Queries stay, since each must be answered. Of several rows that say the same the first stays; where they differ in
     identity or part, none can be trusted. Where all rows of a file have a box, those of different boxes are different.
@@ -297,7 +298,7 @@ def mark_repeated(rows: Iterable[Row]) -> int:
             again, reason = known, DIFFERENTLY
         for row in again:
             row.reason = reason
-    return len(repeated)
+    return sum(len(group) > 1 for group in of_file.values())
 
 
 def read_submission(path: Path) -> dict[str, int]:
