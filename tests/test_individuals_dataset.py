@@ -196,9 +196,30 @@ def test_the_published_split_lets_encounters_part_and_tells_how_many(tmp_path: P
     assert sorted(of(rows, "split")) == ["train"] * 16 + ["validation"] * 4
     leaks = metrics(tmp_path)["leakage"]["validation"]
     # the first turtle's photographs have no hash, and nothing is like those
-    assert leaks == {"photographs": 4, "encounter": 4, "near_duplicate": 3}
+    told = {"photographs": 4, "encounter": 4, "near_duplicate": 3, "other_individual_of_the_file": 0}
+    assert leaks == told
     run(tmp_path, some())
     assert metrics(tmp_path)["leakage"]["validation"]["encounter"] == 0
+
+
+def test_another_individual_of_the_file_is_no_leak(tmp_path: Path) -> None:
+    def leaks(*files: str) -> list[int]:
+        photographs = some()
+        for n, file in zip((0, 2), files, strict=True):  # the first of t0 trains, the last is held out
+            photographs[n] |= {"phash": 1 << 40, "sha256": file}
+        photographs[4] |= {"phash": 1 << 40, "sha256": "b"}  # t1's trains
+        run(tmp_path, photographs)
+        found = metrics(tmp_path)["leakage"].values()
+        return [sum(one[name] for one in found) for name in ("near_duplicate", "other_individual_of_the_file")]
+
+    assert leaks("a", "c") == [1, 0]  # looks like two others
+    assert leaks("a", "b") == [1, 1]  # like one, and is of the other's file
+    assert leaks("b", "b") == [1, 1]  # twice the same individual of a file
+    photographs = some()
+    for n in (2, 4):
+        photographs[n] |= {"phash": 1 << 40, "sha256": "b"}
+    run(tmp_path, photographs)
+    assert sum(one["near_duplicate"] for one in metrics(tmp_path)["leakage"].values()) == 0
 
 
 def test_the_published_split_goes_by_the_sources_order(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from instar.dataset.near import Neighbours
 from instar.errors import InputError
 from instar.files import write_csv, write_json
 from instar.progress import progress
-from instar.splits import encounter_of, hash_order, individual_of, name_of
+from instar.splits import encounter_of, hash_order, id_hash, individual_of, name_of
 from instar.tables import IDENTITY_DATASET, INDIVIDUALS, NEW_INDIVIDUAL, read_table, write_table
 
 RANK = "individual"
@@ -95,15 +95,15 @@ def individuals(
             "dataset.split_by to time or open_set"
         )
     rows: list[Row] = []
-    hashes: dict[str, int] = {}
+    looks: dict[str, tuple[int, str]] = {}
     files: dict[str, str] = {}
     for shard in progress(shards, "shards read"):
-        for key, of_photograph in crop_rows(crops, shard):
+        for key, of_photograph in crop_rows(crops, shard, "photo_sha256"):
             if key not in known:
                 raise InputError(f"{crops}: {key} is not in {table}; run the stages from records on again")
             for one in sorted(of_photograph, key=_surest):
                 rows.append(_row(one, known[key], licences, min_crop_px))
-                hashes[one["key"]] = one["photo_phash"] or 0
+                looks[one["key"]] = one["photo_phash"] or 0, one["photo_sha256"] or key
                 files[one["key"]] = one["sha256"]
     reviewed = _decide(rows, decisions, files, known.values())
     _best(rows)
@@ -126,7 +126,7 @@ def individuals(
     write_csv(out_examples, _EXAMPLE, _examples(rows, seed))
     told = {"review": reviewed, "photographs": _without_crop(rows, known, drawn)}
     told["earlier"] = _met_again(rows, known, held_before, earlier)
-    write_json(out_metrics, _figures(rows, hashes, near_duplicate_bits, split_by) | told)
+    write_json(out_metrics, _figures(rows, looks, near_duplicate_bits, split_by) | told)
 
 
 def _surest(crop: Row) -> tuple[float, float, str]:
@@ -339,7 +339,7 @@ def _examples(rows: Iterable[Row], seed: int) -> list[list[Any]]:
     ]
 
 
-def _figures(rows: Sequence[Row], hashes: Mapping[str, int], bits: int, split_by: str) -> Row:
+def _figures(rows: Sequence[Row], looks: Mapping[str, tuple[int, str]], bits: int, split_by: str) -> Row:
     dropped = Counter(row["reason"] for row in rows if row["reason"])
     kept = [row for row in rows if row["split"]]
     if len(rows) != len(kept) + dropped.total():
@@ -360,7 +360,7 @@ def _figures(rows: Sequence[Row], hashes: Mapping[str, int], bits: int, split_by
             }
             for name in datasets
         },
-        "leakage": _leakage(kept, hashes, bits),
+        "leakage": _leakage(kept, looks, bits),
     }
 
 
@@ -377,20 +377,40 @@ def _counts(rows: Iterable[Row]) -> Row:
     }
 
 
-def _leakage(kept: Sequence[Row], hashes: Mapping[str, int], bits: int) -> Row:
-    """How many held-out photographs have a training one of the same encounter, or that looks nearly the same."""
+def _leakage(kept: Sequence[Row], looks: Mapping[str, tuple[int, str]], bits: int) -> Row:
+    """How many held-out photographs have a training one of the same encounter, or that looks nearly the same.
+
+    ``looks`` has perceptual hash and sha256 of each crop's photograph. Another individual of the very same file tells
+    nothing of who this one is, and is counted apart.
+    """
     train = [row for row in kept if row["split"] == TRAIN]
     encounters = {row["observation_id"] for row in train}
-    pictures = np.array([hashes[row["key"]] for row in train], np.uint64)
-    index = Neighbours(pictures[pictures != 0], bits)
+    seen = _Looks.of(train, looks)
+    index = Neighbours(seen.hashes, bits)
     found = {}
     for split in (VALIDATION, TEST):
         held = [row for row in kept if row["split"] == split]
-        asked = np.array([hashes[row["key"]] for row in held], np.uint64)
-        near, _ = index.pairs(asked[asked != 0])
+        asked = _Looks.of(held, looks)
+        near, like = index.pairs(asked.hashes)
+        other = (asked.files[near] == seen.files[like]) & (asked.labels[near] != seen.labels[like])
         found[split] = {
             "photographs": len(held),
             "encounter": sum(row["observation_id"] in encounters for row in held),
-            "near_duplicate": len(np.unique(near)),
+            "near_duplicate": len(np.unique(near[~other])),
+            "other_individual_of_the_file": len(np.unique(near[other])),
         }
     return found
+
+
+class _Looks(NamedTuple):
+    """Perceptual hashes of the photographs that have one, and 64 bits for file and individual of each."""
+
+    hashes: np.ndarray
+    files: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], looks: Mapping[str, tuple[int, str]]) -> Self:
+        each = [(*looks[row["key"]], row["label"]) for row in rows if looks[row["key"]][0]]
+        codes = [(picture, id_hash(file), id_hash(label)) for picture, file, label in each]
+        return cls(*np.array(codes, np.uint64).reshape(-1, 3).T)
