@@ -37,12 +37,17 @@ Rows = dict[str, dict[str, Any]]
 
 
 def run(
-    folder: Path, photographs: list[dict[str, Any]], decisions: tuple[str, ...] = (), earlier: str = "", **given: Any
+    folder: Path,
+    photographs: list[dict[str, Any]],
+    decisions: tuple[str, ...] = (),
+    earlier: str = "",
+    columns: str = "",
+    **given: Any,
 ) -> Rows:
     """The rows by image id, or by key where a photograph has several crops."""
     write_study(folder, photographs)
     (folder / "decisions.csv").write_text("\n".join(["key,verdict,label,who,when,why,sha256", *decisions, ""]))
-    (folder / "earlier.csv").write_text(f"observation_id,split\n{earlier}")
+    (folder / "earlier.csv").write_text(f"observation_id,split{columns}\n{earlier}")
     names = ["crops", "none", "none", "none", "individuals.parquet", "decisions.csv", "earlier.csv", "none"]
     names += ["dataset.parquet"]
     names += ["held_out.csv", "specimen_crops", "metrics.json", "examples.csv", "found.csv"]
@@ -304,6 +309,19 @@ def test_who_trained_stays_known_where_a_held_out_individual_is_merged_into_it(t
     days = "y 2019-07-05,test\ny 2019-07-09,test\n"
     assert set(splits("2019-07-01", f"x 2019-07-01,test\n{days}").values()) == {"train", "test", "validation"}
     assert splits("2019-07-20", days)["3"] != "train"
+
+
+@pytest.mark.parametrize(("home", "held"), [("turtles", "0"), ("newts", "30"), ("bears", "0 30"), (None, "0 30")])
+def test_only_the_data_set_that_had_the_name_is_held_out(tmp_path: Path, home: str | None, held: str) -> None:
+    newts = [photograph(30 + n, "newts/t0", f"2020-01-0{n + 1}", dataset="newts") for n in range(3)]
+    line = "t0 2020-01-01,test"
+    earlier = f"{line}\n" if home is None else f"{line},{home}\n"
+    rows = run(tmp_path, [*shared(), *newts], earlier=earlier, columns="" if home is None else ",dataset")
+    first = [f"individuals-{n}-0" for n in (0, 30)]
+    assert [key for key in first if rows[key]["split"] == "test"] == [f"individuals-{n}-0" for n in held.split()]
+    with (tmp_path / "held_out.csv").open() as file:
+        homes = {row["observation_id"].split("/")[0]: row["dataset"] for row in csv.DictReader(file)}
+    assert homes["newts"] == "newts"
 
 
 @pytest.mark.parametrize("place", [0, None])

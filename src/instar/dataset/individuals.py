@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from instar.dataset.decisions import HELD_OUT, read_decisions, read_held_out
+from instar.dataset.decisions import HOMES, read_decisions, read_held_out, read_homes
 from instar.dataset.encounters import QUERY, TEST, TRAIN, VALIDATION, WAYS, Seen, by_time, open_set, published
 from instar.dataset.found import crop_rows
 from instar.dataset.near import Neighbours
@@ -65,9 +65,10 @@ def individuals(
         table: of ``tables.INDIVIDUALS``.
         decisions: CSV of a review's decisions: key, verdict (keep, drop, relabel), label, who, when, why, sha256.
         earlier: CSV of the encounters that an earlier run held out (its ``held_out.csv``): they keep their split, also
-            where their individual has got or lost its data set's name, or a review renamed it.
+            where their individual has got or lost its data set's name, or a review renamed it; of two data sets with
+            a name only the one that the table tells.
         out: gets a row of ``tables.IDENTITY_DATASET`` per crop, in the order of the shards.
-        out_held_out: gets the encounters with held-out photographs and their split, as CSV.
+        out_held_out: gets the encounters with held-out photographs, their split and data set, as CSV.
         out_metrics: gets the numbers and the leakage report, as JSON.
         out_examples: gets where up to 12 crops of each individual lie, as CSV.
         seed: of the split and of the examples.
@@ -94,6 +95,8 @@ def individuals(
             f"{earlier}: has rows, which the published split does not take; set dataset.earlier to the empty table, or "
             "dataset.split_by to time or open_set"
         )
+    datasets = {row["dataset"] for row in known.values()}
+    homes = {name: home for name, home in (read_homes(earlier) if held_before else {}).items() if home in datasets}
     rows: list[Row] = []
     looks: dict[str, tuple[int, str]] = {}
     files: dict[str, str] = {}
@@ -114,18 +117,18 @@ def individuals(
     else:
         of_new = new_share if split_by == "open_set" else None
         kept = _to_split(rows, known)
-        seen, held = _seen(kept, known, held_before)
+        seen, held = _seen(kept, known, held_before, homes)
         _split(kept, seen, share=held_out_share, new_share=of_new, seed=seed, earlier=held)
     trains = {row["label"] for row in rows if row["split"] == TRAIN}
     for row in rows:
         row["is_new"] = row["label"] not in trains if row["split"] and row["label"] else None
     _check(rows, crops)
     write_table(out, rows, IDENTITY_DATASET)
-    held_out = {row["observation_id"]: row["split"] for row in rows if row["split"] in (VALIDATION, TEST)}
-    write_csv(out_held_out, HELD_OUT, sorted(held_out.items()))
+    held_out = {tuple(row[name] for name in HOMES) for row in rows if row["split"] in (VALIDATION, TEST)}
+    write_csv(out_held_out, HOMES, sorted(held_out))
     write_csv(out_examples, _EXAMPLE, _examples(rows, seed))
     told = {"review": reviewed, "photographs": _without_crop(rows, known, drawn)}
-    told["earlier"] = _met_again(rows, known, held_before, earlier)
+    told["earlier"] = _met_again(rows, known, held_before, homes, earlier)
     write_json(out_metrics, _figures(rows, looks, near_duplicate_bits, split_by) | told)
 
 
@@ -257,15 +260,16 @@ def _split(
         row["split"] = split
 
 
-def _called(row: Row, known: Mapping[str, Row]) -> set[str]:
-    """The ids that a photograph's encounter may have had in an earlier run."""
+def _called(row: Row, known: Mapping[str, Row], homes: Mapping[str, str]) -> set[str]:
+    """The ids that a photograph's encounter may have had in an earlier run; ``homes`` are data sets by such ids."""
     one = known[row["photo_key"]]
     names = {name for told in (row["label"], one["identity"]) if told for name in _names(told, one["dataset"])}
-    return {encounter_of(name, one["date"], one["photo_key"]) for name in names} | {one["photo_key"]}
+    ids = {encounter_of(name, one["date"], one["photo_key"]) for name in names} | {one["photo_key"]}
+    return {name for name in ids if homes.get(name, one["dataset"]) == one["dataset"]}
 
 
 def _seen(
-    kept: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str]
+    kept: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str], homes: Mapping[str, str]
 ) -> tuple[list[Seen], dict[str, str]]:
     """The photographs to split, and what an earlier run held out, by the encounters' ids of now.
 
@@ -275,7 +279,7 @@ def _seen(
     found: dict[str, str] = {}
     for row in kept:
         identity, dataset, encounter = known[row["photo_key"]]["identity"], row["dataset"], row["observation_id"]
-        splits = {earlier[name] for name in _called(row, known) if name in earlier} if earlier else set()
+        splits = {earlier[name] for name in _called(row, known, homes) if name in earlier} if earlier else set()
         own = identity is not None and row["label"] in _names(identity, dataset)
         seen.append(Seen(row["label"], dataset, encounter, row["observed_at"], bool(splits) if own else None))
         if splits:
@@ -283,10 +287,12 @@ def _seen(
     return seen, found
 
 
-def _met_again(rows: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str], path: Path) -> Row:
+def _met_again(
+    rows: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str], homes: Mapping[str, str], path: Path
+) -> Row:
     """How many encounters an earlier run held out, and how many of them no photograph is of."""
     every = [*rows, *({"photo_key": key, "label": None} for key in known)]
-    lost = sorted(earlier.keys() - {name for row in every for name in _called(row, known)}) if earlier else []
+    lost = sorted(earlier.keys() - {name for row in every for name in _called(row, known, homes)}) if earlier else []
     if lost:
         print(
             f"{path}: {len(lost)} of {len(earlier)} encounters are of no photograph of this study, such as {lost[0]}; "
