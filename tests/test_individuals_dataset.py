@@ -37,12 +37,17 @@ Rows = dict[str, dict[str, Any]]
 
 
 def run(
-    folder: Path, photographs: list[dict[str, Any]], decisions: tuple[str, ...] = (), earlier: str = "", **given: Any
+    folder: Path,
+    photographs: list[dict[str, Any]],
+    decisions: tuple[str, ...] = (),
+    earlier: str = "",
+    columns: str = "",
+    **given: Any,
 ) -> Rows:
     """The rows by image id, or by key where a photograph has several crops."""
     write_study(folder, photographs)
     (folder / "decisions.csv").write_text("\n".join(["key,verdict,label,who,when,why,sha256", *decisions, ""]))
-    (folder / "earlier.csv").write_text(f"observation_id,split\n{earlier}")
+    (folder / "earlier.csv").write_text(f"observation_id,split{columns}\n{earlier}")
     names = ["crops", "none", "none", "none", "individuals.parquet", "decisions.csv", "earlier.csv", "none"]
     names += ["dataset.parquet"]
     names += ["held_out.csv", "specimen_crops", "metrics.json", "examples.csv", "found.csv"]
@@ -196,9 +201,30 @@ def test_the_published_split_lets_encounters_part_and_tells_how_many(tmp_path: P
     assert sorted(of(rows, "split")) == ["train"] * 16 + ["validation"] * 4
     leaks = metrics(tmp_path)["leakage"]["validation"]
     # the first turtle's photographs have no hash, and nothing is like those
-    assert leaks == {"photographs": 4, "encounter": 4, "near_duplicate": 3}
+    told = {"photographs": 4, "encounter": 4, "near_duplicate": 3, "other_individual_of_the_file": 0}
+    assert leaks == told
     run(tmp_path, some())
     assert metrics(tmp_path)["leakage"]["validation"]["encounter"] == 0
+
+
+def test_another_individual_of_the_file_is_no_leak(tmp_path: Path) -> None:
+    def leaks(*files: str) -> list[int]:
+        photographs = some()
+        for n, file in zip((0, 2), files, strict=True):  # the first of t0 trains, the last is held out
+            photographs[n] |= {"phash": 1 << 40, "sha256": file}
+        photographs[4] |= {"phash": 1 << 40, "sha256": "b"}  # t1's trains
+        run(tmp_path, photographs)
+        found = metrics(tmp_path)["leakage"].values()
+        return [sum(one[name] for one in found) for name in ("near_duplicate", "other_individual_of_the_file")]
+
+    assert leaks("a", "c") == [1, 0]  # looks like two others
+    assert leaks("a", "b") == [1, 1]  # like one, and is of the other's file
+    assert leaks("b", "b") == [1, 1]  # twice the same individual of a file
+    photographs = some()
+    for n in (2, 4):
+        photographs[n] |= {"phash": 1 << 40, "sha256": "b"}
+    run(tmp_path, photographs)
+    assert sum(one["near_duplicate"] for one in metrics(tmp_path)["leakage"].values()) == 0
 
 
 def test_the_published_split_goes_by_the_sources_order(tmp_path: Path) -> None:
@@ -264,12 +290,48 @@ def test_what_was_held_out_earlier_is_known_by_another_name(tmp_path: Path, caps
     assert told in capsys.readouterr().err
 
 
+def test_who_trained_stays_known_where_a_held_out_individual_is_merged_into_it(tmp_path: Path) -> None:
+    def splits(day: str | None, earlier: str) -> dict[str, str]:
+        own = [photograph(n, "y", f"2019-07-{day}") for n, day in enumerate(("05", "09", "14"))]
+        merge = ("individuals-3-0,relabel,y,me,2026-05-01,,",)
+        photographs = [*own, photograph(3, "x", day), photograph(4, "z", "2019-07-01")]
+        rows = run(tmp_path, photographs, merge, f"{earlier}y 2019-07-14,validation\n")
+        return {key[-3]: row["split"] for key, row in rows.items()}
+
+    known = {"0": "train", "1": "train", "2": "validation", "3": "test", "4": "train"}
+    assert splits("2019-07-01", "x 2019-07-01,test\n") == known
+    assert splits(None, "individuals-3,test\n") == known  # without a date it stands before all others
+    # on the first day, of which the photographs of y that trained are now held out, too
+    assert splits("2019-07-05", "x 2019-07-05,test\n") == known | {"0": "test"}
+    # the earlier run knew of the review, and y by the photograph that it moved
+    assert splits("2019-07-01", "y 2019-07-05,test\ny 2019-07-09,test\n")["3"] == "train"
+    # y was new, and stays so
+    days = "y 2019-07-05,test\ny 2019-07-09,test\n"
+    assert set(splits("2019-07-01", f"x 2019-07-01,test\n{days}").values()) == {"train", "test", "validation"}
+    assert splits("2019-07-20", days)["3"] != "train"
+
+
+@pytest.mark.parametrize(("home", "held"), [("turtles", "0"), ("newts", "30"), ("bears", "0 30"), (None, "0 30")])
+def test_only_the_data_set_that_had_the_name_is_held_out(tmp_path: Path, home: str | None, held: str) -> None:
+    newts = [photograph(30 + n, "newts/t0", f"2020-01-0{n + 1}", dataset="newts") for n in range(3)]
+    line = "t0 2020-01-01,test"
+    earlier = f"{line}\n" if home is None else f"{line},{home}\n"
+    rows = run(tmp_path, [*shared(), *newts], earlier=earlier, columns="" if home is None else ",dataset")
+    first = [f"individuals-{n}-0" for n in (0, 30)]
+    assert [key for key in first if rows[key]["split"] == "test"] == [f"individuals-{n}-0" for n in held.split()]
+    with (tmp_path / "held_out.csv").open() as file:
+        homes = {row["observation_id"].split("/")[0]: row["dataset"] for row in csv.DictReader(file)}
+    assert homes["newts"] == "newts"
+
+
 @pytest.mark.parametrize("place", [0, None])
 def test_a_sample_that_asks_for_a_photograph_of_the_database_is_refused(tmp_path: Path, place: int | None) -> None:
     photographs = [one | {"submission_rows": 3} for one in some()]
     photographs[-1]["submission_row"] = place
     told = "line 3 and 1 more is no" if place == 0 else "line 2 and 2 more is no"
-    with pytest.raises(InputError, match=rf"asks for 3 images, of which {told} query .* the split query in metadata"):
+    with pytest.raises(
+        InputError, match=rf"asks for 3 images, of which {told} query .* the split query in metadata.* or mend its bbox"
+    ):
         run(tmp_path, photographs)
     run(tmp_path, [one | {"submission_rows": 1} if place == 0 else one for one in some()])
 

@@ -156,6 +156,7 @@ def test_a_table_as_the_competition_has_it(tmp_path: Path, capsys: pytest.Captur
         "licences_not_read": 0,
         "queries_with_identity": 0,
         "boxes": 0,
+        "boxes_cut": 0,
         "segmentations_not_read": 0,
         "submission": {
             "asked": 1,
@@ -275,29 +276,44 @@ def test_boxes_part_the_individuals_of_a_photograph(tmp_path: Path, capsys: pyte
         ("f", "4.png", "[1, 2, 3]", ""),
         ("f", "5.png", "[1, 2, 3, nan]", ""),
         ("f", "6.png", "[1, 2, 0, 3]", ""),
-        ("f", "7.png", "[-2, 2, 3, 3]", ""),
-        ("f", "8.png", "[7, 2, 3, 3]", ""),
-        ("g", "9.png", "[0, 0, 5, 5]", ""),  # the whole photograph shows this one, too
+        ("j", "7.png", "[-2, 2, 3, 3]", ""),  # cut at the edges
+        ("k", "8.png", "[1, 2, 9, 6]", ""),
+        ("f", "10.png", "[8, 2, 3, 3]", ""),  # beside it
+        ("f", "11.png", "[0, -3, 3, 3]", ""),
+        ("g", "9.png", "[0, 0, 5, 9]", ""),  # the whole photograph shows this one, too
         ("h", "9.png", "", ""),
         ("i", "missing.png", "no box", ""),
+        ("l", "12.png", "[0, 0, 4, 6]", ""),
+        ("m", "12.png", "[4, 0, 4, 6]", ""),
     ]
     source = write_source(tmp_path / "given", (dict(zip(header, row, strict=True)) for row in given), header=header)
     outputs = records(source, tmp_path)
     known = {one["photo_key"]: one["identity"] for one in individuals(outputs)}
     regions = {known[one["key"]]: (one["url"], one["region"]) for one in outputs.rows}
-    assert regions == {"a": ("1.png", [0, 0, 5, 5]), "d": ("2.png", [0, 0, 8, 6]), "e": ("3.png", None)}
+    assert regions == {
+        "a": ("1.png", [0, 0, 5, 5]),
+        "d": ("2.png", [0, 0, 8, 6]),
+        "e": ("3.png", None),
+        "j": ("7.png", [0, 2, 1, 5]),
+        "k": ("8.png", [1, 2, 8, 6]),
+        "l": ("12.png", [0, 0, 4, 6]),
+        "m": ("12.png", [4, 0, 8, 6]),
+    }
     assert sorted(reason for _, reason in outputs.dropped) == [
+        "bbox beside the photograph",
+        "bbox beside the photograph",
         "bbox is not four numbers",
         "bbox is not four numbers",
-        "bbox leads out of the photograph",
-        "bbox leads out of the photograph",
         "bbox without an area",
         *["listed twice, differently"] * 5,
         "no such file",
     ]
-    assert (counts(outputs)["boxes"], counts(outputs)["segmentations_not_read"]) == (6, 1)
+    told = counts(outputs)
+    assert (told["boxes"], told["boxes_cut"]) == (6, 2)  # not those of dropped rows
+    assert (told["segmentations_not_read"], told["files_in_several_rows"]) == (1, 3)
     shown = capsys.readouterr().err
     assert "1 rows have a segmentation, which is not read, such as line 3 (1.png)" in shown
+    assert "2 boxes lead out of their photographs and are cut, such as line 11 (7.png)" in shown
     assert "photographs dropped: bbox without an area: 1, such as line 10 (6.png)" in shown
 
 
@@ -313,7 +329,9 @@ def test_a_detector_learns_from_boxes_beside_the_table(tmp_path: Path) -> None:
         label(source / f"labels/{name}.txt", "0 0.5 0.5 0.5 0.5\n")
     label(source / "labels/4.txt", "")
     label(source / "labels/turtles/5.txt", "0 0.5 0.5 0.5 0.5\n")
-    coco = records(source, tmp_path, annotation_split="photograph").json("annotations.json")
+    outputs = records(source, tmp_path, annotation_split="photograph")
+    coco = outputs.json("annotations.json")
+    assert outputs.json("metrics.json")["annotations"]["left_out"] == {"a part alone is searched": 1}
     # of the sixth its box alone is searched, so that it would tell nothing of a detector
     assert [one["file_name"] for one in coco["images"]] == [f"individuals-{n}" for n in range(1, 6)]
     assert {one["split"] for one in coco["images"]} == {"train", "validation", "test"}
@@ -330,6 +348,36 @@ def test_a_detector_learns_from_boxes_beside_the_table(tmp_path: Path) -> None:
         "individuals-5",
     ]
     assert outputs.json("metrics.json")["annotations"]["boxes"] == {"train": 1, "validation": 0, "test": 0}
+
+
+def test_boxes_go_to_no_other_photograph_of_the_name(tmp_path: Path) -> None:
+    rows = [row("t1", "a", path="turtles/1.png", bbox="[0, 0, 5, 5]"), row("l1", "b", path="lynx/1.png")]
+    rows += [row("t2", "a", path="turtles/2.png", bbox=box) for box in ("[0, 0, 5, 5]", "[5, 0, 3, 5]")]
+    rows[-1]["image_id"] = "t2 again"
+    rows += [row("l3", "b", path="lynx/3.png"), row("l4", "b", path="lynx/4.png"), row("l5", "b", path="lynx/5.png")]
+    source = write_source(tmp_path / "given", rows, header=[*HEADER, "bbox"])
+    names = ["1.png", "turtles/1.png", "2.png", "3.png", "4.png", "lynx/5.png", "6.png"]
+    images = [{"id": n, "file_name": name, "width": 8, "height": 6} for n, name in enumerate(names)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [0, 0, 5, 5]} for n in range(len(names))]
+    told = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "turtle"}]}
+    label(source / "annotations.json", json.dumps(told))
+    outputs = records(source, tmp_path, annotation_split="photograph")
+    found = [one["file_name"] for one in outputs.json("annotations.json")["images"]]
+    assert found == ["individuals-l3", "individuals-l4", "individuals-l5"]
+    # which of both 1.png is nobody can say, and there is no 6.png
+    left_out = {"a part alone is searched": 2, "not among the records": 2}
+    assert outputs.json("metrics.json")["annotations"]["left_out"] == left_out
+    told["images"], told["annotations"] = images[1:2], boxes[1:2]  # nothing but a part's is no fault
+    label(source / "annotations.json", json.dumps(told))
+    assert records(source, tmp_path).json("annotations.json")["images"] == []
+
+
+def test_a_file_that_is_called_annotations_and_holds_none(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "given", [row("1", "a")])
+    for text in ('{"1.png": {"turtle": "a"}}', "[1]"):
+        label(source / "annotations.json", text)
+        with pytest.raises(InputError, match=r"annotations.json: not a COCO JSON .* needs none, move the file away"):
+            records(source, tmp_path)
 
 
 def test_rows_without_an_id_are_named_by_their_path(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Two small tables in git: what people decided about crops, and which observations an earlier split held out."""
 
+import csv
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,8 @@ DECISIONS = ("key", "verdict", "label", "who", "when", "why", "sha256")
 VERDICTS = ("keep", "drop", "relabel")
 
 HELD_OUT = ("observation_id", "split")
+#: Of individuals: two data sets may have had an individual of one name, or one of them have got it since.
+HOMES = (*HELD_OUT, "dataset")
 
 
 def read_decisions(path: Path) -> dict[str, dict[str, str]]:
@@ -83,6 +86,17 @@ def read_held_out(path: Path) -> dict[str, str]:
                 f"{path}: line {line}: observation {row['observation_id']} is in two splits; remove one line"
             )
     return found
+
+
+def read_homes(path: Path) -> dict[str, str]:
+    """The data set of each encounter of individuals that an earlier run held out; empty where the table tells none.
+
+    Raises:
+        InputError: as ``read_held_out``.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        told = "dataset" in next(csv.reader(file), ())
+    return {row["observation_id"]: row["dataset"] for _, row in csv_rows(path, HOMES)} if told else {}
 
 
 def _time(path: Path, line: int, text: str) -> datetime:

@@ -30,12 +30,14 @@ class Seen:
         dataset: that it belongs to.
         encounter: one identity on one day, or the photograph alone.
         date: None where it is not known.
+        held: whether an earlier run held the photograph itself out; None where a review gave it its identity.
     """
 
     identity: str
     dataset: str
     encounter: str
     date: datetime | None
+    held: bool | None = None
 
 
 def published(identities: Sequence[str]) -> list[str]:
@@ -102,11 +104,18 @@ def by_time(seen: Sequence[Seen], *, share: float, seed: int, earlier: Mapping[s
 
 
 def _held_wholly(seen: Sequence[Seen], seed: int, earlier: Mapping[str, str]) -> dict[str, str]:
-    """The split of each individual that an earlier run held out wholly: its first encounter did not train either."""
+    """The split of each individual that an earlier run held out wholly: its first encounter did not train either.
+
+    What a review moved to a known individual may be held out and earlier than all that trained of it: so the first
+    encounter of the photographs that were its own must have been held out, too.
+    """
     found = {}
     for identity, places in _grouped(one.identity for one in seen).items() if earlier else ():
-        first, _ = _in_order([seen[place] for place in places], seed)[0]
-        if first in earlier:
+        of_it = [seen[place] for place in places]
+        first, _ = _in_order(of_it, seed)[0]
+        own = [one for one in of_it if one.held is not None]
+        first_own = _in_order(own, seed)[0][0] if own else None
+        if first in earlier and all(one.held for one in own if one.encounter == first_own):
             found[identity] = earlier[first]
     return found
 

@@ -62,9 +62,12 @@ class Matched:
     animal_areas: np.ndarray
 
 
-def crop_rows(crops: Path, shard: str) -> Iterator[tuple[str, list[Row]]]:
-    """The crops of each photograph of a shard that was searched, none where nothing was found; in the table's order."""
-    table = read_table(crops / f"{shard}.parquet", pa.schema([CROPS.field(name) for name in _CROP]))
+def crop_rows(crops: Path, shard: str, *more: str) -> Iterator[tuple[str, list[Row]]]:
+    """The crops of each photograph of a shard that was searched, none where nothing was found; in the table's order.
+
+    With ``more`` columns of ``tables.CROPS``.
+    """
+    table = read_table(crops / f"{shard}.parquet", pa.schema([CROPS.field(name) for name in (*_CROP, *more)]))
     by_photograph: dict[str, list[Row]] = {}
     for row in table.to_pylist():
         if row["reason"] not in SEARCHED:

@@ -4,18 +4,18 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from instar.dataset.decisions import HELD_OUT, read_decisions, read_held_out
+from instar.dataset.decisions import HOMES, read_decisions, read_held_out, read_homes
 from instar.dataset.encounters import QUERY, TEST, TRAIN, VALIDATION, WAYS, Seen, by_time, open_set, published
 from instar.dataset.found import crop_rows
 from instar.dataset.near import Neighbours
 from instar.errors import InputError
 from instar.files import write_csv, write_json
 from instar.progress import progress
-from instar.splits import encounter_of, hash_order, individual_of, name_of
+from instar.splits import encounter_of, hash_order, id_hash, individual_of, name_of
 from instar.tables import IDENTITY_DATASET, INDIVIDUALS, NEW_INDIVIDUAL, read_table, write_table
 
 RANK = "individual"
@@ -65,9 +65,10 @@ def individuals(
         table: of ``tables.INDIVIDUALS``.
         decisions: CSV of a review's decisions: key, verdict (keep, drop, relabel), label, who, when, why, sha256.
         earlier: CSV of the encounters that an earlier run held out (its ``held_out.csv``): they keep their split, also
-            where their individual has got or lost its data set's name, or a review renamed it.
+            where their individual has got or lost its data set's name, or a review renamed it; of two data sets with
+            a name only the one that the table tells.
         out: gets a row of ``tables.IDENTITY_DATASET`` per crop, in the order of the shards.
-        out_held_out: gets the encounters with held-out photographs and their split, as CSV.
+        out_held_out: gets the encounters with held-out photographs, their split and data set, as CSV.
         out_metrics: gets the numbers and the leakage report, as JSON.
         out_examples: gets where up to 12 crops of each individual lie, as CSV.
         seed: of the split and of the examples.
@@ -94,16 +95,18 @@ def individuals(
             f"{earlier}: has rows, which the published split does not take; set dataset.earlier to the empty table, or "
             "dataset.split_by to time or open_set"
         )
+    datasets = {row["dataset"] for row in known.values()}
+    homes = {name: home for name, home in (read_homes(earlier) if held_before else {}).items() if home in datasets}
     rows: list[Row] = []
-    hashes: dict[str, int] = {}
+    looks: dict[str, tuple[int, str]] = {}
     files: dict[str, str] = {}
     for shard in progress(shards, "shards read"):
-        for key, of_photograph in crop_rows(crops, shard):
+        for key, of_photograph in crop_rows(crops, shard, "photo_sha256"):
             if key not in known:
                 raise InputError(f"{crops}: {key} is not in {table}; run the stages from records on again")
             for one in sorted(of_photograph, key=_surest):
                 rows.append(_row(one, known[key], licences, min_crop_px))
-                hashes[one["key"]] = one["photo_phash"] or 0
+                looks[one["key"]] = one["photo_phash"] or 0, one["photo_sha256"] or key
                 files[one["key"]] = one["sha256"]
     reviewed = _decide(rows, decisions, files, known.values())
     _best(rows)
@@ -114,19 +117,19 @@ def individuals(
     else:
         of_new = new_share if split_by == "open_set" else None
         kept = _to_split(rows, known)
-        held = _held_before(kept, known, held_before)
-        _split(kept, share=held_out_share, new_share=of_new, seed=seed, earlier=held)
+        seen, held = _seen(kept, known, held_before, homes)
+        _split(kept, seen, share=held_out_share, new_share=of_new, seed=seed, earlier=held)
     trains = {row["label"] for row in rows if row["split"] == TRAIN}
     for row in rows:
         row["is_new"] = row["label"] not in trains if row["split"] and row["label"] else None
     _check(rows, crops)
     write_table(out, rows, IDENTITY_DATASET)
-    held_out = {row["observation_id"]: row["split"] for row in rows if row["split"] in (VALIDATION, TEST)}
-    write_csv(out_held_out, HELD_OUT, sorted(held_out.items()))
+    held_out = {tuple(row[name] for name in HOMES) for row in rows if row["split"] in (VALIDATION, TEST)}
+    write_csv(out_held_out, HOMES, sorted(held_out))
     write_csv(out_examples, _EXAMPLE, _examples(rows, seed))
     told = {"review": reviewed, "photographs": _without_crop(rows, known, drawn)}
-    told["earlier"] = _met_again(rows, known, held_before, earlier)
-    write_json(out_metrics, _figures(rows, hashes, near_duplicate_bits, split_by) | told)
+    told["earlier"] = _met_again(rows, known, held_before, homes, earlier)
+    write_json(out_metrics, _figures(rows, looks, near_duplicate_bits, split_by) | told)
 
 
 def _surest(crop: Row) -> tuple[float, float, str]:
@@ -160,7 +163,8 @@ def _check_asked(known: Collection[Row], table: Path) -> None:
         raise InputError(
             f"{table}: sample_submission.csv asks for {wanted} images, of which line {missing[0] + 2}{more} is no "
             "query that records took; give a photograph of the database the split query in metadata.csv or put a "
-            "missing one below the source, or take such lines out of the sample, and run records again"
+            "missing one below the source, or mend its bbox (records tells what it dropped), or take such "
+            "lines out of the sample, and run records again"
         )
 
 
@@ -239,10 +243,15 @@ def _drawn(known: Mapping[str, Row]) -> dict[str, str]:
 
 
 def _split(
-    kept: Sequence[Row], *, share: float, new_share: float | None, seed: int, earlier: Mapping[str, str]
+    kept: Sequence[Row],
+    seen: Sequence[Seen],
+    *,
+    share: float,
+    new_share: float | None,
+    seed: int,
+    earlier: Mapping[str, str],
 ) -> None:
     """Put each crop into a split by time, and with a ``new_share`` by open_set."""
-    seen = [Seen(row["label"], row["dataset"], row["observation_id"], row["observed_at"]) for row in kept]
     if new_share is None:
         splits = by_time(seen, share=share, seed=seed, earlier=earlier)
     else:
@@ -251,27 +260,39 @@ def _split(
         row["split"] = split
 
 
-def _called(row: Row, known: Mapping[str, Row]) -> set[str]:
-    """The ids that a photograph's encounter may have had in an earlier run."""
+def _called(row: Row, known: Mapping[str, Row], homes: Mapping[str, str]) -> set[str]:
+    """The ids that a photograph's encounter may have had in an earlier run; ``homes`` are data sets by such ids."""
     one = known[row["photo_key"]]
     names = {name for told in (row["label"], one["identity"]) if told for name in _names(told, one["dataset"])}
-    return {encounter_of(name, one["date"], one["photo_key"]) for name in names} | {one["photo_key"]}
+    ids = {encounter_of(name, one["date"], one["photo_key"]) for name in names} | {one["photo_key"]}
+    return {name for name in ids if homes.get(name, one["dataset"]) == one["dataset"]}
 
 
-def _held_before(kept: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str]) -> dict[str, str]:
-    """What an earlier run held out, by the encounters' ids of now; test where photographs of both come together."""
+def _seen(
+    kept: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str], homes: Mapping[str, str]
+) -> tuple[list[Seen], dict[str, str]]:
+    """The photographs to split, and what an earlier run held out, by the encounters' ids of now.
+
+    An encounter is for the test where photographs of both splits come together.
+    """
+    seen: list[Seen] = []
     found: dict[str, str] = {}
-    for row in kept if earlier else ():
-        splits = {earlier[name] for name in _called(row, known) if name in earlier} | {found.get(row["observation_id"])}
-        if split := next((one for one in (TEST, VALIDATION) if one in splits), None):
-            found[row["observation_id"]] = split
-    return found
+    for row in kept:
+        identity, dataset, encounter = known[row["photo_key"]]["identity"], row["dataset"], row["observation_id"]
+        splits = {earlier[name] for name in _called(row, known, homes) if name in earlier} if earlier else set()
+        own = identity is not None and row["label"] in _names(identity, dataset)
+        seen.append(Seen(row["label"], dataset, encounter, row["observed_at"], bool(splits) if own else None))
+        if splits:
+            found[encounter] = TEST if TEST in splits or found.get(encounter) == TEST else VALIDATION
+    return seen, found
 
 
-def _met_again(rows: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str], path: Path) -> Row:
+def _met_again(
+    rows: Iterable[Row], known: Mapping[str, Row], earlier: Mapping[str, str], homes: Mapping[str, str], path: Path
+) -> Row:
     """How many encounters an earlier run held out, and how many of them no photograph is of."""
     every = [*rows, *({"photo_key": key, "label": None} for key in known)]
-    lost = sorted(earlier.keys() - {name for row in every for name in _called(row, known)}) if earlier else []
+    lost = sorted(earlier.keys() - {name for row in every for name in _called(row, known, homes)}) if earlier else []
     if lost:
         print(
             f"{path}: {len(lost)} of {len(earlier)} encounters are of no photograph of this study, such as {lost[0]}; "
@@ -324,7 +345,7 @@ def _examples(rows: Iterable[Row], seed: int) -> list[list[Any]]:
     ]
 
 
-def _figures(rows: Sequence[Row], hashes: Mapping[str, int], bits: int, split_by: str) -> Row:
+def _figures(rows: Sequence[Row], looks: Mapping[str, tuple[int, str]], bits: int, split_by: str) -> Row:
     dropped = Counter(row["reason"] for row in rows if row["reason"])
     kept = [row for row in rows if row["split"]]
     if len(rows) != len(kept) + dropped.total():
@@ -345,7 +366,7 @@ def _figures(rows: Sequence[Row], hashes: Mapping[str, int], bits: int, split_by
             }
             for name in datasets
         },
-        "leakage": _leakage(kept, hashes, bits),
+        "leakage": _leakage(kept, looks, bits),
     }
 
 
@@ -362,20 +383,40 @@ def _counts(rows: Iterable[Row]) -> Row:
     }
 
 
-def _leakage(kept: Sequence[Row], hashes: Mapping[str, int], bits: int) -> Row:
-    """How many held-out photographs have a training one of the same encounter, or that looks nearly the same."""
+def _leakage(kept: Sequence[Row], looks: Mapping[str, tuple[int, str]], bits: int) -> Row:
+    """How many held-out photographs have a training one of the same encounter, or that looks nearly the same.
+
+    ``looks`` has perceptual hash and sha256 of each crop's photograph. Another individual of the very same file tells
+    nothing of who this one is, and is counted apart.
+    """
     train = [row for row in kept if row["split"] == TRAIN]
     encounters = {row["observation_id"] for row in train}
-    pictures = np.array([hashes[row["key"]] for row in train], np.uint64)
-    index = Neighbours(pictures[pictures != 0], bits)
+    seen = _Looks.of(train, looks)
+    index = Neighbours(seen.hashes, bits)
     found = {}
     for split in (VALIDATION, TEST):
         held = [row for row in kept if row["split"] == split]
-        asked = np.array([hashes[row["key"]] for row in held], np.uint64)
-        near, _ = index.pairs(asked[asked != 0])
+        asked = _Looks.of(held, looks)
+        near, like = index.pairs(asked.hashes)
+        other = (asked.files[near] == seen.files[like]) & (asked.labels[near] != seen.labels[like])
         found[split] = {
             "photographs": len(held),
             "encounter": sum(row["observation_id"] in encounters for row in held),
-            "near_duplicate": len(np.unique(near)),
+            "near_duplicate": len(np.unique(near[~other])),
+            "other_individual_of_the_file": len(np.unique(near[other])),
         }
     return found
+
+
+class _Looks(NamedTuple):
+    """Perceptual hashes of the photographs that have one, and 64 bits for file and individual of each."""
+
+    hashes: np.ndarray
+    files: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], looks: Mapping[str, tuple[int, str]]) -> Self:
+        each = [(*looks[row["key"]], row["label"]) for row in rows if looks[row["key"]][0]]
+        codes = [(picture, id_hash(file), id_hash(label)) for picture, file, label in each]
+        return cls(*np.array(codes, np.uint64).reshape(-1, 3).T)

@@ -2,9 +2,10 @@
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from xml.etree.ElementTree import Element
 
 import yaml
@@ -26,13 +27,24 @@ from instar.records.folder import upright_size
 #: What stands in the folder of labels beside them and is none.
 _NO_LABELS = ("classes.txt", "notes.txt")
 
+#: Why the boxes of a photograph of which a part alone is searched are not used: animals beside it would be missed.
+PART_SEARCHED = "a part alone is searched"
+_NONE: Mapping[str, str] = MappingProxyType({})
+
 #: Wrong labels that are shown where their photographs are left out.
 _SHOWN = 3
 
 Boxes = Callable[[Path, tuple[int, int]], list[Annotation]]
 
 
-def annotations(source: Path, urls: dict[str, str], *, category: str, faults: str = "refuse") -> Annotations:
+def annotations(
+    source: Path,
+    urls: dict[str, str],
+    *,
+    category: str,
+    faults: str = "refuse",
+    parts: Mapping[str, str] = _NONE,
+) -> Annotations:
     """Read the boxes of the photographs of a source; one without a label file is not annotated.
 
     YOLO: ``labels/….txt`` for every ``images/….<suffix>``; ``data.yaml`` or ``classes.txt`` names the classes, each of
@@ -44,6 +56,7 @@ def annotations(source: Path, urls: dict[str, str], *, category: str, faults: st
         urls: paths below it of the photographs that are taken, by key.
         category: name of the one class of YOLO's labels, 0, where the set names none.
         faults: ``refuse`` a set with a wrong label, or ``leave_out`` its photograph, counted and told.
+        parts: as ``urls``, of the photographs of which a part alone is searched: their boxes are counted, not used.
 
     Raises:
         InputError: if the set has several forms, a file cannot be read or, with ``refuse``, a label is wrong: without
@@ -59,13 +72,13 @@ def annotations(source: Path, urls: dict[str, str], *, category: str, faults: st
         raise InputError(f"{source}: boxes in {len(forms)} forms ({first}); keep one")
     problems: list[InputError] = []
     if coco:
-        found = _read_coco(source, coco, urls, problems if faults == "leave_out" else None)
+        found = _read_coco(source, coco, urls, parts, problems if faults == "leave_out" else None)
     elif voc:
-        found = _read_voc(source, voc, urls, problems)
+        found = _read_voc(source, voc, urls, parts, problems)
     else:
         names = class_names(source) if yolo else {}
         boxes = partial(_yolo_boxes, names=names)
-        found = _read_labels(source, yolo, urls, _one_name(names.values(), category), boxes, problems)
+        found = _read_labels(source, yolo, urls, parts, _one_name(names.values(), category), boxes, problems)
     if problems and faults != "leave_out":
         more = f" (and {len(problems) - 1} more photographs with wrong labels)" if problems[1:] else ""
         raise InputError(f"{problems[0]}{more}")
@@ -104,17 +117,27 @@ def _below(folder: Path, suffix: str) -> list[Path]:
 
 
 def _read_labels(
-    source: Path, paths: list[Path], urls: dict[str, str], category: str, boxes: Boxes, problems: list[InputError]
+    source: Path,
+    paths: list[Path],
+    urls: dict[str, str],
+    parts: Mapping[str, str],
+    category: str,
+    boxes: Boxes,
+    problems: list[InputError],
 ) -> Annotations:
     """One file of labels for each photograph, of the same path but for its ending."""
     found = Annotations(category=category)
-    stems = {_below_images(url).with_suffix(""): (key, source / url) for key, url in urls.items()}
+    # of a file that is searched in part and as a whole, too, the whole is annotated
+    stems = {_below_images(url).with_suffix(""): (key, source / url) for key, url in [*parts.items(), *urls.items()]}
     for path in paths:
         folder = source / ("labels" if path.is_relative_to(source / "labels") else "annotations")
         stem = PurePosixPath(path.relative_to(folder).as_posix()).with_suffix("")
         key, photograph = stems.get(stem, (None, None))
         if key is None or photograph is None:
             found.left_out["not among the records"] += 1
+            continue
+        if key in parts:
+            found.left_out[PART_SEARCHED] += 1
             continue
         size = upright_size(photograph)
         if size is None:
@@ -182,7 +205,9 @@ def _yolo_box(line: str, width: int, height: int, names: dict[str, str], place: 
     return Annotation(box_inside(bbox, width, height, place))
 
 
-def _read_voc(source: Path, paths: list[Path], urls: dict[str, str], problems: list[InputError]) -> Annotations:
+def _read_voc(
+    source: Path, paths: list[Path], urls: dict[str, str], parts: Mapping[str, str], problems: list[InputError]
+) -> Annotations:
     """Pascal VOC counts pixels from 1 and includes the last one; a set with a 0 was written by a tool that does not."""
     objects = {path: _voc_objects(path) for path in paths}
     first = 0 if any(min(box[:2]) < 1 for one in objects.values() for _, box, _ in one) else 1
@@ -201,7 +226,7 @@ def _read_voc(source: Path, paths: list[Path], urls: dict[str, str], problems: l
             found.append(Annotation(box_inside(bbox, *size, place)))
         return found
 
-    return _read_labels(source, paths, urls, _one_name(names, "animal"), boxes, problems)
+    return _read_labels(source, paths, urls, parts, _one_name(names, "animal"), boxes, problems)
 
 
 def _voc_objects(path: Path) -> list[tuple[str, tuple[float, float, float, float], tuple[int, int] | None]]:
@@ -222,14 +247,23 @@ def _corners(element: Element) -> tuple[float, float, float, float]:
     return x_min, y_min, x_max, y_max
 
 
-def _read_coco(source: Path, paths: list[Path], urls: dict[str, str], problems: list[InputError] | None) -> Annotations:
-    names = dict(_file_names(urls))
+def _read_coco(
+    source: Path,
+    paths: list[Path],
+    urls: dict[str, str],
+    parts: Mapping[str, str],
+    problems: list[InputError] | None,
+) -> Annotations:
+    names = dict(_file_names(urls, parts))
     found = Annotations(category="animal")
     categories = set()
     for path in paths:
         one = read_coco(path, None, names=names, problems=problems)
         categories.add(one.category)
         for key, photograph in one.photographs.items():
+            if key in parts:
+                found.left_out[PART_SEARCHED] += 1
+                continue
             if key in found.photographs:
                 raise InputError(f"{path}: photograph {urls[key]} is in another file, too; merge its annotations")
             size = upright_size(source / urls[key])
@@ -251,10 +285,12 @@ def _read_coco(source: Path, paths: list[Path], urls: dict[str, str], problems: 
     return found
 
 
-def _file_names(urls: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _file_names(urls: Mapping[str, str], parts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Names by which a photograph may be meant: its path below images or the source, or its name where one has it."""
-    counts = Counter(PurePosixPath(url).name for url in urls.values())
-    for key, url in urls.items():
+    # several parts of one file are one file, also where it is searched as a whole, too
+    files = [*urls.values(), *({*parts.values()} - {*urls.values()})]
+    counts = Counter(PurePosixPath(url).name for url in files)
+    for key, url in [*parts.items(), *urls.items()]:
         name = PurePosixPath(url).name
         if counts[name] == 1:
             yield name, key

@@ -72,6 +72,10 @@ class Annotations:
     given: dict[str, str] = field(default_factory=dict)
 
 
+#: A data set may hold a file of the name that is none, and a detector that learns from nothing needs none.
+_REMEDY = "export the annotations again, or, where the detector needs none, move the file away or rename it"
+
+
 def box_inside(bbox: list[float], width: int, height: int, place: str) -> list[float]:
     """A box ``x, y, width, height`` cut at the photograph's edges.
 
@@ -142,9 +146,9 @@ def read_coco(
                     problems.append(error)
                 wrong.add(annotation["image_id"])
     except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path}: not a COCO JSON ({error}); export the annotations again") from None
+        raise InputError(f"{path}: not a COCO JSON ({error}); {_REMEDY}") from None
     except KeyError as error:
-        raise InputError(f"{path}: not a COCO JSON ({error} is missing); export the annotations again") from None
+        raise InputError(f"{path}: not a COCO JSON ({error} is missing); {_REMEDY}") from None
     for image_id, photograph in photographs.items():
         key = known[image_id]
         if key is None:
@@ -167,9 +171,9 @@ def coco_keys(path: Path) -> pa.Array:
     try:
         names = [_posix(image["file_name"]) for image in _json(path)["images"]]
     except KeyError as error:
-        raise InputError(f"{path}: not a COCO JSON ({error} is missing); export the annotations again") from None
+        raise InputError(f"{path}: not a COCO JSON ({error} is missing); {_REMEDY}") from None
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a COCO JSON ({error}); export the annotations again") from None
+        raise InputError(f"{path}: not a COCO JSON ({error}); {_REMEDY}") from None
     return pa.array(sorted({*names, *(name.rpartition(".")[0] for name in names)}), pa.string())
 
 

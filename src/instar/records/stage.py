@@ -432,10 +432,11 @@ def _asked(tables: Path, *, kind: str) -> pa.Array | None:
 
 def _annotations(tables: Path, found: pa.Table, *, kind: str, category: str, faults: str) -> Annotations:
     if kind in ("folder", "individuals"):
-        # of a photograph of which a part alone is searched, the animals beside it would count as missed
-        whole = found.filter(pc.is_null(found["region"]))
-        urls = dict(zip(whole["key"].to_pylist(), whole["url"].to_pylist(), strict=True))
-        return annotated.annotations(tables, urls, category=category, faults=faults)
+        urls, parts = (
+            dict(zip(rows["key"].to_pylist(), rows["url"].to_pylist(), strict=True))
+            for rows in parted(found, pc.is_null(found["region"]).to_numpy())
+        )
+        return annotated.annotations(tables, urls, category=category, faults=faults, parts=parts)
     path = tables / "annotations.json"
     return read_coco(path, found["key"]) if path.is_file() else Annotations(category=category)
 
@@ -469,9 +470,9 @@ def _splits(
 
 
 def _check_annotated(annotations: Annotations, splits: dict[str, str], *, by: str) -> None:
-    """Refuse annotations of which nothing is left, unless all are of photographs that other filters took."""
+    """Refuse annotations of which nothing is left, unless all are of photographs that filters took or of parts."""
     reasons = +annotations.left_out
-    if splits or set(reasons) <= {"not among the records"}:
+    if splits or set(reasons) <= {"not among the records", annotated.PART_SEARCHED}:
         return
     told = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
     split = annotations.photographs and by != "observation"

@@ -93,6 +93,7 @@ def read(
     held: list[tuple[dict[str, Any], str | None]] = []
     unread: list[Row] = []
     taken: list[dict[str, Any]] = []
+    used: list[Row] = []
     for row, time in progress(zip(rows, times, strict=True), "photographs", len(rows)):
         found = _lineage(row.species)
         if taxon and row.species and taxon not in (found.species, found.genus):
@@ -106,6 +107,7 @@ def read(
         if row.reason is None:
             one["sha256"] = hashes.get(row.url) or sha256_of(source / row.url)
             taken.append(_individual(row, time, one, asked))
+            used.append(row)
         if licence == "unknown":
             unread.append(row)
         held.append((one, row.reason))
@@ -117,10 +119,11 @@ def read(
     counts["names_in_several_datasets"] = shared
     counts["licences_not_read"] = len(unread)
     counts["queries_with_identity"] = sum(row.had_identity for row in rows)
-    counts["boxes"] = sum(row.region is not None for row in rows)
+    counts["boxes"] = sum(row.region is not None for row in used)
+    counts["boxes_cut"] = sum(row.cut for row in used)
     counts["segmentations_not_read"] = sum(row.outlined for row in rows)
     counts["submission"] = _submission(asked, rows, taken)
-    for line in _warnings(source, rows, counts, dates, unread):
+    for line in _warnings(source, rows, counts, dates, unread, [row for row in used if row.cut]):
         print(line, file=sys.stderr)
     return Individuals(gathering, taken, counts)
 
@@ -236,7 +239,7 @@ def _ordered(counts: Counter[str]) -> dict[str, int]:
 
 
 def _warnings(
-    source: Path, rows: list[Row], counts: dict[str, Any], dates: Counter[str], unread: list[Row]
+    source: Path, rows: list[Row], counts: dict[str, Any], dates: Counter[str], unread: list[Row], cut: list[Row]
 ) -> Iterator[str]:
     """What is counted and goes on, but was perhaps not meant."""
     table = source / TABLE if rows[0].line else source
@@ -248,6 +251,8 @@ def _warnings(
         yield f"{table}: photographs dropped: {reason}: {len(dropped)}, such as {_named(dropped[0])}"
     if given := [row for row in rows if row.had_identity]:
         yield f"{table}: {len(given)} queries have an identity, which is not used, such as {_named(given[0])}"
+    if cut:
+        yield f"{table}: {len(cut)} boxes lead out of their photographs and are cut, such as {_named(cut[0])}"
     if outlined := [row for row in rows if row.outlined]:
         yield f"{table}: {len(outlined)} rows have a segmentation, which is not read, such as {_named(outlined[0])}"
     if counts["files_in_several_rows"]:

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from instar.errors import InputError
 from instar.formats import FORMATS
-from instar.records.annotations import box_inside
+from instar.records.annotations import TOLERANCE_PX
 from instar.records.folder import SUFFIXES, photo_id_of, upright_size
 from instar.records.individuals.dates import NOTHING
 from instar.reid.orientation import read_sides
@@ -38,7 +38,7 @@ NO_IDENTITY, RESERVED = "no identity", f"identity {NEW_INDIVIDUAL} is no individ
 NO_FILE, OUTSIDE, NO_PATH = "no such file", "path leads out of the source", "no path"
 TWICE, DIFFERENTLY, QUERIED = "listed twice", "listed twice, differently", "listed as a query, too"
 BOX_UNREAD, BOX_EMPTY = "bbox is not four numbers", "bbox without an area"
-BOX_OUTSIDE = "bbox leads out of the photograph"
+BOX_OUTSIDE = "bbox beside the photograph"
 
 
 @dataclass
@@ -70,6 +70,7 @@ class Row:
     bbox: str | None = None  # as it is written
     outlined: bool = False  # by a segmentation, which is not used
     region: list[int] | None = None  # of the individual: x_min, y_min, x_max, y_max in pixels, max exclusive
+    cut: bool = False  # the box reaches more than a pixel out of the photograph
     url: str = ""  # of the file below the source
     reason: str | None = None
 
@@ -245,28 +246,34 @@ def find_regions(source: Path, rows: Iterable[Row]) -> None:
             continue
         size = upright_size(source / row.url)
         if size is not None:  # else the stage images says what is wrong with the file
-            row.region, row.reason = _region(row.bbox, *size)
+            row.region, row.reason, row.cut = _region(row.bbox, *size)
 
 
-def _region(text: str, width: int, height: int) -> tuple[list[int] | None, str | None]:
-    """The whole pixels that a box as wildlife-datasets writes it, ``[x, y, width, height]``, touches."""
+def _region(text: str, width: int, height: int) -> tuple[list[int] | None, str | None, bool]:
+    """The whole pixels of the photograph that a box as wildlife-datasets writes it, ``[x, y, width, height]``, touches.
+
+    Or the reason why there are none; and whether more than a pixel of the box is outside.
+    """
     try:
         x, y, box_width, box_height = (float(value) for value in re.split(r"[,\s]+", text.strip("[]() ")))
     except ValueError:
-        return None, BOX_UNREAD
+        return None, BOX_UNREAD, False
     if not all(map(math.isfinite, (x, y, box_width, box_height))):
-        return None, BOX_UNREAD
+        return None, BOX_UNREAD, False
     if box_width <= 0 or box_height <= 0:
-        return None, BOX_EMPTY
-    try:
-        x, y, box_width, box_height = box_inside([x, y, box_width, box_height], width, height, "")
-    except InputError:
-        return None, BOX_OUTSIDE
-    return [math.floor(x), math.floor(y), math.ceil(x + box_width), math.ceil(y + box_height)], None
+        return None, BOX_EMPTY, False
+    outside = max(-x, -y, x + box_width - width, y + box_height - height)
+    # a sum of decimals that is a whole number of pixels may come out a little above it
+    x_max, y_max = round(min(x + box_width, width), 6), round(min(y + box_height, height), 6)
+    x_min, y_min = round(max(x, 0), 6), round(max(y, 0), 6)
+    if x_min >= x_max or y_min >= y_max:
+        return None, BOX_OUTSIDE, False
+    return [math.floor(x_min), math.floor(y_min), math.ceil(x_max), math.ceil(y_max)], None, outside > TOLERANCE_PX
 
 
 def mark_repeated(rows: Iterable[Row]) -> int:
-    """Give the reason to rows whose file another row has, too; returns how many files stand in several rows.
+    """Give the reason to rows whose file another row has, too; returns how many files stand in several
+    rows, with different boxes or not.
 
     Queries stay, since each must be answered. Of several rows that say the same the first stays; where they differ in
     identity or part, none can be trusted. Where all rows of a file have a box, those of different boxes are different.
@@ -291,7 +298,7 @@ def mark_repeated(rows: Iterable[Row]) -> int:
             again, reason = known, DIFFERENTLY
         for row in again:
             row.reason = reason
-    return len(repeated)
+    return sum(len(group) > 1 for group in of_file.values())
 
 
 def read_submission(path: Path) -> dict[str, int]:
