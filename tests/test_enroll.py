@@ -24,7 +24,7 @@ from instar.identify.inputs import read_all
 from instar.params import load
 from instar.reid.answering import Answering, named, read_answering
 from instar.reid.fusion import Calibration
-from instar.reid.gallery import GALLERY, Gallery, Parts, Source, open_gallery
+from instar.reid.gallery import GALLERY, Gallery, Parts, Source, grow_gallery, open_gallery
 from instar.tables import IDENTITY_PREDICTIONS, NEW_INDIVIDUAL, read_table
 
 OWN = Path("data") / STUDY / "gallery"
@@ -246,6 +246,25 @@ def test_what_is_there_and_what_is_bad_is_told_and_passed_over(root: Path, capsy
     assert "1 not enrolled: enrolled already as t1 of turtles, such as new/stranger/old.png" in told.err
     assert "1 not enrolled: not an image, such as new/stranger/bad.jpg" in told.err
     assert len(open_gallery(GROWN).rows) == len(open_gallery(OWN).rows) + 4
+
+
+def test_a_photograph_of_several_individuals_is_there_as_each(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # as of a study with boxes: t1's first photograph shows t2, too
+    start_gallery(GROWN, OWN)
+    before = open_gallery(GROWN)
+    sha = sha256_of(Path("photographs/0.png"))
+    first = np.flatnonzero(before.rows["sha256"] == sha)
+    second = before.rows.iloc[first].assign(key="other-0", identity="t2")
+    grow_gallery(GROWN, before.source, second, before.embeddings[first])
+    for name in ("t1", "t2"):
+        (root / f"again/{name}").mkdir(parents=True)
+        shutil.copyfile("photographs/0.png", f"again/{name}/0.png")
+    assert enroll(["again", "--dataset", "turtles"]) == 0
+    assert "2 not enrolled: enrolled already, such as again/t1/0.png" in capsys.readouterr().err
+    (root / "again/t2").rename("again/t3")
+    assert enroll(["again", "--dataset", "turtles"]) == 1
+    told = "1 not enrolled: enrolled already as t1 of turtles and t2 of turtles, such as again/t3/0.png"
+    assert told in capsys.readouterr().err
 
 
 def test_a_table_tells_more(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

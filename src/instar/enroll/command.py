@@ -4,6 +4,7 @@ import argparse
 import fcntl
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,7 +184,9 @@ class Growth:
 
     def _fresh(self, photographs: "list[Photograph]", rows: "pd.DataFrame") -> "Iterator[tuple[Photograph, str]]":
         """Those whose bytes are not among a gallery's rows yet, with their sha256."""
-        there = dict(zip(rows["sha256"], zip(rows["identity"], rows["dataset"], strict=True), strict=True))
+        there: dict[str, set[tuple[str, str]]] = defaultdict(set)  # of a study with boxes a photograph shows several
+        for sha, name, dataset in zip(rows["sha256"], rows["identity"], rows["dataset"], strict=True):
+            there[sha].add((name, dataset))
         for one in photographs:
             try:
                 sha = sha256_of(one.path)
@@ -191,14 +194,14 @@ class Growth:
                 self.left.append((str(one.path), f"can't be read ({error.strerror})"))
                 self.bad += 1
                 continue
-            who = there.setdefault(sha, None)
-            if who is None:
-                there[sha] = (one.identity, one.dataset)
+            if not there[sha]:
+                there[sha].add((one.identity, one.dataset))
                 yield one, sha
-            elif who == (one.identity, one.dataset):
+            elif (one.identity, one.dataset) in there[sha]:
                 self.left.append((str(one.path), "enrolled already"))
             else:
-                self.left.append((str(one.path), f"enrolled already as {who[0]} of {who[1]}"))
+                told = " and ".join(f"{who[0]} of {who[1]}" for who in sorted(there[sha]))
+                self.left.append((str(one.path), f"enrolled already as {told}"))
                 self.bad += 1
 
     def _grow(self, part: "list[tuple[Photograph, str, Embedded]]", individuals: set[tuple[str, str]]) -> None:
