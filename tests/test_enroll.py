@@ -15,7 +15,7 @@ from project import ROOT
 
 from instar.detectors import Boxes
 from instar.enroll.command import enroll, start_gallery
-from instar.enroll.folder import read_photographs
+from instar.enroll.folder import counted, read_photographs
 from instar.errors import InputError
 from instar.files import sha256_of
 from instar.identify.command import identify
@@ -289,6 +289,23 @@ def test_a_table_tells_more(root: Path, capsys: pytest.CaptureFixture[str]) -> N
         identify([*words, "up"])
     with pytest.raises(InputError, match="show no side that is told"):
         identify([*words, "left", "--dataset", "turtles"])
+
+
+def test_a_box_is_not_read_and_that_is_told(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"{number}.png", "stranger", number)
+    # of 0 one row has a box, of 2 none has
+    lines = ["identity,path,split,bbox", 'a,0.png,,"[0, 0, 24, 48]"', "b,0.png,,", 'c,1.png,,"[0, 0, 48, 48]"']
+    lines += ["d,2.png,,", 'e,none.png,,"[0, 0, 9, 9]"', ',1.png,query,"[0, 0, 9, 9]"']
+    (tmp_path / "metadata.csv").write_text("\n".join([*lines, ""]))
+    taken, left = read_photographs(tmp_path, dataset="turtles", known=[])
+    assert [one.identity for one in taken] == ["d"]
+    assert counted(left) == [
+        "1 not enrolled: a query, which names no individual, such as 1.png",
+        "1 not enrolled: no such file, such as none.png",
+        "3 not enrolled: the table has a bbox for its file, which enroll does not read; cut the individuals out, or "
+        "remove the bbox, such as 0.png",
+    ]
 
 
 def test_the_data_set_must_be_told_where_there_are_several(root: Path) -> None:
