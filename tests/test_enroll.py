@@ -190,7 +190,6 @@ def test_scores_of_several_data_sets_are_told(root: Path, capsys: pytest.Capture
         (["--overlay", "drawn"], "--overlay is of studies of species"),
         (["--gallery", "nowhere"], "nowhere: no gallery"),
         (["--gallery", "nowhere"], "nowhere: no gallery at this path; 'instar enroll FOLDER --gallery nowhere' makes"),
-        (["--orientation", "up"], "--orientation up: no photograph of the gallery data.* show no side that is told;"),
     ],
 )
 def test_what_does_not_fit_is_told(root: Path, words: list[str], told: str) -> None:
@@ -282,13 +281,25 @@ def test_a_table_tells_more(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert second["encounter"] == second["photo_key"] == f"enrolled-{second['sha256'][:32]}"
     assert identify(["photographs/101.png", "--gallery", "own/whales", "--dataset", "whales"]) == 0
     assert "whales has no threshold of its own" in capsys.readouterr().err
-    # one of its photographs tells its side
-    words = ["photographs/101.png", "--gallery", "own/whales", "--orientation"]
-    assert identify([*words, "Top-Left"]) == 0
-    with pytest.raises(InputError, match=r"--orientation up: no photograph of the gallery own/whales .* show left; "):
-        identify([*words, "up"])
-    with pytest.raises(InputError, match="show no side that is told"):
-        identify([*words, "left", "--dataset", "turtles"])
+
+
+def test_only_a_side_that_nothing_may_show_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["identity,path,dataset,orientation", "w1,stranger/0.png,whales,left", "w1,stranger/1.png,whales,"]
+    (root / "new/metadata.csv").write_text("\n".join([*lines, "s1,stranger/2.png,seals,left", ""]))
+    assert enroll(["new", "--gallery", "own"]) == 0
+    capsys.readouterr()
+    none, words = "is told to show", ["photographs/101.png", "--gallery", "own", "--orientation"]
+    for side, dataset, told in (
+        ("Top-Left", "seals", None),
+        ("top", "seals", f"no photograph of the gallery {none} top, but left; 1 of 1 may, by what they tell"),
+        ("right", "whales", f"{none} right, but left; 1 of 2 may"),
+        ("up", "turtles", f"{none} up, but no side that is told; 16 of 16 may"),
+    ):
+        assert identify([*words, side, "--dataset", dataset]) == 0
+        said = capsys.readouterr().err
+        assert told in said if told else none not in said
+    with pytest.raises(InputError, match="right: all photographs of the gallery own show the opposite: left; name"):
+        identify([*words, "right", "--dataset", "seals"])
 
 
 def test_a_box_is_not_read_and_that_is_told(tmp_path: Path) -> None:
