@@ -271,10 +271,14 @@ def test_a_table_tells_more(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     lines += ["w1,stranger/0.png,whales,2021-05-04 09:00:00,left,whale,database", "w1,stranger/1.png,whales,,,,"]
     lines += [",stranger/2.png,whales,,,,", "w1,none.png,whales,,,,", "w1,0.png,whales,,,,query"]
     (root / "new/metadata.csv").write_text("\n".join([*lines, ""]))
-    assert enroll(["new", "--gallery", "own/whales"]) == 0
-    told = capsys.readouterr()
-    assert "own/whales: 2 photographs enrolled, of 1 new individuals, 0 known ones; 3 were not" in told.out
-    assert "the data set whales is new to the gallery" in told.err
+    told = r"0\.png: dataset whales: the gallery data.* has lynxes, turtles; .*--new-dataset"
+    with pytest.raises(InputError, match=told):
+        enroll(["new", "--gallery", "own/whales"])
+    assert not Path("own").exists()
+    assert enroll(["new", "--gallery", "own/whales", "--new-dataset"]) == 0
+    said = capsys.readouterr()
+    assert "own/whales: 2 photographs enrolled, of 1 new individuals, 0 known ones; 3 were not" in said.out
+    assert "the data set whales is new to the gallery" in said.err
     first, second = open_gallery(Path("own/whales")).rows.iloc[-2:].to_dict("records")
     about = (first["identity"], first["dataset"], first["encounter"], first["orientation"], first["species"])
     assert about == ("w1", "whales", "w1 2021-05-04", "left", "whale")
@@ -286,7 +290,7 @@ def test_a_table_tells_more(root: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_only_a_side_that_nothing_may_show_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["identity,path,dataset,orientation", "w1,stranger/0.png,whales,left", "w1,stranger/1.png,whales,"]
     (root / "new/metadata.csv").write_text("\n".join([*lines, "s1,stranger/2.png,seals,left", ""]))
-    assert enroll(["new", "--gallery", "own"]) == 0
+    assert enroll(["new", "--gallery", "own", "--new-dataset"]) == 0
     capsys.readouterr()
     none, words = "is told to show", ["photographs/101.png", "--gallery", "own", "--orientation"]
     for side, dataset, told in (
@@ -342,8 +346,6 @@ def test_a_new_data_set_must_be_said_to_be_new(root: Path, capsys: pytest.Captur
     with pytest.raises(InputError, match=r"--dataset turtels: the gallery data.* has lynxes, turtles; .*--new-dataset"):
         enroll(["new", "--dataset", "turtels"])
     assert not GROWN.exists()
-    with pytest.raises(SystemExit):
-        enroll(["new", "--new-dataset"])
     words = ["new", "--dataset", "whales", "--new-dataset"]
     assert enroll(words) == 0
     assert "the data set whales is new to the gallery" in capsys.readouterr().err

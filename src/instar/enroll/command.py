@@ -45,14 +45,12 @@ def enroll(words: list[str]) -> int:
     told = "of the individuals, where metadata.csv tells none; the gallery's only one if not given"
     parser.add_argument("--dataset", help=told)
     parser.add_argument(
-        "--new-dataset", action="store_true", help="let --dataset be one that the gallery does not have"
+        "--new-dataset", action="store_true", help="let individuals be of a data set that the gallery does not have"
     )
     parser.add_argument("--batch", type=int, default=None, help="photographs through the network at a time")
     options = parser.parse_args(words)
     if options.batch is not None and options.batch < 1:
         parser.error(f"--batch {options.batch} is less than 1")
-    if options.new_dataset and options.dataset is None:
-        parser.error("--new-dataset says that the one of --dataset is new; give both")
     return _enroll(options)
 
 
@@ -72,9 +70,10 @@ def _enroll(options: argparse.Namespace) -> int:
     before = _before(gallery, own)
     there = open_gallery(before)
     known = sorted(set(there.known.dataset))
-    _check_dataset(options.dataset, before, known, new=options.new_dataset)
     individuals = set(zip(there.known.identity, there.known.dataset, strict=True))
     photographs, left = read_photographs(options.folder, dataset=options.dataset, known=individuals)
+    if not options.new_dataset:
+        _check_datasets(options, photographs, before, known)
     if passed := passed_over(options.folder):
         _complain(f"{len(passed)} files passed over, since their endings are of no photograph, such as {passed[0]}")
     network = load_network(study, batch=options.batch)
@@ -102,10 +101,15 @@ def _before(gallery: Path, own: Path) -> Path:
     return gallery
 
 
-def _check_dataset(name: str | None, gallery: Path, known: list[str], *, new: bool) -> None:
-    if name is not None and name not in known and not new:
+def _check_datasets(
+    options: argparse.Namespace, photographs: "list[Photograph]", gallery: Path, known: list[str]
+) -> None:
+    first = {one.dataset: f"{one.path}: dataset {one.dataset}" for one in reversed(photographs)}
+    if options.dataset is not None:
+        first[options.dataset] = f"--dataset {options.dataset}"
+    for name in sorted(first.keys() - set(known)):
         told = f"the gallery {gallery} has {', '.join(known) or 'none'}; name one of these, or add --new-dataset"
-        raise InputError(f"--dataset {name}: {told}")
+        raise InputError(f"{first[name]}: {told}")
 
 
 def start_gallery(gallery: Path, own: Path) -> None:
