@@ -72,7 +72,7 @@ def write_individuals(
     found |= {
         "threshold_by": "dataset",
         "judged_chose_epoch": False,
-        "submission": {"asked": 0, "new": 0, "without_crop": 0},
+        "submission": {"asked": 0, "new": 0, "without_crop": 0, "not_in_database": 0},
     }
     found |= {"photographs_ranked": next(iter(ways.values()))["reid"], **judged}
     write_json(given["metrics"] / "evaluation.json", found)
@@ -128,7 +128,8 @@ def test_nothing_was_told_right_and_all_are_new(tmp_path: Path) -> None:
 
 def test_what_was_judged_and_how(tmp_path: Path) -> None:
     ways = {"fused": way({"turtles": 0.5}), "softmax": way({"turtles": 0.25})}
-    given = write_individuals(tmp_path, ways, SHOWN, submission={"asked": 1100, "new": 30, "without_crop": 2})
+    submission = {"asked": 1100, "new": 30, "without_crop": 2, "not_in_database": 1}
+    given = write_individuals(tmp_path, ways, SHOWN, submission=submission)
     page = section(given)
     assert "40 individuals, 6 of them seen once. By dataset.split_by = time, of each individual its last" in page.text
     assert (
@@ -140,6 +141,7 @@ def test_what_was_judged_and_how(tmp_path: Path) -> None:
     assert "The last line ranks single photographs" in page.text
     assert "Of the 1,200 judged photographs 3 are of an encounter that also trains, and 2 look nearly" in page.text
     assert "Of 1,100 queries, photographs whose individual nobody told, 30 are answered as new; 2 have no" in page.text
+    assert "are among these; 1 were named by a review as no individual of the database of their data" in page.text
     assert "all of these, calibrated and fused (answers)" in page.text and "softmax of the classifier" in page.text
     assert "turtles 7 1,196 2 4 0.5 50 %" in page.text
     assert "mean over data sets" not in page.text  # there is one

@@ -184,6 +184,36 @@ def test_merging_gives_all_photographs_of_an_individual_the_other_name(root: Pat
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_of_two_names_for_a_photograph_the_later_answer_counts(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs.html"
+    assert pairs(["--out", str(out)]) == 0
+    with (tmp_path / "pairs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    two = [(n, row) for n, row in enumerate(rows) if row["identity"] not in ("", row["other_identity"])]
+    first, a, second, b = next(
+        (n, one, m, other)
+        for n, one in two
+        for m, other in two
+        if n < m and one["key"] == other["key"] and one["other_identity"] != other["other_identity"]
+    )
+    keys = ["ArrowRight"] * len(rows)
+    keys[first], keys[second] = "m", "s"
+    shown, told, _ = in_browser(out, keys)
+    rule = "the later answer counts, and merging counts more than “different”"
+    assert f"1 photographs were said to be of two individuals: {rule}" in shown
+    others = {row["label"] for key, row in told.items() if key != a["key"]}
+    assert (told[a["key"]]["label"], others) == (b["other_identity"], {a["other_identity"]})
+    # and "different" of the names that were merged changes nothing
+    merged = {a["identity"], a["other_identity"]}
+    again = next(n for n, row in two if {row["identity"], row["other_identity"]} == merged and n != first)
+    keys[second], keys[again] = "u", "d"
+    shown, after, _ = in_browser(out, keys)
+    assert f"1 photographs were said to be of two individuals: {rule}" in shown
+    relabelled = {key: row["label"] for key, row in after.items() if row["verdict"] == "relabel"}
+    assert relabelled == dict.fromkeys(told, a["other_identity"])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_answers_in_a_browser_become_decisions_of_the_dataset(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "pairs.html"
     assert pairs(["--out", str(out)]) == 0

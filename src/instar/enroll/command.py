@@ -4,6 +4,7 @@ import argparse
 import fcntl
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,14 +45,12 @@ def enroll(words: list[str]) -> int:
     told = "of the individuals, where metadata.csv tells none; the gallery's only one if not given"
     parser.add_argument("--dataset", help=told)
     parser.add_argument(
-        "--new-dataset", action="store_true", help="let --dataset be one that the gallery does not have"
+        "--new-dataset", action="store_true", help="let individuals be of a data set that the gallery does not have"
     )
     parser.add_argument("--batch", type=int, default=None, help="photographs through the network at a time")
     options = parser.parse_args(words)
     if options.batch is not None and options.batch < 1:
         parser.error(f"--batch {options.batch} is less than 1")
-    if options.new_dataset and options.dataset is None:
-        parser.error("--new-dataset says that the one of --dataset is new; give both")
     return _enroll(options)
 
 
@@ -71,9 +70,10 @@ def _enroll(options: argparse.Namespace) -> int:
     before = _before(gallery, own)
     there = open_gallery(before)
     known = sorted(set(there.known.dataset))
-    _check_dataset(options.dataset, before, known, new=options.new_dataset)
     individuals = set(zip(there.known.identity, there.known.dataset, strict=True))
     photographs, left = read_photographs(options.folder, dataset=options.dataset, known=individuals)
+    if not options.new_dataset:
+        _check_datasets(options, photographs, before, known)
     if passed := passed_over(options.folder):
         _complain(f"{len(passed)} files passed over, since their endings are of no photograph, such as {passed[0]}")
     network = load_network(study, batch=options.batch)
@@ -101,10 +101,15 @@ def _before(gallery: Path, own: Path) -> Path:
     return gallery
 
 
-def _check_dataset(name: str | None, gallery: Path, known: list[str], *, new: bool) -> None:
-    if name is not None and name not in known and not new:
+def _check_datasets(
+    options: argparse.Namespace, photographs: "list[Photograph]", gallery: Path, known: list[str]
+) -> None:
+    first = {one.dataset: f"{one.path}: dataset {one.dataset}" for one in reversed(photographs)}
+    if options.dataset is not None:
+        first[options.dataset] = f"--dataset {options.dataset}"
+    for name in sorted(first.keys() - set(known)):
         told = f"the gallery {gallery} has {', '.join(known) or 'none'}; name one of these, or add --new-dataset"
-        raise InputError(f"--dataset {name}: {told}")
+        raise InputError(f"{first[name]}: {told}")
 
 
 def start_gallery(gallery: Path, own: Path) -> None:
@@ -183,7 +188,9 @@ class Growth:
 
     def _fresh(self, photographs: "list[Photograph]", rows: "pd.DataFrame") -> "Iterator[tuple[Photograph, str]]":
         """Those whose bytes are not among a gallery's rows yet, with their sha256."""
-        there = dict(zip(rows["sha256"], zip(rows["identity"], rows["dataset"], strict=True), strict=True))
+        there: dict[str, set[tuple[str, str]]] = defaultdict(set)  # of a study with boxes a photograph shows several
+        for sha, name, dataset in zip(rows["sha256"], rows["identity"], rows["dataset"], strict=True):
+            there[sha].add((name, dataset))
         for one in photographs:
             try:
                 sha = sha256_of(one.path)
@@ -191,14 +198,14 @@ class Growth:
                 self.left.append((str(one.path), f"can't be read ({error.strerror})"))
                 self.bad += 1
                 continue
-            who = there.setdefault(sha, None)
-            if who is None:
-                there[sha] = (one.identity, one.dataset)
+            if not there[sha]:
+                there[sha].add((one.identity, one.dataset))
                 yield one, sha
-            elif who == (one.identity, one.dataset):
+            elif (one.identity, one.dataset) in there[sha]:
                 self.left.append((str(one.path), "enrolled already"))
             else:
-                self.left.append((str(one.path), f"enrolled already as {who[0]} of {who[1]}"))
+                told = " and ".join(f"{who[0]} of {who[1]}" for who in sorted(there[sha]))
+                self.left.append((str(one.path), f"enrolled already as {told}"))
                 self.bad += 1
 
     def _grow(self, part: "list[tuple[Photograph, str, Embedded]]", individuals: set[tuple[str, str]]) -> None:

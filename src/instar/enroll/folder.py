@@ -19,6 +19,9 @@ from instar.records.individuals.table import (
 )
 from instar.splits import encounter_of, individual_of
 
+#: Why no photograph is taken of a file of which a row has a box.
+BOXED = "the table has a bbox for its file, which enroll does not read; cut the individuals out, or remove the bbox"
+
 
 @dataclass(frozen=True)
 class Photograph:
@@ -60,6 +63,7 @@ def read_photographs(
         raise InputError(f"{folder}: {told}; name a folder with a folder for each individual in it, or with {TABLE}")
     rows = read_table(folder / TABLE) if (folder / TABLE).is_file() else read_folders(folder, home=_home(folder))
     rows = list(find_files(folder, rows))
+    _mark_boxed(rows)
     mark_repeated(rows)
     times, _ = read_dates([row.date for row in rows])
     datasets = sorted({name for _, name in known})
@@ -74,6 +78,14 @@ def read_photographs(
         encounter = encounter_of(identity, time, "") or None
         taken.append(Photograph(folder / row.url, identity, of_dataset, row.species, row.orientation, encounter))
     return taken, left
+
+
+def _mark_boxed(rows: list[Row]) -> None:
+    """Give the reason to rows of files that show other individuals, too, or may: the whole would count as one."""
+    boxed = {row.url for row in rows if row.bbox is not None}
+    for row in rows:
+        if row.url in boxed and not row.is_query:
+            row.reason = row.reason or BOXED
 
 
 def _home(folder: Path) -> Path:

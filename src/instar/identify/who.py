@@ -1,6 +1,6 @@
 """Who is on photographs: the best known individuals of a gallery, or a new one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from instar.errors import InputError
 from instar.identify.embedded import Embedded
 from instar.reid.answering import Answering, named, read_answering
 from instar.reid.gallery import MANIFEST, Gallery, open_gallery
-from instar.reid.orientation import SIDES, read_sides, sides
+from instar.reid.orientation import SIDES, fits, read_sides, sides
 
 Row = dict[str, Any]
 
@@ -114,7 +114,7 @@ def ask(
         top: candidates that are listed.
 
     Raises:
-        InputError: if there is no gallery, or the data set or the side is none that it has.
+        InputError: if there is no gallery, it lacks the data set, or all its photographs show the opposite side.
     """
     gallery, answering = open_gallery(folder), read_answering(folder).asked(way)
     names = sorted(set(gallery.known.dataset))
@@ -124,18 +124,22 @@ def ask(
         raise InputError(f"--dataset {dataset}: the gallery {folder} has {', '.join(names)}; name one of these")
     datasets = [dataset] if dataset else names
     if side is not None:
-        _check_side(side, folder, gallery.rows["orientation"][gallery.rows["dataset"].isin(datasets)])
+        _check_side(side, folder, gallery.photographs.sides[gallery.rows["dataset"].isin(datasets)])
     return Who(gallery, answering, datasets, side, threshold, top)
 
 
-def _check_side(side: str, folder: Path, orientations: Iterable[str | None]) -> None:
-    asked, there = read_sides(side), int(np.bitwise_or.reduce(sides(orientations)))
-    if not asked:
+def _check_side(side: str, folder: Path, there: np.ndarray) -> None:
+    if not read_sides(side):
         raise InputError(f"--orientation {side}: is no side; say left, right, top, bottom, front or back")
-    if not asked & there:
-        shown = ", ".join(word for bit, word in enumerate(SIDES) if there >> bit & 1) or "no side that is told"
-        told = f"no photograph of the gallery {folder} shows it; they show {shown}; name one of these, or leave it out"
+    if not fits(sides([side]), there).any():
+        told = f"all photographs of the gallery {folder} show the opposite: {_shown(there)}; name that, or leave it out"
         raise InputError(f"--orientation {side}: {told}")
+
+
+def _shown(there: np.ndarray) -> str:
+    """The sides that photographs show."""
+    bits = int(np.bitwise_or.reduce(there))
+    return ", ".join(word for bit, word in enumerate(SIDES) if bits >> bit & 1) or "no side that is told"
 
 
 def check_given(gallery: Path | None) -> None:
@@ -165,6 +169,11 @@ def remarks(who: Who) -> list[str]:
         scales = f"each photograph is compared with the individuals of {len(who.datasets)} data sets, whose scores by "
         scales += f"{answering.way} are each on a scale of its own, so the best may be of the wrong one"
         found.append(f"{scales}; name the right one with --dataset: {', '.join(who.datasets)}")
+    if who.side is not None:
+        asked, there = sides([who.side]), gallery.photographs.sides[gallery.rows["dataset"].isin(who.datasets)]
+        if not (asked & there).any():
+            some = f"{np.count_nonzero(fits(asked, there))} of {len(there)} may, by what they tell"
+            found.append(f"no photograph of the gallery is told to show {who.side}, but {_shown(there)}; {some}")
     own = answering.thresholds.get(answering.way, {})
     for name in who.datasets:
         if name not in own and who.threshold is None:

@@ -53,7 +53,7 @@ function show() {
     element(answer).setAttribute("aria-pressed", String((answers[place] || [])[0] === answer));
   }
   const { rows, conflicts } = decisions();
-  const twice = conflicts ? `, ${conflicts} photographs were said to be of two individuals: merging counts, else the later answer` : "";
+  const twice = conflicts ? `, ${conflicts} photographs were said to be of two individuals: the later answer counts, and merging counts more than “different”` : "";
   element("counts").textContent = `${Object.keys(answers).length} answered, ${rows.length} decisions${twice}`;
 }
 

@@ -112,6 +112,9 @@ def _sentences(inputs: Inputs) -> list[str]:
         text = f"Of {asked:,} queries, photographs whose individual nobody told, {told['new']:,} are answered as new"
         if told["without_crop"]:
             text += f"; {told['without_crop']:,} have no crop and are among these"
+        if told["not_in_database"]:
+            text += f"; {told['not_in_database']:,} were named by a review as no individual of the database of their "
+            text += "data set and are among these, too"
         found.append(f"{text}. The answers are in submission.csv.")
     return [one for one in found if one]
 
