@@ -146,7 +146,8 @@ def tell_dropped(graph: dag.Dag) -> None:
 
     path = Path(graph.stages["images"].metrics[0])
     began = RUN_FILE.stat().st_mtime if RUN_FILE.is_file() else 0.0
-    if not path.is_file() or path.stat().st_mtime < began:
+    # snakemake --touch dates files anew, and those of a folder that was never run are empty
+    if not path.is_file() or path.stat().st_mtime < began or not path.stat().st_size:
         return
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in rows["dropped"].items())
